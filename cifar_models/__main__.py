@@ -1,0 +1,8 @@
+"""python -m cifar_models"""
+
+import sys
+
+from cifar_models.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

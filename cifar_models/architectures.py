@@ -1,0 +1,160 @@
+"""The model tables of a recipe, and the named presets; no TensorFlow.
+
+A recipe's `[model]` names a preset as its `architecture`; the table's other keys override it.
+`models/catalog.py` maps each of the three dataclasses to the function that builds its network.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ResidualCNN:
+    """A residual network of basic blocks: He et al. 2015, arXiv:1512.03385, for small images."""
+
+    image_size: int = 32  # pixels; images of another size are resized inside the network
+    stem_filters: int = 32
+    stem_kernel_size: int = 5  # pixels
+    stem_strides: int = 2
+    stage_filters: tuple[int, ...] = (32, 64, 128)  # every stage but the first halves the image
+    stage_blocks: tuple[int, ...] = (1, 1, 1)
+    l1: float = 0.0  # kernel_regularizer = L1L2(l1, l2), added to the loss
+    l2: float = 2.5e-4
+    dropout_rate: float = 0.0  # before the classifier
+    stochastic_depth_rate: float = 0.0  # of the last block; rises linearly from the first
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (key, what is wrong with its value)."""
+        if len(self.stage_filters) != len(self.stage_blocks) or not self.stage_filters:
+            yield "stage_blocks", (
+                f"must have one entry for each of the {len(self.stage_filters)} stage_filters"
+            )
+        for key in ("stage_filters", "stage_blocks"):
+            if any(value < 1 for value in getattr(self, key)):
+                yield key, "must hold positive integers"
+        yield from _not_positive(
+            self, "image_size", "stem_filters", "stem_kernel_size", "stem_strides"
+        )
+        yield from _negative(self, "l1", "l2")
+        yield from _not_a_rate(self, "dropout_rate", "stochastic_depth_rate")
+
+
+@dataclass(frozen=True)
+class VisionTransformer:
+    """A plain Vision Transformer: Dosovitskiy et al. 2020, arXiv:2010.11929."""
+
+    image_size: int = 32  # pixels; images of another size are resized inside the network
+    patch_size: int = 4  # pixels
+    hidden_dim: int = 192
+    num_layers: int = 9
+    num_heads: int = 3
+    mlp_dim: int = 384
+    pooling: str = "mean"  # "mean" over the patches, or a learned class "token"
+    dropout_rate: float = 0.0
+    attention_dropout_rate: float = 0.0
+    stochastic_depth_rate: float = 0.1  # of the last block; rises linearly from the first
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (key, what is wrong with its value)."""
+        yield from _not_positive(self, "image_size", "patch_size", "num_layers", "mlp_dim")
+        if self.patch_size > 0 and self.image_size % self.patch_size:
+            yield "patch_size", (
+                f"does not divide the image of {self.image_size} pixels; "
+                f"choose one of {_divisors(self.image_size)}"
+            )
+        if self.pooling not in ("mean", "token"):
+            yield "pooling", 'must be "mean" or "token"'
+        yield from _transformer_problems(self)
+
+
+@dataclass(frozen=True)
+class CompactConvolutionalTransformer:
+    """Convolutional tokens, a transformer, sequence pooling: Hassani et al. 2021, arXiv:2104.05704."""
+
+    image_size: int = 32  # pixels; images of another size are resized inside the network
+    conv_layers: int = 2  # each halves the image
+    conv_kernel_size: int = 3  # pixels
+    hidden_dim: int = 128
+    num_layers: int = 2
+    num_heads: int = 2
+    mlp_dim: int = 128
+    dropout_rate: float = 0.0
+    attention_dropout_rate: float = 0.1
+    stochastic_depth_rate: float = 0.1  # of the last block; rises linearly from the first
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (key, what is wrong with its value)."""
+        yield from _not_positive(
+            self, "image_size", "conv_layers", "conv_kernel_size", "num_layers", "mlp_dim"
+        )
+        if self.conv_layers > 0 and self.image_size < 2**self.conv_layers:
+            yield "conv_layers", (
+                f"halve the image {self.conv_layers} times; {self.image_size} pixels are too few"
+            )
+        yield from _transformer_problems(self)
+
+
+ModelRecipe = ResidualCNN | VisionTransformer | CompactConvolutionalTransformer
+
+PRESETS: dict[str, ModelRecipe] = {
+    "residual_cnn": ResidualCNN(),
+    # The network of kuangliu/pytorch-cifar: a 3x3 stem of stride 1, no pooling.
+    "resnet18": ResidualCNN(
+        stem_filters=64,
+        stem_kernel_size=3,
+        stem_strides=1,
+        stage_filters=(64, 128, 256, 512),
+        stage_blocks=(2, 2, 2, 2),
+    ),
+    "vit": VisionTransformer(),
+    # The notebook that this project began with: images enlarged to 128 pixels.
+    "vit_notebook": VisionTransformer(
+        image_size=128,
+        patch_size=16,
+        hidden_dim=768,
+        num_layers=6,
+        num_heads=12,
+        mlp_dim=3072,
+        pooling="token",
+        dropout_rate=0.1,
+        attention_dropout_rate=0.1,
+        stochastic_depth_rate=0.0,
+    ),
+    # CCT-2/3x2 and CCT-7/3x1 of the paper's table 2.
+    "hybrid": CompactConvolutionalTransformer(),
+    "cct7_3x1": CompactConvolutionalTransformer(
+        conv_layers=1, hidden_dim=256, num_layers=7, num_heads=4, mlp_dim=512
+    ),
+}
+
+
+def _transformer_problems(table) -> Iterator[tuple[str, str]]:
+    yield from _not_positive(table, "hidden_dim", "num_heads")
+    if table.num_heads > 0 and table.hidden_dim % table.num_heads:
+        yield "num_heads", (
+            f"does not divide hidden_dim {table.hidden_dim}; "
+            f"choose one of {_divisors(table.hidden_dim)}"
+        )
+    yield from _not_a_rate(table, "dropout_rate", "attention_dropout_rate", "stochastic_depth_rate")
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)
+
+
+def _not_positive(table, *keys: str) -> Iterator[tuple[str, str]]:
+    for key in keys:
+        if getattr(table, key) < 1:
+            yield key, "must be at least 1"
+
+
+def _negative(table, *keys: str) -> Iterator[tuple[str, str]]:
+    for key in keys:
+        if getattr(table, key) < 0:
+            yield key, "must not be negative"
+
+
+def _not_a_rate(table, *keys: str) -> Iterator[tuple[str, str]]:
+    for key in keys:
+        if not 0 <= getattr(table, key) < 1:
+            yield key, "must be at least 0 and below 1"

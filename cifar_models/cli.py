@@ -1,0 +1,204 @@
+"""The commands: parse, call one function, print.
+
+Nothing heavy is imported before a command needs it, so `--help` answers at once.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from cifar_models import __version__
+from cifar_models.errors import RequestError, RunError
+
+INTERRUPTED = 130  # the shell's status for Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0 for done, 2 for a wrong request, 1 for a failed run."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger("cifar_models").setLevel(logging.INFO)
+    try:
+        options.command(options)
+    except (RequestError, RunError) as error:
+        return _fail(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left early
+    except Exception as error:
+        if os.environ.get("CIFAR_MODELS_TRACEBACK"):
+            raise
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        return _fail(
+            f"{type(error).__name__}: {reason} (the run folder's log.txt has the traceback; "
+            "without one, set CIFAR_MODELS_TRACEBACK=1 and repeat)",
+            RunError.exit_status,
+        )
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cifar_models", description=__doc__.split("\n")[0])
+    parser.description = "Choose, train, compare and ship small image classifiers with Keras."
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a recipe and record the run")
+    _add_recipe(train)
+    train.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: under runs/)")
+    train.add_argument("--seed", type=int, metavar="N", help="runtime.seed")
+    train.add_argument("--deterministic", action="store_true", help="same bytes out every time")
+    train.add_argument("--no-xla", action="store_true", help="compile without XLA on a GPU too")
+    train.set_defaults(command=_train)
+
+    evaluate = commands.add_parser("evaluate", help="measure a finished run once more")
+    evaluate.add_argument("run", type=Path, metavar="RUN")
+    evaluate.add_argument("--dataset", metavar="NAME", help="instead of the run's own")
+    evaluate.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
+    evaluate.set_defaults(command=_evaluate)
+
+    tune = commands.add_parser("tune", help="search the ranges that a recipe declares")
+    _add_recipe(tune)
+    tune.add_argument("--trials", type=int, default=20, metavar="N", help="in all (default: 20)")
+    tune.add_argument(
+        "--budget-seconds", type=float, metavar="S", help="begin no trial after so long"
+    )
+    tune.add_argument("--out", type=Path, required=True, metavar="DIR", help="goes on if it exists")
+    tune.add_argument("--seed", type=int, metavar="N", help="runtime.seed")
+    tune.set_defaults(command=_tune)
+
+    export = commands.add_parser("export", help="write a finished run's model for serving")
+    export.add_argument("run", type=Path, metavar="RUN")
+    export.add_argument("--format", choices=["saved_model"], default="saved_model")
+    export.add_argument("--out", type=Path, metavar="PATH", help="default: RUN/export")
+    export.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
+    export.set_defaults(command=_export)
+
+    benchmark = commands.add_parser("benchmark", help="measure feeding and the training step")
+    benchmark.add_argument("recipes", nargs="+", metavar="RECIPE")
+    benchmark.add_argument("--dataset", metavar="NAME", help="data.dataset")
+    benchmark.add_argument("--data-dir", metavar="DIR", help="data.data_dir")
+    benchmark.set_defaults(command=_benchmark)
+
+    listing = commands.add_parser("list", help="what there is to choose from")
+    listing.add_argument("what", choices=["recipes", "models", "datasets", "runs"])
+    listing.add_argument(
+        "--under", type=Path, default=Path("runs"), metavar="DIR", help="of runs (default: runs)"
+    )
+    listing.set_defaults(command=_list)
+    return parser
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a name under experiments/, or a TOML file")
+    parser.add_argument("--dataset", metavar="NAME", help="TFDS name, digits or folder:PATH")
+    parser.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one key of the recipe, as in --set training.epochs=5",
+    )
+
+
+def _read_recipe(options: argparse.Namespace):
+    from cifar_models.recipe_file import read_recipe
+
+    overrides = list(options.set)
+    for key, value in (("dataset", options.dataset), ("data_dir", options.data_dir)):
+        if value is not None:
+            overrides.append(f"data.{key}={_quoted(value)}")
+    if options.seed is not None:
+        overrides.append(f"runtime.seed={options.seed}")
+    if getattr(options, "deterministic", False):
+        overrides.append("runtime.deterministic=true")
+    if getattr(options, "no_xla", False):
+        overrides.append("runtime.xla=off")
+    return read_recipe(options.recipe, overrides)
+
+
+def _quoted(text: str) -> str:
+    return "'''" + text + "'''"  # TOML: no escapes
+
+
+def _train(options: argparse.Namespace) -> None:
+    recipe = _read_recipe(options)
+    from cifar_models.run import run
+
+    dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{recipe.name}-{dataset}-seed{recipe.runtime.seed}"
+    run(recipe, options.run or Path("runs") / name)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from cifar_models.evaluate import evaluate
+    from cifar_models.tables import print_metrics
+
+    print_metrics(evaluate(options.run, options.dataset, options.data_dir))
+
+
+def _tune(options: argparse.Namespace) -> None:
+    recipe = _read_recipe(options)
+    if options.trials < 1:
+        raise RequestError(f"--trials {options.trials}: must be at least 1")
+    if not recipe.search:
+        raise RequestError(
+            f"recipe {recipe.name}: declares nothing to search; add a [search] table"
+        )
+    from cifar_models.runtime import import_tensorflow
+
+    import_tensorflow()
+    from cifar_models.tuning.search import search
+
+    search(recipe, options.trials, options.out, options.budget_seconds)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from cifar_models.runtime import import_tensorflow
+
+    import_tensorflow()
+    from cifar_models.serving.export import export_saved_model
+
+    report = export_saved_model(options.run, options.out or options.run / "export", options.data_dir)
+    print(
+        f"{report.path}: SavedModel, largest difference {report.largest_difference:.2g} "
+        f"on {report.images} {report.source} images"
+    )
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from cifar_models.recipe_file import read_recipe
+    from cifar_models.runtime import import_tensorflow
+
+    values = {"dataset": options.dataset, "data_dir": options.data_dir}
+    overrides = [f"data.{key}={_quoted(text)}" for key, text in values.items() if text is not None]
+    recipes = [read_recipe(name, overrides) for name in options.recipes]
+    import_tensorflow()
+    from cifar_models.benchmark import benchmark
+    from cifar_models.tables import print_benchmark
+
+    print_benchmark([benchmark(recipe) for recipe in recipes])
+
+
+def _list(options: argparse.Namespace) -> None:
+    from cifar_models import tables
+
+    if options.what == "runs":
+        tables.print_runs(options.under)
+    else:
+        {
+            "recipes": tables.print_recipes,
+            "models": tables.print_models,
+            "datasets": tables.print_datasets,
+        }[options.what]()

@@ -1,0 +1,157 @@
+"""A name becomes images, labels and class names: TFDS, an image folder, or the bundled digits."""
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cifar_models.data.splits import Splits, stratified_indices
+from cifar_models.errors import RequestError, RunError
+from cifar_models.recipe import DataRecipe
+from cifar_models.runtime import import_tensorflow
+
+# What `list datasets` names; any other image classification set of TFDS with a train and a test
+# split works too.
+NAMED_DATASETS = {
+    "cifar10": "60,000 colour photographs of 32x32 pixels, 10 classes (TFDS)",
+    "cifar100": "60,000 colour photographs of 32x32 pixels, 100 classes (TFDS)",
+    "svhn_cropped": "99,289 house numbers of 32x32 pixels, 10 classes (TFDS)",
+    "fashion_mnist": "70,000 grey clothes of 28x28 pixels, 10 classes (TFDS)",
+    "digits": "1,797 grey digits of 8x8 pixels, 10 classes (bundled with scikit-learn)",
+    "folder:PATH": "your own images: PATH/CLASS/*, or PATH/train/CLASS/* and PATH/test/CLASS/*",
+}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A whole data set in memory.
+
+    Images are uint8 (N, height, width, channels) with 1 or 3 channels, labels int64 (N,) from 0
+    to K - 1.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def load_dataset(recipe: DataRecipe) -> Dataset:
+    """Loads a data set by name; TFDS downloads and checks it the first time.
+
+    Raises:
+        RequestError: no such data set, or not one of images in at least two filled classes.
+        RunError: it is not on this machine and cannot be downloaded.
+    """
+    if recipe.dataset == "digits":
+        dataset = _load_digits()
+    elif recipe.dataset.startswith("folder:"):
+        from cifar_models.data.image_folder import load_image_folder
+
+        arrays = load_image_folder(
+            Path(recipe.dataset.removeprefix("folder:")), recipe.folder_image_size
+        )
+        dataset = Dataset(recipe.dataset, *arrays)
+    else:
+        dataset = _load_tfds(recipe.dataset, recipe.data_dir)
+    _check_classes(dataset)
+    return dataset
+
+
+def describe(dataset: Dataset, splits: Splits) -> dict:
+    """Returns what a run folder says of its data; the fingerprint covers images and labels."""
+    digest = hashlib.sha256()
+    for array in (
+        dataset.train_images,
+        dataset.train_labels,
+        dataset.test_images,
+        dataset.test_labels,
+    ):
+        digest.update(np.ascontiguousarray(array).data)
+    return {
+        "name": dataset.name,
+        "image_shape": list(dataset.train_images.shape[1:]),
+        "class_names": list(dataset.class_names),
+        "train_images": len(splits.train.labels),
+        "validation_images": len(splits.validation.labels),
+        "test_images": len(splits.test.labels),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _load_digits() -> Dataset:
+    """scikit-learn's scans; a fifth is the test split, the same one for every run."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
+    labels = digits.target.astype(np.int64)
+    train, test = stratified_indices(labels, fraction=0.2, seed=0)
+    names = tuple(str(name) for name in digits.target_names)
+    return Dataset("digits", images[train], labels[train], images[test], labels[test], names)
+
+
+def _load_tfds(name: str, data_dir: str) -> Dataset:
+    import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    known = tfds.list_builders()
+    if name.partition("/")[0].partition(":")[0] not in known:
+        names = [*NAMED_DATASETS, *known]
+        nearest = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise RequestError(
+            f"dataset {name!r}: neither digits, folder:PATH nor a TensorFlow Datasets name{hint}"
+        )
+    builder = tfds.builder(name, data_dir=data_dir or None)
+    if not builder.is_prepared():
+        try:
+            builder.download_and_prepare()
+        except Exception as error:  # any of TFDS', the network's or the disk's
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            raise RunError(
+                f"dataset {name}: not in {builder.data_path} and not to be downloaded ({reason}). "
+                f"Copy a prepared {name} folder to {builder.data_path.parent}, name the folder "
+                "that holds it with DATA_DIR=, or train on the bundled DATASET=digits"
+            ) from None
+    features, splits = builder.info.features, builder.info.splits
+    if "image" not in features or "label" not in features or not {"train", "test"} <= set(splits):
+        raise RequestError(
+            f"dataset {name}: not one image and one label each, in a train and a test split; "
+            "export it to folders and use folder:PATH"
+        )
+    if None in features["image"].shape or features["image"].dtype != np.uint8:
+        raise RequestError(
+            f"dataset {name}: its images differ in size; export them and use folder:PATH"
+        )
+    train, test = (
+        tfds.as_numpy(builder.as_dataset(split=part, batch_size=-1)) for part in ("train", "test")
+    )
+    return Dataset(
+        name,
+        train["image"],
+        train["label"].astype(np.int64),
+        test["image"],
+        test["label"].astype(np.int64),
+        tuple(features["label"].names),
+    )
+
+
+def _check_classes(dataset: Dataset) -> None:
+    if len(dataset.class_names) < 2:
+        raise RequestError(
+            f"dataset {dataset.name}: has the single class {dataset.class_names[0]!r}; "
+            "a classifier needs at least two"
+        )
+    for part, labels in (("train", dataset.train_labels), ("test", dataset.test_labels)):
+        counts = np.bincount(labels, minlength=len(dataset.class_names))
+        empty = [dataset.class_names[i] for i in np.flatnonzero(counts == 0)]
+        if empty:
+            raise RequestError(
+                f"dataset {dataset.name}: no {part} image of class {', '.join(empty)}; "
+                "add some or remove the class"
+            )

@@ -1,0 +1,88 @@
+"""Scans a folder of class folders; names every file that it cannot use, and why."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cifar_models.data.splits import stratified_indices
+from cifar_models.errors import RequestError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
+MOST_PIXELS = 50_000_000  # of one image; more is taken for a decompression bomb
+MOST_NAMED = 5  # unusable files in one message
+TEST_FRACTION = 0.2  # of each class, where the folder has no test split of its own
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]
+
+
+def load_image_folder(folder: Path, image_size: int) -> Arrays:
+    """Reads PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/* with a fifth held out.
+
+    Every image is turned upright by its EXIF, converted to RGB and resized to a square; of an
+    animation the first frame counts.
+
+    Returns:
+        train images uint8 (N, image_size, image_size, 3), train labels int64 (N,), test images,
+        test labels, and the class names in alphabetical order.
+
+    Raises:
+        RequestError: no such folder, a class without images, or a file that is no usable image.
+    """
+    if not folder.is_dir():
+        raise RequestError(f"folder:{folder}: no such folder")
+    has_splits = (folder / "train").is_dir() and (folder / "test").is_dir()
+    train_folder = folder / "train" if has_splits else folder
+    names = tuple(path.name for path in _class_folders(train_folder))
+    if not names:
+        raise RequestError(f"{train_folder}: holds no class folders; put images in {folder}/CLASS/")
+    images, labels = _read_classes(train_folder, names, image_size)
+    if has_splits:
+        strange = {path.name for path in _class_folders(folder / "test")} - set(names)
+        if strange:
+            raise RequestError(
+                f"{folder / 'test'}: class {', '.join(sorted(strange))} is not in train"
+            )
+        return images, labels, *_read_classes(folder / "test", names, image_size), names
+    train, test = stratified_indices(labels, TEST_FRACTION, seed=0)
+    return images[train], labels[train], images[test], labels[test], names
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _read_classes(
+    folder: Path, names: tuple[str, ...], image_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    images, labels, unusable = [], [], []
+    for label, name in enumerate(names):
+        paths = sorted(p for p in (folder / name).glob("*") if not p.name.startswith("."))
+        if not paths:
+            raise RequestError(f"{folder / name}: class {name} has no images; add some or remove it")
+        for path in paths:
+            try:
+                images.append(_read_image(path, image_size))
+                labels.append(label)
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                unusable.append(f"{path} ({error or type(error).__name__})")
+    if unusable:
+        more = f" and {len(unusable) - MOST_NAMED} more" if len(unusable) > MOST_NAMED else ""
+        raise RequestError(
+            f"{len(unusable)} files are no usable images; repair or remove "
+            f"{'; '.join(unusable[:MOST_NAMED])}{more}".replace("\n", " ")
+        )
+    return np.stack(images), np.array(labels, np.int64)
+
+
+def _read_image(path: Path, image_size: int) -> np.ndarray:
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"not one of {', '.join(sorted(SUFFIXES))}")
+    with Image.open(path, formats=FORMATS) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width}x{image.height} pixels are too many")
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    return np.asarray(upright.resize((image_size, image_size), Image.Resampling.BILINEAR))

@@ -1,0 +1,58 @@
+"""Train, validation and test: disjoint and stratified."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cifar_models.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Split:
+    images: np.ndarray  # uint8 (N, height, width, channels)
+    labels: np.ndarray  # int64 (N,)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Validation is cut out of the data set's train split; test is the data set's own."""
+
+    train: Split
+    validation: Split
+    test: Split
+
+
+def split_off_validation(train: Split, test: Split, fraction: float, seed: int) -> Splits:
+    """Cuts a stratified validation split out of train; test is left as it is.
+
+    Raises:
+        RequestError: a class is too small to be in both train and validation.
+    """
+    kept, held_out = stratified_indices(train.labels, fraction, seed)
+    return Splits(
+        train=Split(train.images[kept], train.labels[kept]),
+        validation=Split(train.images[held_out], train.labels[held_out]),
+        test=test,
+    )
+
+
+def stratified_indices(
+    labels: np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits 0 … N-1 into two sorted index arrays, the second holding `fraction` of each class.
+
+    Raises:
+        RequestError: a class is too small to be in both.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        rest, held_out = train_test_split(
+            np.arange(len(labels)), test_size=fraction, random_state=seed, stratify=labels
+        )
+    except ValueError as error:
+        raise RequestError(
+            f"{len(labels)} images cannot give every class its part of a {fraction:g} split "
+            f"({error}); add images or change data.validation_fraction"
+        ) from None
+    return np.sort(rest), np.sort(held_out)

@@ -1,0 +1,58 @@
+"""Measures a finished run once more, on its own data or on other data of the same classes."""
+
+import dataclasses
+from pathlib import Path
+
+from cifar_models.data.datasets import load_dataset
+from cifar_models.data.splits import Split
+from cifar_models.errors import RequestError
+from cifar_models.recipe_file import read_recipe
+from cifar_models.run_folder import RunFolder
+from cifar_models.runtime import import_tensorflow
+
+
+def evaluate(path: Path, dataset_name: str | None = None, data_dir: str | None = None) -> dict:
+    """Predicts the test split with a run's model and measures the answers.
+
+    Args:
+        path: of a finished run.
+        dataset_name: another data set than the run's own.
+        data_dir: where TFDS keeps it.
+
+    Returns:
+        What `evaluation.metrics.classification_metrics` returns, with the data set's name.
+
+    Raises:
+        RequestError: no finished run, or data of other classes or another image shape.
+        RunError: the data cannot be had.
+    """
+    folder = RunFolder.open(path)
+    data = read_recipe(str(folder.recipe_path)).data
+    data = dataclasses.replace(
+        data, dataset=dataset_name or data.dataset, data_dir=data_dir or data.data_dir
+    )
+    dataset, trained_on = load_dataset(data), folder.read_dataset()
+    for what, ours, theirs in (
+        ("classes", list(dataset.class_names), trained_on["class_names"]),
+        ("image shape", list(dataset.test_images.shape[1:]), trained_on["image_shape"]),
+    ):
+        if ours != theirs:
+            raise RequestError(
+                f"{path}: was trained on {what} {theirs}; {dataset.name} has {ours}"
+            )
+
+    import_tensorflow()
+    from cifar_models.evaluation.metrics import classification_metrics
+    from cifar_models.evaluation.predictions import predict_split
+    from cifar_models.models.restore import restore_network
+
+    network = restore_network(folder)
+    test = Split(dataset.test_images, dataset.test_labels)
+    predictions = predict_split(network, test, dataset.class_names)
+    return {
+        "dataset": dataset.name,
+        "images": len(predictions.labels),
+        **classification_metrics(
+            predictions.labels, predictions.probabilities, predictions.class_names
+        ),
+    }

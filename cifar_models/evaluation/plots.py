@@ -1,0 +1,105 @@
+"""Numbers become figures; the only importer of matplotlib."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+
+from cifar_models.evaluation.metrics import confusion_matrix
+from cifar_models.evaluation.predictions import Predictions
+
+TRAIN_COLOUR, VALIDATION_COLOUR = "#9a6324", "#1f5fa8"
+MOST_FILTERS = 64
+SAMPLES = (4, 6)  # rows and columns of sample predictions
+MOST_CELLS_WITH_NUMBERS = 20  # classes; a larger matrix shows colours alone
+
+
+def draw_curves(history: list[dict[str, float]], title: str, path: Path) -> None:
+    """Draws loss and accuracy by epoch, train and validation, on two axes."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for part, colour in (("train", TRAIN_COLOUR), ("validation", VALIDATION_COLOUR)):
+            values = [row[f"{part}_{name}"] for row in history]
+            axes.plot(epochs, values, color=colour, label=part, marker="." * (len(epochs) < 40))
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def draw_confusion_matrix(predictions: Predictions, title: str, path: Path) -> None:
+    """Draws counts, each row coloured by its share of the true class."""
+    counts = confusion_matrix(predictions.labels, predictions.probabilities)  # (K, K)
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
+    num_classes = len(counts)
+    side = min(max(4, 0.6 * num_classes + 2), 14)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = list(predictions.class_names)
+    fontsize = 10 if num_classes <= MOST_CELLS_WITH_NUMBERS else 5
+    axes.set_xticks(range(num_classes), names, rotation=90, fontsize=fontsize)
+    axes.set_yticks(range(num_classes), names, fontsize=fontsize)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    if num_classes <= MOST_CELLS_WITH_NUMBERS:
+        for row, column in np.ndindex(*counts.shape):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            text = str(counts[row, column])
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+    figure.savefig(path, dpi=120)
+
+
+def draw_first_layer(network: keras.Model, title: str, path: Path) -> None:
+    """Draws the kernels of the first layer as small images, each stretched to its own range."""
+    kernels = first_layer_kernels(network)[:MOST_FILTERS]  # (F, P, P, C)
+    low = kernels.min(axis=(1, 2, 3), keepdims=True)
+    high = kernels.max(axis=(1, 2, 3), keepdims=True)
+    pictures = (kernels - low) / np.maximum(high - low, 1e-12)
+    columns = min(8, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(columns, rows + 0.6), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in grid:
+        axes.axis("off")
+    for axes, picture in zip(grid, pictures, strict=False):
+        axes.imshow(picture, cmap="gray")  # the map counts for one channel only
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def first_layer_kernels(network: keras.Model) -> np.ndarray:
+    """Returns the first convolution or patch embedding as pictures (F, P, P, C)."""
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            return np.transpose(np.asarray(layer.kernel), (3, 0, 1, 2))
+        if isinstance(layer, keras.layers.Dense):
+            patch_size = network.get_layer("patches").patch_size
+            kernel = np.asarray(layer.kernel)  # (P * P * C, F)
+            return kernel.T.reshape(kernel.shape[1], patch_size, patch_size, -1)
+    raise ValueError(f"network {network.name} has neither a convolution nor a patch embedding")
+
+
+def draw_sample_predictions(images: np.ndarray, predictions: Predictions, path: Path) -> None:
+    """Draws the first images of a split with the predicted class; mistakes are red.
+
+    images: uint8 (N, H, W, C), in the order of the predictions.
+    """
+    rows, columns = SAMPLES
+    figure = Figure(figsize=(1.6 * columns, 1.9 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns).flat
+    for axes in grid:
+        axes.axis("off")
+    for axes, image, label, probabilities in zip(
+        figure.axes, images, predictions.labels, predictions.probabilities, strict=False
+    ):
+        best = probabilities.argmax()
+        text = f"{predictions.class_names[best]} {probabilities[best]:.0%}"
+        if best != label:
+            text += f"\n(is {predictions.class_names[label]})"
+        axes.imshow(image, cmap="gray")
+        axes.set_title(text, fontsize=8, color="black" if best == label else "#b00020")
+    figure.suptitle("The first test images, what the network says, and how sure it is")
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,1 @@
+"""What Keras lacks, each a registered layer that saves and loads."""

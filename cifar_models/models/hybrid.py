@@ -1,0 +1,64 @@
+"""The Compact Convolutional Transformer."""
+
+import keras
+from keras import layers
+
+from cifar_models.architectures import CompactConvolutionalTransformer
+from cifar_models.layers.attention import TransformerEncoderBlock
+from cifar_models.layers.patches import PositionEmbedding, SequencePooling
+from cifar_models.layers.stochastic_depth import depth_rates
+from cifar_models.models.ends import classifier, image_input
+
+FIRST_CONV_FILTERS = 64  # of every tokenizer convolution but the last
+
+
+def build_hybrid(
+    recipe: CompactConvolutionalTransformer, image_shape: tuple[int, int, int], num_classes: int
+) -> keras.Model:
+    """Builds convolutional tokens + positions → encoder blocks → sequence pooling → classifier.
+
+    Hassani et al. 2021, arXiv:2104.05704, figure 2. Attention has no biases, which keeps
+    CCT-7/3x1 at the published 3.76 million parameters.
+
+    Args:
+        recipe: the model table.
+        image_shape: (H, W, C) of the data.
+        num_classes: K.
+
+    Returns:
+        A network of uint8 images (B, H, W, C) → float32 logits (B, K).
+    """
+    images, x = image_input(image_shape, recipe.image_size)  # (B, 32, 32, C)
+    for number in range(1, recipe.conv_layers + 1):
+        is_last = number == recipe.conv_layers
+        x = layers.Conv2D(
+            recipe.hidden_dim if is_last else FIRST_CONV_FILTERS,
+            recipe.conv_kernel_size,
+            padding="same",
+            use_bias=False,
+            activation="relu",
+            kernel_initializer="he_normal",
+            name=f"tokenizer{number}_conv",
+        )(x)
+        x = layers.MaxPooling2D(3, 2, padding="same", name=f"tokenizer{number}_pool")(x)
+    x = layers.Reshape((-1, recipe.hidden_dim), name="tokens")(x)  # (B, N, D)
+    x = PositionEmbedding(name="positions")(x)
+    if recipe.dropout_rate:
+        x = layers.Dropout(recipe.dropout_rate, name="embedding_dropout")(x)
+    rates = depth_rates(recipe.stochastic_depth_rate, recipe.num_layers)
+    for number, depth_rate in enumerate(rates, start=1):
+        x = TransformerEncoderBlock(
+            recipe.num_heads,
+            recipe.mlp_dim,
+            recipe.dropout_rate,
+            recipe.attention_dropout_rate,
+            depth_rate,
+            attention_bias=False,
+            name=f"encoder{number}",
+        )(x)
+    x = layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
+    x = SequencePooling(name="sequence_pooling")(x)  # (B, D)
+    logits = classifier(
+        x, num_classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02)
+    )
+    return keras.Model(images, logits, name="hybrid")

@@ -1,0 +1,59 @@
+"""A plain Vision Transformer."""
+
+import keras
+from keras import layers
+
+from cifar_models.architectures import VisionTransformer
+from cifar_models.layers.attention import TransformerEncoderBlock
+from cifar_models.layers.patches import ClassToken, PatchExtraction, PositionEmbedding
+from cifar_models.layers.stochastic_depth import depth_rates
+from cifar_models.models.ends import classifier, image_input
+
+
+def build_vit(
+    recipe: VisionTransformer, image_shape: tuple[int, int, int], num_classes: int
+) -> keras.Model:
+    """Builds patches → linear embedding + positions → encoder blocks → pooling → classifier.
+
+    Dosovitskiy et al. 2020, arXiv:2010.11929, figure 1; kernels start as a truncated normal of
+    0.02, biases at 0.
+
+    Args:
+        recipe: the model table.
+        image_shape: (H, W, C) of the data.
+        num_classes: K.
+
+    Returns:
+        A network of uint8 images (B, H, W, C) → float32 logits (B, K).
+    """
+    images, x = image_input(image_shape, recipe.image_size)  # (B, 32, 32, C)
+    x = PatchExtraction(recipe.patch_size, name="patches")(x)  # (B, N, P * P * C)
+    x = layers.Dense(
+        recipe.hidden_dim,
+        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        name="patch_embedding",
+    )(x)  # (B, N, D)
+    if recipe.pooling == "token":
+        x = ClassToken(name="class_token")(x)  # (B, 1 + N, D)
+    x = PositionEmbedding(name="positions")(x)
+    if recipe.dropout_rate:
+        x = layers.Dropout(recipe.dropout_rate, name="embedding_dropout")(x)
+    rates = depth_rates(recipe.stochastic_depth_rate, recipe.num_layers)
+    for number, depth_rate in enumerate(rates, start=1):
+        x = TransformerEncoderBlock(
+            recipe.num_heads,
+            recipe.mlp_dim,
+            recipe.dropout_rate,
+            recipe.attention_dropout_rate,
+            depth_rate,
+            name=f"encoder{number}",
+        )(x)
+    x = layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
+    if recipe.pooling == "token":
+        x = x[:, 0]  # (B, D)
+    else:
+        x = layers.GlobalAveragePooling1D(name="pool")(x)  # (B, D)
+    logits = classifier(
+        x, num_classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02)
+    )
+    return keras.Model(images, logits, name="vit")

@@ -1,0 +1,136 @@
+"""What a run is: frozen tables, one for each concern; no TensorFlow.
+
+`recipe_file.py` reads them from TOML, refuses unknown keys and applies overrides. Every field's
+default is what a recipe that leaves it out gets.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from cifar_models.architectures import ModelRecipe, ResidualCNN
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    dataset: str = "cifar10"  # a TFDS name, "digits" (bundled), or "folder:PATH"
+    data_dir: str = ""  # where TFDS keeps its data; "" is its own default
+    validation_fraction: float = 0.1  # of the training images, stratified, cut out by the seed
+    folder_image_size: int = 32  # pixels; the images of a folder are resized to this square
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (key, what is wrong with its value)."""
+        if not 0 < self.validation_fraction < 1:
+            yield "validation_fraction", "must lie between 0 and 1"
+        if self.folder_image_size < 4:
+            yield "folder_image_size", "must be at least 4 pixels"
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    epochs: int = 20
+    batch_size: int = 128  # images
+    optimizer: str = "sgd"  # "sgd" (Nesterov momentum) or "adamw"
+    peak_learning_rate: float = 0.1  # warm-up rises to it linearly, a cosine falls from it
+    warmup_fraction: float = 0.1  # of all steps
+    final_learning_rate_fraction: float = 0.0  # of the peak
+    momentum: float = 0.9  # sgd
+    beta_1: float = 0.9  # adamw
+    beta_2: float = 0.98  # adamw
+    weight_decay: float = 0.0  # decoupled; spares norms, biases, class token and positions
+    label_smoothing: float = 0.0
+    gradient_clip_norm: float = 0.0  # global norm; 0 is off
+    keep: str = "best"  # the weights of the "best" epoch by validation accuracy, or the "last"
+    early_stopping_epochs: int = 0  # stop after so many epochs without a better one; 0 is off
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (key, what is wrong with its value)."""
+        for key in ("epochs", "batch_size"):
+            if getattr(self, key) < 1:
+                yield key, "must be at least 1"
+        if self.optimizer not in ("sgd", "adamw"):
+            yield "optimizer", 'must be "sgd" or "adamw"'
+        if self.peak_learning_rate <= 0:
+            yield "peak_learning_rate", "must be above 0"
+        for key in ("warmup_fraction", "momentum", "beta_1", "beta_2", "label_smoothing"):
+            if not 0 <= getattr(self, key) < 1:
+                yield key, "must be at least 0 and below 1"
+        if not 0 <= self.final_learning_rate_fraction <= 1:
+            yield "final_learning_rate_fraction", "must lie between 0 and 1"
+        for key in ("weight_decay", "gradient_clip_norm", "early_stopping_epochs"):
+            if getattr(self, key) < 0:
+                yield key, "must not be negative"
+        if self.keep not in ("best", "last"):
+            yield "keep", 'must be "best" or "last"'
+
+
+@dataclass(frozen=True)
+class AugmentationRecipe:
+    crop_padding: int = 0  # pixels of reflection around the image before a random crop
+    horizontal_flip: bool = False
+    rand_augment_layers: int = 0  # transformations an image, drawn from RandAugment's fourteen
+    rand_augment_magnitude: float = 9.0  # 0 to 10
+    random_erasing: float = 0.0  # probability
+    mixup_alpha: float = 0.0  # of the Beta distribution; 0 is off
+    cutmix_alpha: float = 0.0  # likewise; where both are on, each image draws one of them
+    mix_probability: float = 1.0  # that an image is mixed at all
+    mix_until_fraction: float = 1.0  # of all steps; no mixing after it
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (key, what is wrong with its value)."""
+        for key in ("crop_padding", "rand_augment_layers", "mixup_alpha", "cutmix_alpha"):
+            if getattr(self, key) < 0:
+                yield key, "must not be negative"
+        if not 0 <= self.rand_augment_magnitude <= 10:
+            yield "rand_augment_magnitude", "must lie between 0 and 10"
+        for key in ("random_erasing", "mix_probability", "mix_until_fraction"):
+            if not 0 <= getattr(self, key) <= 1:
+                yield key, "must lie between 0 and 1"
+
+
+@dataclass(frozen=True)
+class RuntimeRecipe:
+    seed: int = 0  # of the validation split, the weights, the order and the augmentation
+    precision: str = "auto"  # "auto", "float32", "mixed_bfloat16" or "mixed_float16"
+    xla: str = "auto"  # "auto" (on a GPU), "on" or "off"
+    deterministic: bool = False  # same bytes out of the same recipe; slower on a GPU
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (key, what is wrong with its value)."""
+        if not 0 <= self.seed < 2**31:
+            yield "seed", "must lie between 0 and 2147483647"
+        precisions = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+        if self.precision not in precisions:
+            yield "precision", f"must be one of {', '.join(precisions)}"
+        if self.xla not in ("auto", "on", "off"):
+            yield "xla", 'must be "auto", "on" or "off"'
+        if self.xla == "on" and self.deterministic:
+            yield "xla", 'must be "auto" or "off" for a deterministic run'
+
+
+@dataclass(frozen=True)
+class SearchRange:
+    """Numbers from `low` to `high`, both included; whole numbers where the key's are."""
+
+    low: float
+    high: float
+    scale: str = "linear"  # or "log"
+
+
+@dataclass(frozen=True)
+class SearchChoices:
+    """One of the listed values."""
+
+    choices: tuple
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    architecture: str = "residual_cnn"  # the preset that `model` began from
+    data: DataRecipe = DataRecipe()
+    model: ModelRecipe = ResidualCNN()
+    training: TrainingRecipe = TrainingRecipe()
+    augmentation: AugmentationRecipe = AugmentationRecipe()
+    runtime: RuntimeRecipe = RuntimeRecipe()
+    # "table.key" → what `tune` may try for it
+    search: dict[str, SearchRange | SearchChoices] = field(default_factory=dict)

@@ -1,0 +1,181 @@
+"""One run, told in order: data, network, fit, predict, measure, record. Read this file first.
+
+    recipe ──► data ──► network ──► fit ──► predictions ──► metrics ──► run folder
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cifar_models.data.datasets import describe, load_dataset
+from cifar_models.data.splits import Split, split_off_validation
+from cifar_models.errors import RequestError
+from cifar_models.recipe import Recipe
+from cifar_models.recipe_file import recipe_tables, recipe_toml
+from cifar_models.run_folder import RunFolder
+from cifar_models.runtime import configure, environment, import_tensorflow
+from cifar_models.tensorboard_log import TensorBoardLog
+
+logger = logging.getLogger("cifar_models")
+
+
+def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
+    """Trains what the recipe says and records it in a new run folder.
+
+    The test split is read once, after training, and not at all where the run is measured on
+    "validation", as the trials of a search are.
+
+    Args:
+        recipe: what to train, on what, and how.
+        path: of the run folder; made here, must be empty or absent.
+        measure_on: "test" or "validation".
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        RequestError: the recipe does not fit the data, or the folder holds something.
+        RunError: the data cannot be had, or training diverged.
+    """
+    dataset = load_dataset(recipe.data)
+    splits = split_off_validation(
+        Split(dataset.train_images, dataset.train_labels),
+        Split(dataset.test_images, dataset.test_labels),
+        recipe.data.validation_fraction,
+        recipe.runtime.seed,
+    )
+    check_fits(recipe, splits.train)
+    folder = RunFolder.create(path)
+
+    import_tensorflow()  # takes seconds: a wrong request was answered before, wherever possible
+    from cifar_models.evaluation.cost import flops_per_image
+    from cifar_models.evaluation.metrics import classification_metrics
+    from cifar_models.evaluation.predictions import predict_split
+    from cifar_models.models.catalog import build_network
+    from cifar_models.training.fit import fit
+
+    runtime = configure(recipe.runtime)
+    folder.write_recipe(recipe_toml(recipe))
+    folder.write_environment(environment(runtime))
+    folder.write_dataset(describe(dataset, splits))
+    tensorboard = TensorBoardLog(folder.tensorboard_path)
+
+    with logged_to(folder.log_path):
+        network = build_network(
+            recipe.model, dataset.train_images.shape[1:], len(dataset.class_names)
+        )
+        logger.info(
+            "%s: %s on %s, %d parameters, %d training images, %s, %s%s",
+            recipe.name,
+            recipe.architecture,
+            dataset.name,
+            network.count_params(),
+            len(splits.train.labels),
+            runtime.device,
+            runtime.precision,
+            ", XLA" if runtime.xla else "",
+        )
+        report = fit(network, splits, recipe, runtime, folder, tensorboard)
+        folder.write_model(network)
+
+        measured = splits.test if measure_on == "test" else splits.validation
+        predictions = predict_split(network, measured, dataset.class_names)
+        folder.write_predictions(
+            predictions.labels, predictions.probabilities, predictions.class_names
+        )
+        metrics = {
+            "recipe": recipe.name,
+            "dataset": dataset.name,
+            "split": measure_on,
+            "seed": recipe.runtime.seed,
+            **classification_metrics(
+                predictions.labels, predictions.probabilities, predictions.class_names
+            ),
+            "parameters": network.count_params(),
+            "flops_per_image": flops_per_image(network),
+            "epochs": report.epochs,
+            "best_epoch": report.best_epoch,
+            "steps": report.steps,
+            "train_seconds": report.train_seconds,
+            "compile_seconds": report.compile_seconds,
+            "images_per_second": report.images_per_second,
+            "device": runtime.device,
+            "precision": runtime.precision,
+        }
+        draw_figures(folder, network, measured, predictions, f"{recipe.name} on {dataset.name}")
+        record_in_tensorboard(tensorboard, folder, recipe, metrics)
+        folder.write_metrics(metrics)  # last: its presence says that the run finished
+        logger.info(
+            "%s accuracy %.4f, loss %.4f on %d images; %s",
+            measure_on,
+            metrics["accuracy"],
+            metrics["loss"],
+            len(predictions.labels),
+            folder.path,
+        )
+    return metrics
+
+
+def check_fits(recipe: Recipe, train: Split) -> None:
+    """Raises RequestError where the recipe asks for more than the data has."""
+    num_images, size = len(train.labels), min(train.images.shape[1:3])
+    if recipe.training.batch_size > num_images:
+        raise RequestError(
+            f"{recipe.name}: training.batch_size = {recipe.training.batch_size} is more than the "
+            f"{num_images} training images of {recipe.data.dataset}; choose at most {num_images}"
+        )
+    if recipe.augmentation.crop_padding >= size:
+        raise RequestError(
+            f"{recipe.name}: augmentation.crop_padding = {recipe.augmentation.crop_padding} is "
+            f"not below the {size} pixels of {recipe.data.dataset}'s images"
+        )
+
+
+def draw_figures(folder: RunFolder, network, split: Split, predictions, title: str) -> None:
+    """Draws the run folder's four pictures."""
+    from cifar_models.evaluation import plots
+
+    plots.draw_curves(folder.read_history(), title, folder.curves_path)
+    plots.draw_confusion_matrix(predictions, title, folder.confusion_matrix_path)
+    plots.draw_first_layer(network, f"first layer of {title}", folder.first_layer_path)
+    plots.draw_sample_predictions(split.images, predictions, folder.sample_predictions_path)
+
+
+def record_in_tensorboard(
+    tensorboard: TensorBoardLog, folder: RunFolder, recipe: Recipe, metrics: dict
+) -> None:
+    """Adds the pictures, and the row of the HParams tab, at the last step."""
+    step, split = metrics["steps"], metrics["split"]
+    tensorboard.picture("confusion_matrix", step, folder.confusion_matrix_path)
+    tensorboard.picture("first_layer", step, folder.first_layer_path)
+    tables = recipe_tables(recipe)
+    values = {
+        f"{table}.{key}": value
+        for table in ("data", "model", "training", "augmentation", "runtime")
+        for key, value in tables[table].items()
+    }
+    names = ("accuracy", "loss", "f1_macro", "roc_auc_macro", "expected_calibration_error")
+    final = {f"final/{split}_{name}": metrics[name] for name in names}
+    tensorboard.hyperparameters(step, values, final)
+    tensorboard.close()
+
+
+@contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Copies the log to a file; an error that ends the run goes there with its traceback."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    except BaseException:
+        record = logger.makeRecord(
+            logger.name, logging.ERROR, __file__, 0, "the run ended early", (), sys.exc_info()
+        )
+        handler.handle(record)
+        raise
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,101 @@
+"""What the commands print as tables."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from cifar_models.architectures import PRESETS
+from cifar_models.errors import RequestError
+from cifar_models.recipe_file import read_recipe, recipe_paths
+
+WIDTH_OF_A_FILE = 200  # columns where the output is no terminal, so that no path is cut
+
+
+def print_recipes() -> None:
+    """Name, architecture, data set and the first line of each recipe's head."""
+    table = _table("recipe", "model", "data set", "what it is")
+    for name, path in recipe_paths().items():
+        recipe = read_recipe(name)
+        head = path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
+        promise = head.partition(": ")[2] or head
+        table.add_row(name, recipe.architecture, recipe.data.dataset, promise)
+    _print(table)
+
+
+def print_models() -> None:
+    """The presets that `model.architecture` may name, with every key they set."""
+    table = _table("architecture", "family", "keys")
+    for name, preset in PRESETS.items():
+        keys = ", ".join(f"{key} {value}" for key, value in vars(preset).items())
+        table.add_row(name, type(preset).__name__, keys)
+    _print(table)
+
+
+def print_datasets() -> None:
+    from cifar_models.data.datasets import NAMED_DATASETS
+
+    table = _table("data set", "what it holds")
+    for name, text in NAMED_DATASETS.items():
+        table.add_row(name, text)
+    _print(table)
+    print("Any other TFDS name of an image classification set with train and test works too.")
+
+
+def print_runs(under: Path) -> None:
+    """One row for each finished run below a folder, best accuracy first."""
+    rows = [(json.loads(path.read_text()), path.parent) for path in under.rglob("metrics.json")]
+    if not rows:
+        raise RequestError(f"{under}: holds no finished run; train one, or name a folder: --under")
+    table = _table(
+        "recipe", "data set", "split", "accuracy", "loss", "parameters", "epochs", "train s", "run"
+    )
+    for metrics, path in sorted(rows, key=lambda row: -row[0]["accuracy"]):
+        table.add_row(
+            metrics["recipe"],
+            metrics["dataset"],
+            metrics["split"],
+            f"{metrics['accuracy']:.2%}",
+            f"{metrics['loss']:.3f}",
+            f"{metrics['parameters']:,}",
+            str(metrics["epochs"]),
+            f"{metrics['train_seconds']:.0f}",
+            str(path),
+        )
+    _print(table)
+
+
+def print_metrics(metrics: dict) -> None:
+    """The numbers of one evaluation, then a row for each class."""
+    table = _table("metric", "value")
+    for key, value in metrics.items():
+        if key != "per_class":
+            table.add_row(key, f"{value:.6f}" if isinstance(value, float) else str(value))
+    _print(table)
+    table = _table("class", "precision", "recall", "f1", "images")
+    for name, row in metrics["per_class"].items():
+        numbers = (f"{row[key]:.4f}" for key in ("precision", "recall", "f1"))
+        table.add_row(name, *numbers, str(row["images"]))
+    _print(table)
+
+
+def print_benchmark(rows: list[dict]) -> None:
+    table = _table(*rows[0])
+    for row in rows:
+        table.add_row(*(f"{v:,.0f}" if isinstance(v, int) else str(v) for v in row.values()))
+    _print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print(table: Table) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_OF_A_FILE)
+    console.print(table)

@@ -1,0 +1,1 @@
+"""Fitting a network: the train step, the optimizer, the callbacks."""

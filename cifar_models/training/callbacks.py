@@ -1,0 +1,173 @@
+"""What watches a fit: a stopwatch, the history, TensorBoard, the progress bar, the NaN guard."""
+
+import logging
+import math
+import time
+
+import keras
+import tensorflow as tf
+
+from cifar_models.errors import RunError
+from cifar_models.run_folder import RunFolder
+from cifar_models.tensorboard_log import TensorBoardLog
+
+logger = logging.getLogger("cifar_models")
+
+
+class Stopwatch(keras.callbacks.Callback):
+    """Tells compiling, training and validating apart. All in seconds.
+
+    Compiling is what passes until the first step is done; the step itself is short beside it.
+    Training steps leave out that first one and the validation passes.
+    """
+
+    def on_train_begin(self, logs=None):
+        self._began = time.perf_counter()
+        self.compile_seconds = 0.0
+        self._epoch_step_seconds = 0.0
+        self._steps_seconds = 0.0
+        self._steps = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch_began = self._lap_began = time.perf_counter()
+        self._epoch_steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self.compile_seconds:
+            float(logs["loss"])  # waits for the device
+            self.compile_seconds = time.perf_counter() - self._began
+            self._lap_began = time.perf_counter()
+        else:
+            self._epoch_steps += 1
+
+    def on_test_begin(self, logs=None):
+        self._end_training_part()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch_seconds = time.perf_counter() - self._epoch_began
+
+    def on_train_end(self, logs=None):
+        self.train_seconds = time.perf_counter() - self._began - self.compile_seconds
+
+    def _end_training_part(self):
+        """Validation begins once an epoch, when the training steps are done."""
+        if self._epoch_steps:
+            self._epoch_step_seconds = time.perf_counter() - self._lap_began
+            self._steps_seconds += self._epoch_step_seconds
+            self._steps += self._epoch_steps
+
+    def epoch_steps_per_second(self) -> float:
+        """Of the epoch that has just ended; 0 where compiling was all of it."""
+        return self._epoch_steps / self._epoch_step_seconds if self._epoch_steps else 0.0
+
+    def steps_per_second(self) -> float:
+        """Over the whole fit; 0 where compiling was all of it."""
+        return self._steps / self._steps_seconds if self._steps else 0.0
+
+
+class History(keras.callbacks.Callback):
+    """Writes one row an epoch to history.csv and to TensorBoard, and a line to the log."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        tensorboard: TensorBoardLog,
+        stopwatch: Stopwatch,
+        schedule: keras.optimizers.schedules.LearningRateSchedule,
+        batch_size: int,
+    ):
+        super().__init__()
+        self.rows: list[dict] = []
+        self._folder = folder
+        self._tensorboard = tensorboard
+        self._stopwatch = stopwatch
+        self._schedule = schedule
+        self._batch_size = batch_size
+
+    def on_epoch_end(self, epoch, logs=None):
+        step = int(self.model.optimizer.iterations)
+        rate = float(self._schedule(step - 1))  # of the last step taken
+        speed = self._stopwatch.epoch_steps_per_second() * self._batch_size
+        train = {"loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
+        validation = {"loss": float(logs["val_loss"]), "accuracy": float(logs["val_accuracy"])}
+        self.rows.append(
+            {
+                "epoch": epoch + 1,
+                "step": step,
+                "learning_rate": rate,
+                "train_loss": train["loss"],
+                "train_accuracy": train["accuracy"],
+                "validation_loss": validation["loss"],
+                "validation_accuracy": validation["accuracy"],
+                "images_per_second": speed,
+                "seconds": self._stopwatch.epoch_seconds,
+            }
+        )
+        self._folder.write_history(self.rows)
+        extra = {"learning_rate": rate, **({"images_per_second": speed} if speed else {})}
+        self._tensorboard.scalars("train", step, {**train, **extra})
+        self._tensorboard.scalars("validation", step, validation)
+        logger.info(
+            "epoch %d/%d  train loss %.4f accuracy %.4f  validation loss %.4f accuracy %.4f"
+            "  %.0f images/s",
+            epoch + 1,
+            self.params["epochs"],
+            train["loss"],
+            train["accuracy"],
+            validation["loss"],
+            validation["accuracy"],
+            speed,
+        )
+
+
+class AugmentedImages(keras.callbacks.Callback):
+    """Shows TensorBoard what the network saw at the first step of each quarter of the run."""
+
+    def __init__(self, tensorboard: TensorBoardLog, batches: tf.data.Dataset, count: int = 16):
+        super().__init__()
+        self._tensorboard = tensorboard
+        self._batches = batches
+        self._count = count
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch % max(self.params["epochs"] // 4, 1) == 0:
+            step = int(self.model.optimizer.iterations)
+            images, labels = next(iter(self._batches.skip(step).take(1)))
+            images, _ = self.model.augmented(images, labels, tf.constant(step, tf.int32))
+            self._tensorboard.images("augmented", step, images[: self._count].numpy())
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Shows the steps done and the time left on a terminal; elsewhere the log has to do."""
+
+    def __init__(self, total_steps: int):
+        super().__init__()
+        self._total_steps = total_steps
+
+    def on_train_begin(self, logs=None):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        self._progress = Progress(
+            "{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), "left"
+        )
+        self._progress.disable = not self._progress.console.is_terminal
+        self._task = self._progress.add_task("training steps", total=self._total_steps)
+        self._progress.start()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._progress.advance(self._task)
+
+    def on_train_end(self, logs=None):
+        self._progress.stop()
+
+
+class StopOnNonFiniteLoss(keras.callbacks.Callback):
+    """Fails the run at the end of an epoch whose loss is NaN or infinite."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(logs[name]):
+                raise RunError(
+                    f"{name} is {logs[name]} in epoch {epoch + 1}: training diverged; lower "
+                    "training.peak_learning_rate or set training.gradient_clip_norm"
+                )

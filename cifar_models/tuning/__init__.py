@@ -1,0 +1,1 @@
+"""Searching the ranges that a recipe declares."""

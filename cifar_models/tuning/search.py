@@ -1,0 +1,155 @@
+"""The search: KerasTuner proposes, `run` trains.
+
+The finished run folders are the state of a search. A search that goes on asks KerasTuner the same
+questions again, with the same seed, and answers from the folders what they can answer; so a kill
+at any moment costs the trial that was under way and no more.
+"""
+
+import dataclasses
+import logging
+import shutil
+import time
+from pathlib import Path
+
+import keras
+import keras_tuner
+
+from cifar_models.errors import RequestError, RunError
+from cifar_models.recipe import Recipe
+from cifar_models.recipe_file import recipe_toml
+from cifar_models.run import run
+from cifar_models.run_folder import RunFolder
+from cifar_models.tuning.space import search_space, suggest
+
+logger = logging.getLogger("cifar_models")
+
+OBJECTIVE = keras_tuner.Objective("validation_accuracy", "max")
+
+
+# FatalError ends KerasTuner's loop; it takes every other exception for a failed trial.
+class _BudgetSpent(keras_tuner.errors.FatalError):
+    pass
+
+
+class _AnotherSearch(keras_tuner.errors.FatalError):
+    pass
+
+
+class RecipeTuner(keras_tuner.Tuner):
+    """Trains each trial through `run`, in a run folder of its own, measured on validation.
+
+    Args:
+        recipe: with its `search` table.
+        max_trials: in all, those of an earlier search in the same folder included.
+        out: the folder of the search.
+        budget_seconds: no trial begins after so long; None is no limit.
+    """
+
+    def __init__(self, recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None):
+        self.recipe = recipe
+        self.max_trials = max_trials
+        self.out = out
+        self.budget_seconds = budget_seconds
+        self.finished: dict[str, float] = {}  # name of the trial's folder → validation accuracy
+        self.trained = 0  # by this process
+        self._began = time.monotonic()
+        oracle = keras_tuner.oracles.BayesianOptimizationOracle(
+            OBJECTIVE,
+            max_trials=max_trials,
+            hyperparameters=search_space(recipe),
+            tune_new_entries=False,
+            allow_new_entries=False,
+            seed=recipe.runtime.seed + 1,  # KerasTuner takes 0 for no seed
+        )
+        oracle.verbose = 0
+        super().__init__(oracle, directory=out, project_name="keras_tuner", overwrite=True)
+
+    def run_trial(self, trial, *args, **kwargs):
+        number = len(self.oracle.start_order)
+        proposed = dataclasses.replace(suggest(trial.hyperparameters, self.recipe), search={})
+        name = f"{number:04d}"
+        folder = RunFolder(self.out / "trials" / name)
+        accuracy = self._already_measured(folder, proposed)
+        if accuracy is None:
+            self._stop_if_spent()
+            logger.info("trial %d of %d%s", number, self.max_trials, self._time_left(number))
+            for key in self.recipe.search:
+                table, _, field = key.partition(".")
+                logger.info("  %s = %s", key, _value(proposed, table, field))
+            shutil.rmtree(folder.path, ignore_errors=True)  # of a trial that was killed
+            keras.backend.clear_session()
+            try:
+                accuracy = run(proposed, folder.path, measure_on="validation")["accuracy"]
+            except (RequestError, RunError) as error:
+                logger.warning("trial %d failed: %s", number, error)
+                raise keras_tuner.errors.FailedTrialError(str(error)) from error
+            self.trained += 1
+        self.finished[name] = accuracy
+        return {OBJECTIVE.name: accuracy}
+
+    def _already_measured(self, folder: RunFolder, proposed: Recipe) -> float | None:
+        if not folder.is_finished():
+            return None
+        if folder.recipe_path.read_text(encoding="utf-8") != recipe_toml(proposed):
+            raise _AnotherSearch(f"{folder.path}: is a trial of another search; choose another --out")
+        return folder.read_metrics()["accuracy"]
+
+    def _stop_if_spent(self) -> None:
+        spent = time.monotonic() - self._began
+        if self.budget_seconds is not None and spent > self.budget_seconds:
+            raise _BudgetSpent(f"the budget of {self.budget_seconds:g} seconds is spent")
+
+    def _time_left(self, number: int) -> str:
+        if not self.trained:
+            return ""
+        mean = (time.monotonic() - self._began) / self.trained
+        left = mean * (self.max_trials - number + 1)
+        return f", best so far {max(self.finished.values()):.4f}, about {left:.0f} s left"
+
+
+def search(
+    recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None = None
+) -> Path:
+    """Searches the recipe's ranges and writes the winner as a recipe; sees no test image.
+
+    Args:
+        recipe: with its `search` table.
+        max_trials: in all; a search that was stopped goes on until there are so many.
+        out: the folder of the search: trials/NNNN/ are run folders, best.toml the winner.
+        budget_seconds: no trial begins after so long; None is no limit.
+
+    Returns:
+        The path of best.toml, which `train` runs unchanged.
+
+    Raises:
+        RequestError: `out` holds something other than this search.
+        RunError: no trial succeeded.
+    """
+    if out.is_dir() and any(out.iterdir()) and not (out / "trials").is_dir():
+        raise RequestError(f"{out}: holds other files; choose another --out")
+    (out / "trials").mkdir(parents=True, exist_ok=True)
+    tuner = RecipeTuner(recipe, max_trials, out, budget_seconds)
+    try:
+        tuner.search()
+    except _BudgetSpent as spent:
+        logger.info("%s", spent)
+    except _AnotherSearch as error:
+        raise RequestError(str(error)) from None
+    except RuntimeError as error:  # KerasTuner's: too many failed trials in a row
+        raise RunError(f"the search stopped: {str(error).splitlines()[0]}") from None
+    if not tuner.finished:
+        raise RunError(f"{out}: no trial finished")
+    best = max(tuner.finished, key=tuner.finished.__getitem__)
+    winner = RunFolder(out / "trials" / best).recipe_path.read_text(encoding="utf-8")
+    head = (
+        f"# The best of {len(tuner.finished)} trials of {recipe.name} by validation accuracy: "
+        f"trial {best}, {tuner.finished[best]:.4f}\n"
+    )
+    path = out / "best.toml"
+    path.write_text(head + winner, encoding="utf-8")
+    logger.info("best: trial %s, validation accuracy %.4f; %s", best, tuner.finished[best], path)
+    return path
+
+
+def _value(recipe: Recipe, table: str, field: str) -> object:
+    return recipe.architecture if field == "architecture" else getattr(getattr(recipe, table), field)
