@@ -15,8 +15,7 @@ def build_vit(
 ) -> keras.Model:
     """Builds patches → linear embedding + positions → encoder blocks → pooling → classifier.
 
-    Dosovitskiy et al. 2020, arXiv:2010.11929, figure 1; kernels start as a truncated normal of
-    0.02, biases at 0.
+    Dosovitskiy et al. 2020, arXiv:2010.11929, figure 1, and the initialisers of its authors' code.
 
     Args:
         recipe: the model table.
@@ -30,7 +29,7 @@ def build_vit(
     x = PatchExtraction(recipe.patch_size, name="patches")(x)  # (B, N, P * P * C)
     x = layers.Dense(
         recipe.hidden_dim,
-        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        kernel_initializer="lecun_normal",  # keeps the pixels' scale, whatever the patch
         name="patch_embedding",
     )(x)  # (B, N, D)
     if recipe.pooling == "token":

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+
+from cifar_models.data.datasets import describe, load_dataset
+from cifar_models.data.splits import Split, split_off_validation
+from cifar_models.errors import RequestError, RunError
+from cifar_models.recipe import DataRecipe
+
+
+def test_digits_are_scikit_learns():
+    dataset = load_dataset(DataRecipe(dataset="digits"))
+    images = np.concatenate([dataset.train_images, dataset.test_images])
+    assert images.shape == (1797, 8, 8, 1) and images.dtype == np.uint8
+    assert len(dataset.test_labels) == 360
+    # The same multiset of scans, up to their scale of 16.
+    original = np.round(load_digits().images * 255 / 16).astype(np.uint8).reshape(1797, -1)
+    ours = images.reshape(1797, -1)
+    assert sorted(map(bytes, ours)) == sorted(map(bytes, original))
+    shares = np.bincount(dataset.test_labels) / 360
+    np.testing.assert_allclose(shares, np.bincount(load_digits().target) / 1797, atol=0.003)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "num_classes"),
+    [
+        ("cifar10", (32, 32, 3), 10),
+        ("cifar100", (32, 32, 3), 100),
+        ("svhn_cropped", (32, 32, 3), 10),
+        ("fashion_mnist", (28, 28, 1), 10),
+    ],
+)
+def test_tfds_by_name(name, shape, num_classes, tmp_path, monkeypatch):
+    with tfds.testing.mock_data(num_examples=3000):
+        dataset = load_dataset(DataRecipe(dataset=name, data_dir=str(tmp_path)))
+    assert dataset.train_images.shape == (3000, *shape)
+    assert dataset.train_images.dtype == np.uint8
+    assert dataset.train_labels.dtype == np.int64
+    assert len(dataset.class_names) == num_classes
+
+
+def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
+    def no_network(*arguments, **options):
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", no_network)
+    with pytest.raises(RunError) as error:
+        load_dataset(DataRecipe(dataset="cifar10", data_dir=str(tmp_path)))
+    message = str(error.value)
+    assert "\n" not in message
+    for part in (str(tmp_path), "cifar10", "DATA_DIR=", "DATASET=digits", "Name or service"):
+        assert part in message
+
+
+def test_a_data_set_without_labels_is_refused(tmp_path, monkeypatch):
+    with tfds.testing.mock_data(num_examples=3), pytest.raises(RequestError, match="one label"):
+        load_dataset(DataRecipe(dataset="coco", data_dir=str(tmp_path)))
+
+
+def splits_of(labels: np.ndarray, seed: int):
+    images = np.arange(len(labels), dtype=np.int64)[:, None, None, None]  # each its own number
+    test = Split(images[:5] + 10_000, labels[:5])
+    return split_off_validation(Split(images, labels), test, 0.2, seed)
+
+
+def test_splits_are_disjoint_stratified_and_complete():
+    labels = np.repeat(np.arange(4), [40, 80, 120, 160])
+    splits = splits_of(labels, seed=3)
+    train, validation = splits.train.images.ravel(), splits.validation.images.ravel()
+    assert sorted([*train, *validation]) == list(range(400))
+    assert np.bincount(splits.validation.labels).tolist() == [8, 16, 24, 32]
+    np.testing.assert_array_equal(labels[train], splits.train.labels)
+    np.testing.assert_array_equal(labels[validation], splits.validation.labels)
+
+
+def test_the_seed_decides_the_validation_split():
+    labels = np.repeat(np.arange(4), 50)
+    first, again, other = (splits_of(labels, seed).validation.images for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_class_of_one_image_cannot_be_split():
+    with pytest.raises(RequestError, match="cannot give every class its part"):
+        splits_of(np.array([0] * 30 + [1]), seed=0)
+
+
+def test_the_fingerprint_sees_one_changed_pixel():
+    dataset = load_dataset(DataRecipe(dataset="digits"))
+    train = Split(dataset.train_images, dataset.train_labels)
+    splits = split_off_validation(train, Split(dataset.test_images, dataset.test_labels), 0.1, 0)
+    before = describe(dataset, splits)
+    dataset.train_images[0, 0, 0, 0] ^= 1
+    after = describe(dataset, splits)
+    assert before["sha256"] != after["sha256"]
+    assert (before["train_images"], before["validation_images"], before["test_images"]) == (
+        1293,
+        144,
+        360,
+    )

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_models.data.image_folder import load_image_folder
+from cifar_models.errors import RequestError
+
+
+def save(path: Path, colour: tuple[int, int, int] = (10, 200, 30), mode: str = "RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (12, 9), colour).convert(mode).save(path, **options)
+
+
+def fill(root: Path, count: int = 10) -> Path:
+    for name in ("cat", "dog"):
+        for number in range(count):
+            save(root / name / f"{number}.png", (number, 0, 255 * (name == "dog")))
+    return root
+
+
+def test_a_fifth_of_each_class_becomes_the_test_split(tmp_path):
+    images, labels, test_images, test_labels, names = load_image_folder(fill(tmp_path), 8)
+    assert names == ("cat", "dog")
+    assert images.shape == (16, 8, 8, 3) and images.dtype == np.uint8
+    assert np.bincount(labels).tolist() == [8, 8]
+    assert np.bincount(test_labels).tolist() == [2, 2]
+    # The colour says the class: label and image stayed together.
+    np.testing.assert_array_equal(images[:, 0, 0, 2] == 255, labels == 1)
+    np.testing.assert_array_equal(test_images[:, 0, 0, 2] == 255, test_labels == 1)
+
+
+def test_own_train_and_test_folders_are_kept_apart(tmp_path):
+    fill(tmp_path / "train", 4)
+    fill(tmp_path / "test", 2)
+    images, _, test_images, _, _ = load_image_folder(tmp_path, 8)
+    assert (len(images), len(test_images)) == (8, 4)
+
+
+def test_other_modes_and_formats_are_converted(tmp_path):
+    fill(tmp_path)
+    save(tmp_path / "cat" / "grey.png", mode="L")
+    save(tmp_path / "cat" / "alpha.png", mode="RGBA")
+    save(tmp_path / "cat" / "palette.gif", mode="P")
+    save(tmp_path / "cat" / "print.jpg", mode="CMYK")
+    save(tmp_path / "cat" / "modern.webp")
+    images, _, test_images, _, _ = load_image_folder(tmp_path, 8)
+    assert len(images) + len(test_images) == 25
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    fill(tmp_path)
+    picture = Image.new("RGB", (8, 8), "black")
+    picture.paste("white", (0, 0, 8, 4))  # the upper half
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by 180 degrees
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            picture.save(tmp_path / part / name / "turned.png", exif=exif)
+    images, *_ = load_image_folder(tmp_path, 8)
+    assert images[0, 0].max() == 0 and images[0, -1].min() == 255
+
+
+def test_every_unusable_file_is_named_with_its_reason(tmp_path):
+    fill(tmp_path)
+    whole = (tmp_path / "cat" / "0.png").read_bytes()
+    (tmp_path / "cat" / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "cat" / "empty.jpg").write_bytes(b"")
+    (tmp_path / "dog" / "notes.txt").write_text("not an image")
+    with pytest.raises(RequestError) as error:
+        load_image_folder(tmp_path, 8)
+    message = str(error.value)
+    assert message.startswith("3 files") and "\n" not in message
+    for name in ("truncated.png", "empty.jpg", "notes.txt"):
+        assert name in message
+
+
+def test_a_decompression_bomb_is_refused(tmp_path):
+    fill(tmp_path)
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "cat" / "bomb.png")
+    with pytest.raises(RequestError, match=r"bomb\.png \(10000x10000 pixels are too many"):
+        load_image_folder(tmp_path, 8)
+
+
+def test_a_test_class_that_train_lacks_is_refused(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "test")
+    save(tmp_path / "test" / "horse" / "0.png")
+    with pytest.raises(RequestError, match="class horse is not in train"):
+        load_image_folder(tmp_path, 8)
