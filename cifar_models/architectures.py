@@ -26,8 +26,9 @@ class ResidualCNN:
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what is wrong with its value)."""
         if len(self.stage_filters) != len(self.stage_blocks) or not self.stage_filters:
-            yield "stage_blocks", (
-                f"must have one entry for each of the {len(self.stage_filters)} stage_filters"
+            yield (
+                "stage_blocks",
+                (f"must have one entry for each of the {len(self.stage_filters)} stage_filters"),
             )
         for key in ("stage_filters", "stage_blocks"):
             if any(value < 1 for value in getattr(self, key)):
@@ -58,9 +59,12 @@ class VisionTransformer:
         """Yields (key, what is wrong with its value)."""
         yield from _not_positive(self, "image_size", "patch_size", "num_layers", "mlp_dim")
         if self.patch_size > 0 and self.image_size % self.patch_size:
-            yield "patch_size", (
-                f"does not divide the image of {self.image_size} pixels; "
-                f"choose one of {_divisors(self.image_size)}"
+            yield (
+                "patch_size",
+                (
+                    f"does not divide the image of {self.image_size} pixels; "
+                    f"choose one of {_divisors(self.image_size)}"
+                ),
             )
         if self.pooling not in ("mean", "token"):
             yield "pooling", 'must be "mean" or "token"'
@@ -69,7 +73,7 @@ class VisionTransformer:
 
 @dataclass(frozen=True)
 class CompactConvolutionalTransformer:
-    """Convolutional tokens, a transformer, sequence pooling: Hassani et al. 2021, arXiv:2104.05704."""
+    """Convolutional tokens, transformer, sequence pooling: Hassani et al. 2021, arXiv:2104.05704."""
 
     image_size: int = 32  # pixels; images of another size are resized inside the network
     conv_layers: int = 2  # each halves the image
@@ -88,8 +92,9 @@ class CompactConvolutionalTransformer:
             self, "image_size", "conv_layers", "conv_kernel_size", "num_layers", "mlp_dim"
         )
         if self.conv_layers > 0 and self.image_size < 2**self.conv_layers:
-            yield "conv_layers", (
-                f"halve the image {self.conv_layers} times; {self.image_size} pixels are too few"
+            yield (
+                "conv_layers",
+                (f"halve the image {self.conv_layers} times; {self.image_size} pixels are too few"),
             )
         yield from _transformer_problems(self)
 
@@ -131,9 +136,12 @@ PRESETS: dict[str, ModelRecipe] = {
 def _transformer_problems(table) -> Iterator[tuple[str, str]]:
     yield from _not_positive(table, "hidden_dim", "num_heads")
     if table.num_heads > 0 and table.hidden_dim % table.num_heads:
-        yield "num_heads", (
-            f"does not divide hidden_dim {table.hidden_dim}; "
-            f"choose one of {_divisors(table.hidden_dim)}"
+        yield (
+            "num_heads",
+            (
+                f"does not divide hidden_dim {table.hidden_dim}; "
+                f"choose one of {_divisors(table.hidden_dim)}"
+            ),
         )
     yield from _not_a_rate(table, "dropout_rate", "attention_dropout_rate", "stochastic_depth_rate")
 

@@ -48,7 +48,9 @@ def _fail(message: str, status: int) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cifar_models", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m cifar_models", description=__doc__.split("\n")[0]
+    )
     parser.description = "Choose, train, compare and ship small image classifiers with Keras."
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -100,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="a name under experiments/, or a TOML file")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="a name under experiments/, or a TOML file"
+    )
     parser.add_argument("--dataset", metavar="NAME", help="TFDS name, digits or folder:PATH")
     parser.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
     parser.add_argument(
@@ -170,7 +174,9 @@ def _export(options: argparse.Namespace) -> None:
     import_tensorflow()
     from cifar_models.serving.export import export_saved_model
 
-    report = export_saved_model(options.run, options.out or options.run / "export", options.data_dir)
+    report = export_saved_model(
+        options.run, options.out or options.run / "export", options.data_dir
+    )
     print(
         f"{report.path}: SavedModel, largest difference {report.largest_difference:.2g} "
         f"on {report.images} {report.source} images"

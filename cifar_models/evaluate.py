@@ -37,9 +37,7 @@ def evaluate(path: Path, dataset_name: str | None = None, data_dir: str | None =
         ("image shape", list(dataset.test_images.shape[1:]), trained_on["image_shape"]),
     ):
         if ours != theirs:
-            raise RequestError(
-                f"{path}: was trained on {what} {theirs}; {dataset.name} has {ours}"
-            )
+            raise RequestError(f"{path}: was trained on {what} {theirs}; {dataset.name} has {ours}")
 
     import_tensorflow()
     from cifar_models.evaluation.metrics import classification_metrics

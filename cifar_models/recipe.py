@@ -7,7 +7,7 @@ default is what a recipe that leaves it out gets.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cifar_models.architectures import ModelRecipe, ResidualCNN
+from cifar_models.architectures import ModelRecipe
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,11 @@ class SearchChoices:
 @dataclass(frozen=True)
 class Recipe:
     name: str
-    architecture: str = "residual_cnn"  # the preset that `model` began from
-    data: DataRecipe = DataRecipe()
-    model: ModelRecipe = ResidualCNN()
-    training: TrainingRecipe = TrainingRecipe()
-    augmentation: AugmentationRecipe = AugmentationRecipe()
-    runtime: RuntimeRecipe = RuntimeRecipe()
+    architecture: str  # the preset that `model` began from
+    data: DataRecipe
+    model: ModelRecipe
+    training: TrainingRecipe
+    augmentation: AugmentationRecipe
+    runtime: RuntimeRecipe
     # "table.key" → what `tune` may try for it
     search: dict[str, SearchRange | SearchChoices] = field(default_factory=dict)

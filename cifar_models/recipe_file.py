@@ -1,4 +1,4 @@
-"""Recipes as TOML: read, override, check, write. Whatever is wrong is a RequestError of one line."""
+"""Recipes as TOML: read, override, check, write. What is wrong is a RequestError of one line."""
 
 import dataclasses
 import difflib
@@ -76,7 +76,10 @@ def build_recipe(content: dict, where: str) -> Recipe:
         name=str(name),
         architecture=architecture,
         model=_fill(PRESETS[architecture], model_table, "model", where),
-        **{key: _fill(cls(), _table(content, key, where), key, where) for key, cls in TABLES.items()},
+        **{
+            key: _fill(cls(), _table(content, key, where), key, where)
+            for key, cls in TABLES.items()
+        },
     )
     search = _table(content, "search", where)
     recipe = dataclasses.replace(
@@ -158,7 +161,12 @@ def _typed(value, expected, where: str):
     if expected is float and type(value) is float and value != value:
         raise RequestError(f"{where} is not a number")
     if isinstance(expected, types.GenericAlias) or type(value) is not expected:
-        name = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+        name = {
+            "str": "text",
+            "int": "a whole number",
+            "float": "a number",
+            "bool": "true or false",
+        }
         wanted = name.get(getattr(expected, "__name__", ""), "a list of whole numbers")
         raise RequestError(f"{where} = {value!r}: must be {wanted}")
     return value

@@ -1,6 +1,6 @@
 """One run, told in order: data, network, fit, predict, measure, record. Read this file first.
 
-    recipe ──► data ──► network ──► fit ──► predictions ──► metrics ──► run folder
+recipe ──► data ──► network ──► fit ──► predictions ──► metrics ──► run folder
 """
 
 import logging

@@ -116,7 +116,9 @@ class RunFolder:
 
     def read_history(self) -> list[dict[str, float]]:
         with (self.path / "history.csv").open(newline="") as file:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            return [
+                {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
+            ]
 
     def write_predictions(
         self, labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]

@@ -66,7 +66,8 @@ def configure(recipe: RuntimeRecipe) -> Runtime:
     return Runtime(
         device=details.get("device_name") or _processor_name(),
         precision=precision,
-        xla=recipe.xla == "on" or (recipe.xla == "auto" and bool(gpus) and not recipe.deterministic),
+        xla=recipe.xla == "on"
+        or (recipe.xla == "auto" and bool(gpus) and not recipe.deterministic),
         deterministic=recipe.deterministic,
     )
 

@@ -13,7 +13,7 @@ class TensorBoardLog:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._writers = {}
+        self._writers: dict = {}
 
     def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
         import tensorflow as tf

@@ -99,7 +99,9 @@ def class_folders(root: Path, **classes: int) -> Path:
     for name, count in classes.items():
         (root / name).mkdir(parents=True)
         for number in range(count):
-            Image.fromarray(np.full((9, 7, 3), number, np.uint8)).save(root / name / f"{number}.png")
+            Image.fromarray(np.full((9, 7, 3), number, np.uint8)).save(
+                root / name / f"{number}.png"
+            )
     return root
 
 

@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch: stateless functions of (images, random key), inside the train step.
+"""Augmentation of a batch: stateless functions of (images, random key), inside the train step.
 
 Keys are int32 (2,) as TensorFlow's `stateless_*` functions take them. Nothing here draws from a
 hidden state, and everything compiles under XLA: crops are gathers, choices are masks.
@@ -9,7 +9,7 @@ import tensorflow as tf
 from scipy import stats
 
 from cifar_models.data.rand_augment import apply_rand_augment
-from cifar_models.data.random_numbers import split_key, uniform
+from cifar_models.data.random_numbers import split_key, uniform, uniform_integers
 from cifar_models.recipe import AugmentationRecipe
 
 ERASED_AREA = (0.02, 1 / 3)  # of the image; random erasing's defaults, arXiv:1708.04896
@@ -61,7 +61,7 @@ def apply_random_crop(images: tf.Tensor, key: tf.Tensor, padding: int) -> tf.Ten
     (B, H, W, C) → (B, H, W, C); padding must be below H and W.
     """
     batch, height, width, _ = images.shape
-    offsets = uniform((batch, 2), key, 0, 2 * padding + 1, tf.int32)  # (B, 2)
+    offsets = uniform_integers((batch, 2), key, 2 * padding + 1)  # (B, 2)
     frame = [[0, 0], [padding, padding], [padding, padding], [0, 0]]
     padded = tf.pad(images, frame, "REFLECT")  # (B, H + 2P, W + 2P, C)
     rows = offsets[:, :1] + tf.range(height)  # (B, H)
@@ -91,9 +91,7 @@ def apply_random_erasing(images: tf.Tensor, key: tf.Tensor, probability: float) 
     sides = tf.sqrt(area)[:, None] * tf.stack([stretch, 1 / stretch], axis=1)  # (B, 2), of 1
     inside = random_box(sides, place_key, batch, height, width)  # (B, H, W, 1)
     erased = uniform((batch, 1, 1, 1), apply_key) < probability
-    noise = uniform(
-        (batch, height, width, channels), noise_key, 0, 256, tf.int32
-    )
+    noise = uniform_integers((batch, height, width, channels), noise_key, 256)
     return tf.where(inside & erased, tf.cast(noise, images.dtype), images)
 
 
@@ -135,9 +133,7 @@ def apply_mix(
     return blended, share * targets + (1 - share) * targets[::-1]
 
 
-def random_box(
-    sides: tf.Tensor, key: tf.Tensor, batch: int, height: int, width: int
-) -> tf.Tensor:
+def random_box(sides: tf.Tensor, key: tf.Tensor, batch: int, height: int, width: int) -> tf.Tensor:
     """Returns a mask, bool (B, H, W, 1), of one box an image, its centre uniform in the image.
 
     Sides are (B, 2), height and width as parts of the image's; what sticks out is cut off.

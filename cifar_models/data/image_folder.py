@@ -62,7 +62,9 @@ def _read_classes(
     for label, name in enumerate(names):
         paths = sorted(p for p in (folder / name).glob("*") if not p.name.startswith("."))
         if not paths:
-            raise RequestError(f"{folder / name}: class {name} has no images; add some or remove it")
+            raise RequestError(
+                f"{folder / name}: class {name} has no images; add some or remove it"
+            )
         for path in paths:
             try:
                 images.append(_read_image(path, image_size))

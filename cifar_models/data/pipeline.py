@@ -28,30 +28,36 @@ def make_training_batches(
         A dataset of known cardinality: images uint8 (B, H, W, C), labels int64 (B,).
     """
     images, labels = tf.constant(split.images), tf.constant(split.labels)
+    steps_per_epoch = len(split.labels) // batch_size
 
-    def batch_of(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        indices = batch_indices(step, len(split.labels), batch_size, seed)
+    def indices_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        indices = epoch_order(epoch, len(split.labels), seed)[: steps_per_epoch * batch_size]
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(indices, (-1, batch_size)))
+
+    def images_of(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.gather(images, indices), tf.gather(labels, indices)
 
-    batches = tf.data.Dataset.range(first_step, total_steps)
-    batches = batches.map(batch_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    first_epoch, steps_into_it = divmod(first_step, steps_per_epoch)
+    num_epochs = -(-total_steps // steps_per_epoch)
+    batches = tf.data.Dataset.range(first_epoch, num_epochs).flat_map(indices_of)
+    batches = batches.skip(steps_into_it).take(total_steps - first_step)
+    batches = batches.map(images_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(total_steps - first_step))
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def batch_indices(step: tf.Tensor, num_images: int, batch_size: int, seed: int) -> tf.Tensor:
-    """Returns which of the images are in the batch of (seed, step): int64 (B,)."""
-    steps_per_epoch = num_images // batch_size
-    epoch = step // steps_per_epoch
-    positions = (step % steps_per_epoch) * batch_size + tf.range(batch_size, dtype=tf.int64)
+def epoch_order(epoch: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:
+    """Returns the permutation of (seed, epoch): int64 (N,).
+
+    One sort an epoch. `tf.random.experimental.index_shuffle` would need none, but its permutations
+    are far from uniform: of 1,293 images some came 29 standard errors too early on average.
+    """
     key = tf.stack([tf.constant(seed, tf.int64), epoch])
-    return tf.random.experimental.index_shuffle(positions, seed=key, max_index=num_images - 1)
+    indices = tf.range(num_images, dtype=tf.int64)
+    return tf.random.experimental.stateless_shuffle(indices, seed=key, alg="philox")
 
 
 def make_ordered_batches(split: Split, batch_size: int) -> tf.data.Dataset:
     """Returns every image once, in order; the last batch may be smaller."""
     batches = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
     return batches.batch(batch_size).prefetch(tf.data.AUTOTUNE)
-
-
-def steps_per_epoch(split: Split, batch_size: int) -> int:
-    return len(split.labels) // batch_size

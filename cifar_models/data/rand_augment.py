@@ -8,7 +8,7 @@ import math
 
 import tensorflow as tf
 
-from cifar_models.data.random_numbers import split_key, uniform
+from cifar_models.data.random_numbers import split_key, uniform, uniform_integers
 
 # The fourteen of the paper's table, with their full strength at magnitude 10.
 GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
@@ -45,9 +45,7 @@ def apply_rand_augment(
     pixels = tf.cast(images, tf.float32)
     for layer_key in split_key(key, num_layers):
         which_key, sign_key = split_key(layer_key, 2)
-        which = uniform(
-            (batch,), which_key, 0, len(GEOMETRIC) + len(COLOUR), tf.int32
-        )
+        which = uniform_integers((batch,), which_key, len(GEOMETRIC) + len(COLOUR))
         sign = tf.where(uniform((batch,), sign_key) < 0.5, -1.0, 1.0)
         pixels = apply_transformations(pixels, which, sign * magnitude / 10)
     return tf.cast(tf.round(pixels), tf.uint8)
@@ -158,7 +156,8 @@ def _solarize(pixels, strength):
 
 def _posterize(pixels, strength):
     """Keeps the 8 to 4 highest bits."""
-    step = 2 ** tf.round(4 * tf.abs(strength))
+    bits = tf.cast(tf.round(4 * tf.abs(strength)), tf.int32)
+    step = tf.cast(tf.bitwise.left_shift(tf.ones_like(bits), bits), tf.float32)
     return tf.floor(pixels / step) * step
 
 

@@ -1,13 +1,28 @@
-"""Random numbers as a function of a key, int32 (2,), the same on every device, with XLA or without."""
-
-from functools import partial
+"""Random numbers as a function of a key, int32 (2,); the same with XLA and without."""
 
 import tensorflow as tf
 
-# TensorFlow would choose by device otherwise.
-uniform = partial(tf.random.stateless_uniform, alg="philox")
+
+def uniform(shape: tuple[int, ...], key: tf.Tensor) -> tf.Tensor:
+    """Draws float32 numbers from 0 to below 1.
+
+    Built from bits, on which TensorFlow and XLA agree; of floats drawn from the same key they
+    return different ones.
+    """
+    bits = tf.random.stateless_uniform(
+        shape, key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
+    return tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) / 2**24
+
+
+def uniform_integers(shape: tuple[int, ...], key: tf.Tensor, limit: int) -> tf.Tensor:
+    """Draws int32 numbers from 0 to limit - 1."""
+    return tf.cast(tf.floor(uniform(shape, key) * limit), tf.int32)
 
 
 def split_key(key: tf.Tensor, count: int) -> list[tf.Tensor]:
     """Derives `count` independent keys from one."""
-    return tf.unstack(uniform((count, 2), key, minval=None, maxval=None, dtype=tf.int32))
+    bits = tf.random.stateless_uniform(
+        (count, 2), key, minval=None, maxval=None, dtype=tf.int32, alg="philox"
+    )
+    return tf.unstack(bits)

@@ -18,9 +18,7 @@ class Predictions:
     class_names: tuple[str, ...]  # K
 
 
-def predict_split(
-    network: keras.Model, split: Split, class_names: tuple[str, ...]
-) -> Predictions:
+def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ...]) -> Predictions:
     """Runs the network once over every image of the split, in order."""
     from scipy.special import softmax
 

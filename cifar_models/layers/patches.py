@@ -45,18 +45,29 @@ class PatchExtraction(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class PositionEmbedding(keras.layers.Layer):
-    """Adds a learned vector to each place of the sequence: (B, N, D) → (B, N, D)."""
+    """Adds a learned vector to each place of the sequence: (B, N, D) → (B, N, D).
+
+    Args:
+        stddev: of the normal distribution that the vectors start from.
+    """
+
+    def __init__(self, stddev: float = 0.02, **kwargs):
+        super().__init__(**kwargs)
+        self.stddev = stddev
 
     def build(self, input_shape):
         self.embedding = self.add_weight(
             name="position_embedding",
             shape=input_shape[1:],
-            initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+            initializer=keras.initializers.TruncatedNormal(stddev=self.stddev),
         )
         super().build(input_shape)
 
     def call(self, sequence):
         return sequence + self.embedding
+
+    def get_config(self):
+        return {**super().get_config(), "stddev": self.stddev}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -1,5 +1,7 @@
 """A model table becomes a network."""
 
+from collections.abc import Callable
+
 import keras
 
 from cifar_models.architectures import (
@@ -12,7 +14,7 @@ from cifar_models.models.hybrid import build_hybrid
 from cifar_models.models.residual_cnn import build_residual_cnn
 from cifar_models.models.vit import build_vit
 
-BUILDERS = {
+BUILDERS: dict[type, Callable[..., keras.Model]] = {
     ResidualCNN: build_residual_cnn,
     VisionTransformer: build_vit,
     CompactConvolutionalTransformer: build_hybrid,

@@ -42,7 +42,7 @@ def build_hybrid(
         )(x)
         x = layers.MaxPooling2D(3, 2, padding="same", name=f"tokenizer{number}_pool")(x)
     x = layers.Reshape((-1, recipe.hidden_dim), name="tokens")(x)  # (B, N, D)
-    x = PositionEmbedding(name="positions")(x)
+    x = PositionEmbedding(stddev=0.2, name="positions")(x)
     if recipe.dropout_rate:
         x = layers.Dropout(recipe.dropout_rate, name="embedding_dropout")(x)
     rates = depth_rates(recipe.stochastic_depth_rate, recipe.num_layers)

@@ -34,7 +34,7 @@ def build_vit(
     )(x)  # (B, N, D)
     if recipe.pooling == "token":
         x = ClassToken(name="class_token")(x)  # (B, 1 + N, D)
-    x = PositionEmbedding(name="positions")(x)
+    x = PositionEmbedding(stddev=1.0, name="positions")(x)
     if recipe.dropout_rate:
         x = layers.Dropout(recipe.dropout_rate, name="embedding_dropout")(x)
     rates = depth_rates(recipe.stochastic_depth_rate, recipe.num_layers)
@@ -48,10 +48,8 @@ def build_vit(
             name=f"encoder{number}",
         )(x)
     x = layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
-    if recipe.pooling == "token":
-        x = x[:, 0]  # (B, D)
-    else:
-        x = layers.GlobalAveragePooling1D(name="pool")(x)  # (B, D)
+    pool = layers.GlobalAveragePooling1D(name="pool")
+    x = x[:, 0] if recipe.pooling == "token" else pool(x)  # (B, D)
     logits = classifier(
         x, num_classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02)
     )

@@ -91,7 +91,9 @@ class RecipeTuner(keras_tuner.Tuner):
         if not folder.is_finished():
             return None
         if folder.recipe_path.read_text(encoding="utf-8") != recipe_toml(proposed):
-            raise _AnotherSearch(f"{folder.path}: is a trial of another search; choose another --out")
+            raise _AnotherSearch(
+                f"{folder.path}: is a trial of another search; choose another --out"
+            )
         return folder.read_metrics()["accuracy"]
 
     def _stop_if_spent(self) -> None:
@@ -107,9 +109,7 @@ class RecipeTuner(keras_tuner.Tuner):
         return f", best so far {max(self.finished.values()):.4f}, about {left:.0f} s left"
 
 
-def search(
-    recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None = None
-) -> Path:
+def search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None = None) -> Path:
     """Searches the recipe's ranges and writes the winner as a recipe; sees no test image.
 
     Args:
@@ -152,4 +152,6 @@ def search(
 
 
 def _value(recipe: Recipe, table: str, field: str) -> object:
-    return recipe.architecture if field == "architecture" else getattr(getattr(recipe, table), field)
+    return (
+        recipe.architecture if field == "architecture" else getattr(getattr(recipe, table), field)
+    )
