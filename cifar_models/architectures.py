@@ -73,7 +73,7 @@ class VisionTransformer:
 
 @dataclass(frozen=True)
 class CompactConvolutionalTransformer:
-    """Convolutional tokens, transformer, sequence pooling: Hassani et al. 2021, arXiv:2104.05704."""
+    """Convolutional tokens, a transformer, attention pooling: Hassani et al., arXiv:2104.05704."""
 
     image_size: int = 32  # pixels; images of another size are resized inside the network
     conv_layers: int = 2  # each halves the image
