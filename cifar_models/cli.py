@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 from cifar_models import __version__
 from cifar_models.errors import RequestError, RunError
@@ -20,8 +21,10 @@ INTERRUPTED = 130  # the shell's status for Ctrl-C
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0 for done, 2 for a wrong request, 1 for a failed run."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(format="%(message)s", stream=sys.stdout)
-    logging.getLogger("cifar_models").setLevel(logging.INFO)
+    logger = logging.getLogger("cifar_models")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Screen) for handler in logger.handlers):
+        logger.addHandler(_Screen())
     try:
         options.command(options)
     except (RequestError, RunError) as error:
@@ -42,16 +45,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Screen(logging.Handler):
+    """Prints, so that a line of the log goes above a progress bar and not through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), flush=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error here."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(RequestError.exit_status, f"error: {message}; see {self.prog} --help\n")
+
+
 def _fail(message: str, status: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     return status
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m cifar_models", description=__doc__.split("\n")[0]
+    parser = _Parser(
+        prog="python -m cifar_models",
+        description="Choose, train, compare and ship small image classifiers with Keras.",
     )
-    parser.description = "Choose, train, compare and ship small image classifiers with Keras."
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

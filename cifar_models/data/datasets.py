@@ -124,7 +124,7 @@ def _load_tfds(name: str, data_dir: str) -> Dataset:
             f"dataset {name}: not one image and one label each, in a train and a test split; "
             "export it to folders and use folder:PATH"
         )
-    if None in features["image"].shape or features["image"].dtype != np.uint8:
+    if None in features["image"].shape or features["image"].np_dtype != np.uint8:
         raise RequestError(
             f"dataset {name}: its images differ in size; export them and use folder:PATH"
         )

@@ -10,9 +10,9 @@ from cifar_models.data.splits import Split
 
 
 def make_training_batches(
-    split: Split, batch_size: int, seed: int, first_step: int, total_steps: int
+    split: Split, batch_size: int, seed: int, first_step: int, end_step: int
 ) -> tf.data.Dataset:
-    """Returns batches first_step … total_steps - 1 of a run, as (images, labels).
+    """Returns batches first_step … end_step - 1 of a run, as (images, labels).
 
     An epoch is N // batch_size steps over a permutation of its own, so no image comes twice
     within one; the few that are left over are others in each epoch.
@@ -22,7 +22,7 @@ def make_training_batches(
         batch_size: B, at most N.
         seed: with the epoch it decides the permutation.
         first_step: 0, or the step at which to go on.
-        total_steps: of the whole run.
+        end_step: of the whole run, to train on to its end.
 
     Returns:
         A dataset of known cardinality: images uint8 (B, H, W, C), labels int64 (B,).
@@ -38,11 +38,11 @@ def make_training_batches(
         return tf.gather(images, indices), tf.gather(labels, indices)
 
     first_epoch, steps_into_it = divmod(first_step, steps_per_epoch)
-    num_epochs = -(-total_steps // steps_per_epoch)
+    num_epochs = -(-end_step // steps_per_epoch)
     batches = tf.data.Dataset.range(first_epoch, num_epochs).flat_map(indices_of)
-    batches = batches.skip(steps_into_it).take(total_steps - first_step)
+    batches = batches.skip(steps_into_it).take(end_step - first_step)
     batches = batches.map(images_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    batches = batches.apply(tf.data.experimental.assert_cardinality(total_steps - first_step))
+    batches = batches.apply(tf.data.experimental.assert_cardinality(end_step - first_step))
     return batches.prefetch(tf.data.AUTOTUNE)
 
 

@@ -40,7 +40,7 @@ class ExportReport:
     source: str  # of the compared images
 
 
-class _Served(tf.Module):
+class SavedNetwork(tf.Module):
     """The signature that is served: uint8 (B, H, W, C) → probabilities (B, K), names (K,)."""
 
     def __init__(self, network: keras.Model, class_names: list[str]):
@@ -83,7 +83,7 @@ def export_saved_model(run: Path, out: Path, data_dir: str | None = None) -> Exp
     out.parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
-        served = _Served(network, folder.read_dataset()["class_names"])
+        served = SavedNetwork(network, folder.read_dataset()["class_names"])
         tf.saved_model.save(
             served, str(workshop / "model"), signatures={"serving_default": served.answer}
         )

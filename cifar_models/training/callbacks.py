@@ -3,9 +3,11 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from cifar_models.errors import RunError
 from cifar_models.run_folder import RunFolder
@@ -123,42 +125,47 @@ class History(keras.callbacks.Callback):
 class AugmentedImages(keras.callbacks.Callback):
     """Shows TensorBoard what the network saw at the first step of each quarter of the run."""
 
-    def __init__(self, tensorboard: TensorBoardLog, batches: tf.data.Dataset, count: int = 16):
+    def __init__(
+        self,
+        tensorboard: TensorBoardLog,
+        batch_at: Callable[[int], tuple[tf.Tensor, tf.Tensor]],
+        count: int = 16,
+    ):
         super().__init__()
         self._tensorboard = tensorboard
-        self._batches = batches
+        self._batch_at = batch_at
         self._count = count
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch % max(self.params["epochs"] // 4, 1) == 0:
             step = int(self.model.optimizer.iterations)
-            images, labels = next(iter(self._batches.skip(step).take(1)))
-            images, _ = self.model.augmented(images, labels, tf.constant(step, tf.int32))
+            images, _ = self.model.augmented(*self._batch_at(step), tf.constant(step, tf.int32))
             self._tensorboard.images("augmented", step, images[: self._count].numpy())
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows the steps done and the time left on a terminal; elsewhere the log has to do."""
+    """Shows the steps done and the time left on a terminal; elsewhere the log has to do.
+
+    A context manager too, so that the terminal is whole again however the fit ends.
+    """
 
     def __init__(self, total_steps: int):
         super().__init__()
-        self._total_steps = total_steps
-
-    def on_train_begin(self, logs=None):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
         self._progress = Progress(
             "{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), "left"
         )
         self._progress.disable = not self._progress.console.is_terminal
-        self._task = self._progress.add_task("training steps", total=self._total_steps)
+        self._task = self._progress.add_task("training steps", total=total_steps)
+
+    def __enter__(self) -> "ProgressBar":
         self._progress.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._progress.stop()
 
     def on_train_batch_end(self, batch, logs=None):
         self._progress.advance(self._task)
-
-    def on_train_end(self, logs=None):
-        self._progress.stop()
 
 
 class StopOnNonFiniteLoss(keras.callbacks.Callback):

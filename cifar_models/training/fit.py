@@ -51,9 +51,11 @@ def fit(
     training = recipe.training
     steps_per_epoch = len(splits.train.labels) // training.batch_size
     total_steps = training.epochs * steps_per_epoch
-    batches = make_training_batches(
-        splits.train, training.batch_size, recipe.runtime.seed, 0, total_steps
-    )
+
+    def batches(first_step: int, end_step: int):
+        seed = recipe.runtime.seed
+        return make_training_batches(splits.train, training.batch_size, seed, first_step, end_step)
+
     trainer = make_trainer(network, recipe, runtime, total_steps)
     stopwatch = Stopwatch()
     schedule = make_schedule(training, total_steps)
@@ -64,22 +66,17 @@ def fit(
         patience=training.early_stopping_epochs or training.epochs,
         restore_best_weights=training.keep == "best",
     )
-    trainer.fit(
-        batches,
-        epochs=training.epochs,
-        steps_per_epoch=steps_per_epoch,
-        validation_data=make_ordered_batches(splits.validation, VALIDATION_BATCH),
-        shuffle=False,  # the batches come in random order already
-        verbose=0,
-        callbacks=[
-            ProgressBar(total_steps),
-            stopwatch,
-            StopOnNonFiniteLoss(),
-            history,
-            AugmentedImages(tensorboard, batches),
-            best,
-        ],
-    )
+    augmented = AugmentedImages(tensorboard, lambda step: next(iter(batches(step, step + 1))))
+    with ProgressBar(total_steps) as progress_bar:
+        trainer.fit(
+            batches(0, total_steps),
+            epochs=training.epochs,
+            steps_per_epoch=steps_per_epoch,
+            validation_data=make_ordered_batches(splits.validation, VALIDATION_BATCH),
+            shuffle=False,  # the batches come in random order already
+            verbose=0,
+            callbacks=[progress_bar, stopwatch, StopOnNonFiniteLoss(), history, augmented, best],
+        )
     return FitReport(
         epochs=len(history.rows),
         best_epoch=best.best_epoch + 1,

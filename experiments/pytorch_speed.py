@@ -1,0 +1,150 @@
+"""The training step of cnn.toml against the same network in PyTorch, in turn, on one batch.
+
+    .venv/bin/python experiments/pytorch_speed.py --torch-python /path/to/python/with/torch
+
+PyTorch is no dependency of this project: give the interpreter of an environment that has it.
+Each side runs in a process of its own, one after the other, so that neither warms the other's
+caches and a machine whose speed drifts treats both alike. Printed are images per second and the
+ratio pair by pair.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SECONDS = 10.0
+WARM_UP_STEPS = 5
+
+
+def images_per_second(step, batch_size: int) -> float:
+    """Times a step for some seconds; the median of the single steps counts."""
+    for _ in range(WARM_UP_STEPS):
+        step()
+    seconds = []
+    while sum(seconds) < SECONDS:
+        began = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - began)
+    return batch_size / statistics.median(seconds)
+
+
+def measure_keras(batch_size: int) -> float:
+    """One step of the project's own trainer, without augmentation."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from cifar_models.recipe_file import read_recipe
+    from cifar_models.runtime import configure, import_tensorflow
+
+    import_tensorflow()
+    import numpy as np
+    import tensorflow as tf
+
+    from cifar_models.models.catalog import build_network
+    from cifar_models.training.fit import make_trainer
+
+    off = ["augmentation.crop_padding=0", "augmentation.horizontal_flip=false"]
+    recipe = read_recipe("cnn", off)
+    runtime = configure(recipe.runtime)
+    network = build_network(recipe.model, (32, 32, 3), 10)
+    trainer = make_trainer(network, recipe, runtime, total_steps=10**6)
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.integers(0, 256, (batch_size, 32, 32, 3), np.uint8))
+    labels = tf.constant(rng.integers(0, 10, batch_size))
+    batches = iter(tf.data.Dataset.from_tensors((images, labels)).repeat())
+    train = trainer.make_train_function() or trainer.train_function
+    return images_per_second(lambda: train(batches)["loss"].numpy(), batch_size)
+
+
+def measure_torch(batch_size: int) -> float:
+    """The same layers, loss, regulariser and optimizer, channels last, eager."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, outputs: int, stride: int):
+            super().__init__()
+            self.body = nn.Sequential(
+                *convolution(inputs, outputs, 3, stride),
+                nn.ReLU(),
+                *convolution(outputs, outputs, 3, 1),
+            )
+            self.shortcut = nn.Sequential()
+            if stride > 1 or inputs != outputs:
+                self.shortcut = nn.Sequential(*convolution(inputs, outputs, 1, stride))
+
+        def forward(self, x):
+            return torch.relu(self.body(x) + self.shortcut(x))
+
+    def convolution(inputs: int, outputs: int, kernel: int, stride: int):
+        padding = kernel // 2
+        yield nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+        yield nn.BatchNorm2d(outputs)
+
+    network = nn.Sequential(
+        *convolution(3, 32, 5, 2),
+        nn.ReLU(),
+        Block(32, 32, 1),
+        Block(32, 64, 2),
+        Block(64, 128, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(128, 10),
+    ).to(memory_format=torch.channels_last)
+    assert sum(p.numel() for p in network.parameters()) == 310_186  # as cnn.toml's
+    kernels = [p for p in network.parameters() if p.ndim > 1]
+    rest = [p for p in network.parameters() if p.ndim == 1]
+    # Coupled decay d is the gradient of L2 with factor d / 2.
+    groups = [{"params": kernels, "weight_decay": 5e-4}, {"params": rest}]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
+    loss_function = nn.CrossEntropyLoss(label_smoothing=0.1)
+    images = torch.randint(0, 256, (batch_size, 3, 32, 32), dtype=torch.uint8)
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (batch_size,))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = loss_function(network(images.float() / 127.5 - 1), labels)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return images_per_second(step, batch_size)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--torch-python", default=sys.executable)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--side", choices=["keras", "torch"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        measure = {"keras": measure_keras, "torch": measure_torch}[options.side]
+        print(json.dumps(measure(options.batch_size)))
+        return
+    pairs = []
+    for number in range(options.rounds):
+        pair = {}
+        for side, python in (("keras", sys.executable), ("torch", options.torch_python)):
+            command = [python, __file__, "--side", side, "--batch-size", str(options.batch_size)]
+            result = subprocess.run(command, capture_output=True, text=True)
+            if result.returncode:
+                sys.exit(f"error: the {side} side failed: {result.stderr.strip()[-500:]}")
+            pair[side] = float(result.stdout.splitlines()[-1])
+        pairs.append(pair)
+        ratio = pair["keras"] / pair["torch"]
+        print(
+            f"{number + 1}: keras {pair['keras']:.0f}, torch {pair['torch']:.0f}, ratio {ratio:.2f}"
+        )
+    ratios = sorted(pair["keras"] / pair["torch"] for pair in pairs)
+    print(
+        f"batch {options.batch_size}, {options.rounds} pairs: keras/torch median "
+        f"{statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

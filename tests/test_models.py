@@ -1,0 +1,155 @@
+"""One contract for every preset: its size, its output, saving, precision, gradients."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cifar_models.architectures import PRESETS, VisionTransformer
+from cifar_models.evaluation.cost import flops_per_image
+from cifar_models.models.catalog import build_network
+
+# All parameters, and the trainable ones. ResNet-18 as kuangliu/pytorch-cifar counts it; CCT-2/3x2
+# and CCT-7/3x1 are 0.28 and 3.76 million in the paper's table; the rest by the formulas below.
+GOLDEN = {
+    "residual_cnn": (311_530, 310_186),
+    "resnet18": (11_183_562, 11_173_962),
+    "vit": (2_697_226, 2_697_226),
+    "vit_notebook": (43_177_738, 43_177_738),
+    "hybrid": (283_467, 283_467),
+    "cct7_3x1": (3_758_347, 3_758_347),
+}
+BIG = {"resnet18", "vit_notebook", "cct7_3x1"}
+SMALL = sorted(set(PRESETS) - BIG)
+
+
+def build(name: str, image_shape=(32, 32, 3), num_classes=10) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return build_network(PRESETS[name], image_shape, num_classes)
+
+
+def test_every_preset_has_a_golden_count():
+    assert set(GOLDEN) == set(PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_golden_parameter_counts(name):
+    network = build(name)
+    trainable = sum(int(np.prod(v.shape)) for v in network.trainable_variables)
+    assert (network.count_params(), trainable) == GOLDEN[name]
+
+
+def vit_parameters(p: VisionTransformer, channels: int, num_classes: int) -> int:
+    width, places = p.hidden_dim, (p.image_size // p.patch_size) ** 2
+    tokens = 1 if p.pooling == "token" else 0
+    patches = (p.patch_size**2 * channels + 1) * width
+    attention = 4 * (width**2 + width)
+    mlp = (width + 1) * p.mlp_dim + (p.mlp_dim + 1) * width
+    norms = 2 * 2 * width
+    positions = (places + tokens) * width + tokens * width
+    blocks = p.num_layers * (attention + mlp + norms)
+    return patches + positions + blocks + 2 * width + (width + 1) * num_classes
+
+
+@pytest.mark.parametrize("name", ["vit", "vit_notebook"])
+def test_vit_counts_by_formula(name):
+    assert GOLDEN[name][0] == vit_parameters(PRESETS[name], 3, 10)
+
+
+def test_published_sizes_of_the_hybrids():
+    assert round(GOLDEN["hybrid"][0] / 1e6, 2) == 0.28
+    assert round(GOLDEN["cct7_3x1"][0] / 1e6, 2) == 3.76
+
+
+@pytest.mark.parametrize(
+    ("name", "giga_multiply_adds", "tolerance"),
+    # 0.56 G: kuangliu's ResNet-18; 0.95 G and 0.03 G: the table of Compact-Transformers, which
+    # rounds and counts attention's matrix products differently.
+    [("resnet18", 0.56, 0.01), ("cct7_3x1", 0.95, 0.3), ("hybrid", 0.03, 0.01)],
+)
+def test_flops_are_the_published_ones(name, giga_multiply_adds, tolerance):
+    assert flops_per_image(build(name)) / 2e9 == pytest.approx(giga_multiply_adds, abs=tolerance)
+
+
+def test_flops_of_a_convolution_and_a_dense_layer_by_hand():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(5, 3, strides=2, padding="same")(inputs)  # (4, 4, 5)
+    x = keras.layers.Dense(7)(keras.layers.Flatten()(x))
+    expected = 2 * (4 * 4 * 5 * 3 * 3 * 3 + 80 * 7)
+    assert flops_per_image(keras.Model(inputs, x)) == expected
+
+
+def test_an_unknown_layer_with_a_kernel_is_not_silently_free():
+    inputs = keras.Input((8, 3))
+    network = keras.Model(inputs, keras.layers.Conv1D(2, 3)(inputs))
+    with pytest.raises(ValueError, match="no rule for its FLOPs"):
+        flops_per_image(network)
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (28, 28, 1), (8, 8, 1)])
+@pytest.mark.parametrize("name", SMALL)
+def test_any_image_becomes_float32_logits(name, shape):
+    network = build(name, shape, 7)
+    images = np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8)
+    logits = network(images)
+    assert logits.shape == (3, 7) and logits.dtype == tf.float32
+    assert network.input.dtype == "uint8"
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_save_and_load(name, images, tmp_path):
+    network = build(name)
+    network.save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(network(images), restored(images))
+    assert restored.get_config() == network.get_config()
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("name", SMALL)
+def test_mixed_precision(name, policy, images, float32_policy):
+    exact = build(name)
+    keras.config.set_dtype_policy(policy)
+    mixed = build(name)
+    for one, other in zip(exact.weights, mixed.weights, strict=True):
+        assert other.dtype in ("float32", "uint32")
+        np.testing.assert_array_equal(one, other)
+    logits = mixed(images)
+    assert logits.dtype == tf.float32
+    np.testing.assert_allclose(logits, exact(images), atol=0.1)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_variable_gets_a_gradient(name, images):
+    network = build(name)
+    with tf.GradientTape() as tape:
+        logits = network(images, training=False)
+        loss = tf.reduce_mean(tf.square(logits - tf.one_hot(tf.range(8), 10)))
+    variables = network.trainable_variables
+    gradients = tape.gradient(loss, [variable.value for variable in variables])
+    for variable, gradient in zip(variables, gradients, strict=True):
+        assert gradient is not None, variable.path
+        if "key/bias" not in variable.path:  # softmax does not feel it
+            assert np.abs(gradient).max() > 0, variable.path
+
+
+def test_l1_and_l2_are_added_to_the_loss():
+    recipe = PRESETS["residual_cnn"]
+    recipe = type(recipe)(l1=1e-4, l2=2e-3)
+    network = build_network(recipe, (32, 32, 3), 10)
+    kernels = [v.numpy() for v in network.trainable_variables if v.name == "kernel"]
+    assert len(kernels) == 1 + 3 * 2 + 2 + 1  # stem, blocks, projections, classifier
+    expected = sum(1e-4 * np.abs(k).sum() + 2e-3 * np.square(k).sum() for k in kernels)
+    assert float(sum(network.losses)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_resnet18_keeps_the_image_until_the_second_stage():
+    """The 32-pixel stem: no stride, no pooling."""
+    network = build("resnet18")
+    sizes = [network.get_layer(f"stage{n}_block2_relu").output.shape[1:] for n in (1, 2, 3, 4)]
+    assert sizes == [(32, 32, 64), (16, 16, 128), (8, 8, 256), (4, 4, 512)]
+
+
+def test_the_notebooks_vit_sees_64_patches_of_16_pixels():
+    network = build("vit_notebook")
+    assert network.get_layer("patches").output.shape[1:] == (64, 16 * 16 * 3)

@@ -1,0 +1,177 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cifar_models.architectures import PRESETS
+from cifar_models.models.catalog import build_network
+from cifar_models.recipe import AugmentationRecipe, TrainingRecipe
+from cifar_models.recipe_file import read_recipe
+from cifar_models.runtime import configure
+from cifar_models.training.fit import make_trainer
+from cifar_models.training.optimizers import make_optimizer, make_schedule, spared_from_decay
+from cifar_models.training.trainer import Trainer
+
+
+def learning_rates(recipe: TrainingRecipe, total_steps: int) -> np.ndarray:
+    schedule = make_schedule(recipe, total_steps)
+    return np.array([float(schedule(step)) for step in range(total_steps + 1)])
+
+
+def test_warm_up_is_linear_and_the_rest_a_cosine():
+    recipe = TrainingRecipe(
+        peak_learning_rate=0.4, warmup_fraction=0.2, final_learning_rate_fraction=0.1
+    )
+    rates = learning_rates(recipe, 100)
+    np.testing.assert_allclose(rates[:21], np.linspace(0, 0.4, 21), atol=1e-6)
+    half = 0.5 * (1 + np.cos(np.pi * np.linspace(0, 1, 81)))
+    np.testing.assert_allclose(rates[20:], 0.4 * (0.1 + 0.9 * half), atol=1e-6)
+
+
+def test_without_warm_up_the_peak_comes_first():
+    rates = learning_rates(TrainingRecipe(peak_learning_rate=0.4, warmup_fraction=0), 50)
+    assert rates[0] == pytest.approx(0.4)
+    assert rates[-1] == pytest.approx(0, abs=1e-7)
+    assert (np.diff(rates) <= 0).all()
+
+
+@pytest.mark.parametrize("name", ["residual_cnn", "vit", "hybrid"])
+def test_weight_decay_spares_norms_biases_and_positions(name):
+    network = build_network(PRESETS[name], (32, 32, 3), 10)
+    spared = {variable.path for variable in spared_from_decay(network)}
+    decayed = {variable.path for variable in network.trainable_variables} - spared
+    assert all(path.endswith("kernel") for path in decayed)
+    assert not any(path.endswith("kernel") for path in spared)
+    words = {"residual_cnn": ("gamma", "beta", "bias")}.get(
+        name, ("gamma", "beta", "bias", "position_embedding")
+    )
+    for word in words:
+        assert any(path.endswith(word) for path in spared), word
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_step_without_gradient_shrinks_kernels_alone(optimizer):
+    network = build_network(PRESETS["hybrid"], (32, 32, 3), 10)
+    recipe = TrainingRecipe(
+        optimizer=optimizer, peak_learning_rate=0.5, warmup_fraction=0, weight_decay=0.1
+    )
+    before = [v.numpy() for v in network.trainable_variables]
+    zeros = [tf.zeros(v.shape) for v in network.trainable_variables]
+    make_optimizer(recipe, network, 100).apply(zeros, network.trainable_variables)
+    for variable, old in zip(network.trainable_variables, before, strict=True):
+        factor = 1 - 0.5 * 0.1 if variable.name == "kernel" else 1
+        np.testing.assert_allclose(variable.numpy(), factor * old, rtol=1e-5, atol=1e-8)
+
+
+def test_sgd_is_nesterovs_by_hand():
+    variable = keras.Variable([1.0, 2.0])
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    recipe = TrainingRecipe(peak_learning_rate=0.1, warmup_fraction=0, momentum=0.9)
+    optimizer = make_optimizer(recipe, network, total_steps=10**9)  # a constant rate
+    weights, velocity = np.array([1.0, 2.0]), np.zeros(2)
+    for gradient in ([0.5, -1.0], [0.25, 2.0], [1.0, 0.0]):
+        optimizer.apply([tf.constant(gradient)], [variable])
+        velocity = 0.9 * velocity - 0.1 * np.array(gradient)
+        weights = weights + 0.9 * velocity - 0.1 * np.array(gradient)
+    np.testing.assert_allclose(variable.numpy(), weights, rtol=1e-5)
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    recipe = TrainingRecipe(
+        peak_learning_rate=1.0, warmup_fraction=0, momentum=0.0, gradient_clip_norm=1.0
+    )
+    variables = [keras.Variable([0.0]), keras.Variable([0.0])]
+    make_optimizer(recipe, network, 10**9).apply(
+        [tf.constant([3.0]), tf.constant([4.0])], variables
+    )
+    assert [float(v.numpy()[0]) for v in variables] == pytest.approx([-0.6, -0.8])
+
+
+NO_AUGMENTATION = AugmentationRecipe()
+
+
+def linear_trainer(augmentation=NO_AUGMENTATION, label_smoothing=0.0) -> Trainer:
+    inputs = keras.Input((4, 4, 1), dtype="uint8")
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    network = keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="zeros")(x))
+    trainer = Trainer(network, augmentation, label_smoothing, seed=0, total_steps=100)
+    trainer.compile(
+        keras.optimizers.SGD(0.0),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        [keras.metrics.CategoricalAccuracy(name="accuracy")],
+    )
+    return trainer
+
+
+def test_labels_are_smoothed_in_training_alone():
+    trainer = linear_trainer(label_smoothing=0.3)
+    trainer.network.layers[-1].bias.assign([2.0, 0.0, -1.0])
+    images, labels = tf.zeros((2, 4, 4, 1), tf.uint8), tf.constant([0, 2], tf.int64)
+    log_probabilities = np.array([2.0, 0, -1]) - np.log(np.exp([2.0, 0, -1]).sum())
+    plain = -(log_probabilities[0] + log_probabilities[2]) / 2
+    smooth = 0.7 * plain - 0.3 * log_probabilities.mean()
+    batches = tf.data.Dataset.from_tensors((images, labels))
+    history = trainer.fit(batches, validation_data=batches, verbose=0).history
+    assert history["loss"][0] == pytest.approx(smooth, rel=1e-5)
+    assert history["val_loss"][0] == pytest.approx(plain, rel=1e-5)
+    assert history["val_accuracy"][0] == 0.5
+
+
+def test_an_uneven_last_batch_is_weighed_by_its_images():
+    trainer = linear_trainer()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (23, 4, 4, 1), np.uint8)
+    labels = rng.integers(0, 3, 23)
+    trainer.network.layers[-1].kernel.assign(rng.normal(size=(16, 3)))
+    logits = trainer.network(images).numpy()
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(23), labels]
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(10)
+    results = trainer.evaluate(batches, verbose=0, return_dict=True)
+    assert results["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    assert results["accuracy"] == pytest.approx((logits.argmax(1) == labels).mean(), rel=1e-6)
+
+
+def test_a_steps_random_numbers_depend_on_seed_and_step_alone(images):
+    trainer = linear_trainer(AugmentationRecipe(crop_padding=4, mixup_alpha=1.0))
+    labels = tf.constant([0, 1, 2, 0, 1, 2, 0, 1], tf.int64)
+
+    def augmented(step):
+        pictures, targets = trainer.augmented(tf.constant(images), labels, tf.constant(step))
+        return pictures.numpy().tobytes() + targets.numpy().tobytes()
+
+    assert augmented(5) == augmented(5) != augmented(6)
+    trainer.seed = 1
+    other = augmented(5)
+    trainer.seed = 0
+    assert other != augmented(5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("xla", ["on", "off"])
+def test_a_step_learns_under_every_precision_and_compiler(precision, xla, float32_policy):
+    if precision == "mixed_bfloat16" and xla == "on":
+        pytest.skip("XLA compiles emulated bfloat16 for minutes on a CPU")
+    recipe = read_recipe(
+        "digits-hybrid",
+        [f"runtime.precision={precision}", f"runtime.xla={xla}", "training.warmup_fraction=0"],
+    )
+    runtime = configure(recipe.runtime)
+    assert (runtime.precision, runtime.xla) == (precision, xla == "on")
+    network = build_network(recipe.model, (8, 8, 1), 10)
+    trainer = make_trainer(network, recipe, runtime, total_steps=1000)
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
+    batches = tf.data.Dataset.from_tensors((images, np.arange(20) % 10)).repeat(30)
+    losses = trainer.fit(batches, epochs=2, steps_per_epoch=15, verbose=0, shuffle=False)
+    assert losses.history["loss"][1] < losses.history["loss"][0]
+
+
+def test_the_device_decides_precision_and_xla(float32_policy):
+    recipe = read_recipe("cnn").runtime
+    runtime = configure(recipe)
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    assert (runtime.precision != "float32") == has_gpu
+    assert runtime.xla == has_gpu
+    assert not configure(dataclasses.replace(recipe, xla="off")).xla
