@@ -4,7 +4,7 @@ import statistics
 import time
 
 from cifar_models.data.datasets import load_dataset
-from cifar_models.data.splits import Split, split_off_validation
+from cifar_models.data.splits import Split
 from cifar_models.recipe import Recipe
 from cifar_models.runtime import configure, import_tensorflow
 
@@ -28,12 +28,7 @@ def benchmark(recipe: Recipe) -> dict[str, str | int | float]:
         RequestError, RunError: the data cannot be had.
     """
     dataset = load_dataset(recipe.data)
-    splits = split_off_validation(
-        Split(dataset.train_images, dataset.train_labels),
-        Split(dataset.test_images, dataset.test_labels),
-        recipe.data.validation_fraction,
-        recipe.runtime.seed,
-    )
+    splits = dataset.splits(recipe.data.validation_fraction, recipe.runtime.seed)
     import_tensorflow()
     from cifar_models.data.pipeline import make_training_batches
     from cifar_models.models.catalog import build_network
@@ -41,7 +36,7 @@ def benchmark(recipe: Recipe) -> dict[str, str | int | float]:
 
     runtime = configure(recipe.runtime)
     batch_size = min(recipe.training.batch_size, len(splits.train.labels))
-    network = build_network(recipe.model, dataset.train_images.shape[1:], len(dataset.class_names))
+    network = build_network(recipe.model, dataset.train.images.shape[1:], len(dataset.class_names))
     trainer = make_trainer(network, recipe, runtime, total_steps=10**6)
     real = make_training_batches(splits.train, batch_size, 0, 0, 10**6)
     constant = real.take(1).cache().repeat()

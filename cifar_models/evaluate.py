@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 from cifar_models.data.datasets import load_dataset
-from cifar_models.data.splits import Split
 from cifar_models.errors import RequestError
 from cifar_models.recipe_file import read_recipe
 from cifar_models.run_folder import RunFolder
@@ -34,7 +33,7 @@ def evaluate(path: Path, dataset_name: str | None = None, data_dir: str | None =
     dataset, trained_on = load_dataset(data), folder.read_dataset()
     for what, ours, theirs in (
         ("classes", list(dataset.class_names), trained_on["class_names"]),
-        ("image shape", list(dataset.test_images.shape[1:]), trained_on["image_shape"]),
+        ("image shape", list(dataset.test.images.shape[1:]), trained_on["image_shape"]),
     ):
         if ours != theirs:
             raise RequestError(f"{path}: was trained on {what} {theirs}; {dataset.name} has {ours}")
@@ -45,8 +44,7 @@ def evaluate(path: Path, dataset_name: str | None = None, data_dir: str | None =
     from cifar_models.models.restore import restore_network
 
     network = restore_network(folder)
-    test = Split(dataset.test_images, dataset.test_labels)
-    predictions = predict_split(network, test, dataset.class_names)
+    predictions = predict_split(network, dataset.test, dataset.class_names)
     return {
         "dataset": dataset.name,
         "images": len(predictions.labels),

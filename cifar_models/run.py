@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cifar_models.data.datasets import describe, load_dataset
-from cifar_models.data.splits import Split, split_off_validation
+from cifar_models.data.splits import Split
 from cifar_models.errors import RequestError
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import recipe_tables, recipe_toml
@@ -40,12 +40,7 @@ def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
         RunError: the data cannot be had, or training diverged.
     """
     dataset = load_dataset(recipe.data)
-    splits = split_off_validation(
-        Split(dataset.train_images, dataset.train_labels),
-        Split(dataset.test_images, dataset.test_labels),
-        recipe.data.validation_fraction,
-        recipe.runtime.seed,
-    )
+    splits = dataset.splits(recipe.data.validation_fraction, recipe.runtime.seed)
     check_fits(recipe, splits.train)
     folder = RunFolder.create(path)
 
@@ -64,7 +59,7 @@ def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
 
     with logged_to(folder.log_path):
         network = build_network(
-            recipe.model, dataset.train_images.shape[1:], len(dataset.class_names)
+            recipe.model, dataset.train.images.shape[1:], len(dataset.class_names)
         )
         logger.info(
             "%s: %s on %s, %d parameters, %d training images, %s, %s%s",

@@ -11,14 +11,14 @@ from cifar_models.recipe import DataRecipe
 
 def test_digits_are_scikit_learns():
     dataset = load_dataset(DataRecipe(dataset="digits"))
-    images = np.concatenate([dataset.train_images, dataset.test_images])
+    images = np.concatenate([dataset.train.images, dataset.test.images])
     assert images.shape == (1797, 8, 8, 1) and images.dtype == np.uint8
-    assert len(dataset.test_labels) == 360
+    assert len(dataset.test.labels) == 360
     # The same multiset of scans, up to their scale of 16.
     original = np.round(load_digits().images * 255 / 16).astype(np.uint8).reshape(1797, -1)
     ours = images.reshape(1797, -1)
     assert sorted(map(bytes, ours)) == sorted(map(bytes, original))
-    shares = np.bincount(dataset.test_labels) / 360
+    shares = np.bincount(dataset.test.labels) / 360
     np.testing.assert_allclose(shares, np.bincount(load_digits().target) / 1797, atol=0.003)
 
 
@@ -34,9 +34,9 @@ def test_digits_are_scikit_learns():
 def test_tfds_by_name(name, shape, num_classes, tmp_path, monkeypatch):
     with tfds.testing.mock_data(num_examples=3000):
         dataset = load_dataset(DataRecipe(dataset=name, data_dir=str(tmp_path)))
-    assert dataset.train_images.shape == (3000, *shape)
-    assert dataset.train_images.dtype == np.uint8
-    assert dataset.train_labels.dtype == np.int64
+    assert dataset.train.images.shape == (3000, *shape)
+    assert dataset.train.images.dtype == np.uint8
+    assert dataset.train.labels.dtype == np.int64
     assert len(dataset.class_names) == num_classes
 
 
@@ -88,10 +88,9 @@ def test_a_class_of_one_image_cannot_be_split():
 
 def test_the_fingerprint_sees_one_changed_pixel():
     dataset = load_dataset(DataRecipe(dataset="digits"))
-    train = Split(dataset.train_images, dataset.train_labels)
-    splits = split_off_validation(train, Split(dataset.test_images, dataset.test_labels), 0.1, 0)
+    splits = dataset.splits(validation_fraction=0.1, seed=0)
     before = describe(dataset, splits)
-    dataset.train_images[0, 0, 0, 0] ^= 1
+    dataset.train.images[0, 0, 0, 0] ^= 1
     after = describe(dataset, splits)
     assert before["sha256"] != after["sha256"]
     assert (before["train_images"], before["validation_images"], before["test_images"]) == (

@@ -32,7 +32,7 @@ def test_a_saved_model_answers_where_this_package_is_not(finished_run, tmp_path,
     out = tmp_path / "served"
     assert main(["export", str(finished_run), "--format", "saved_model", "--out", str(out)]) == 0
     assert "largest difference" in capsys.readouterr().out
-    images = load_dataset(read_recipe("digits-cnn").data).test_images
+    images = load_dataset(read_recipe("digits-cnn").data).test.images
     np.save(tmp_path / "images.npy", images)
     result = subprocess.run(
         [sys.executable, "-I", "-c", CLIENT, str(out), str(tmp_path / "images.npy")],

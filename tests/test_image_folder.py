@@ -21,21 +21,20 @@ def fill(root: Path, count: int = 10) -> Path:
 
 
 def test_a_fifth_of_each_class_becomes_the_test_split(tmp_path):
-    images, labels, test_images, test_labels, names = load_image_folder(fill(tmp_path), 8)
+    train, test, names = load_image_folder(fill(tmp_path), 8)
     assert names == ("cat", "dog")
-    assert images.shape == (16, 8, 8, 3) and images.dtype == np.uint8
-    assert np.bincount(labels).tolist() == [8, 8]
-    assert np.bincount(test_labels).tolist() == [2, 2]
-    # The colour says the class: label and image stayed together.
-    np.testing.assert_array_equal(images[:, 0, 0, 2] == 255, labels == 1)
-    np.testing.assert_array_equal(test_images[:, 0, 0, 2] == 255, test_labels == 1)
+    assert train.images.shape == (16, 8, 8, 3) and train.images.dtype == np.uint8
+    assert np.bincount(train.labels).tolist() == [8, 8]
+    assert np.bincount(test.labels).tolist() == [2, 2]
+    for split in (train, test):  # the colour says the class: label and image stayed together
+        np.testing.assert_array_equal(split.images[:, 0, 0, 2] == 255, split.labels == 1)
 
 
 def test_own_train_and_test_folders_are_kept_apart(tmp_path):
     fill(tmp_path / "train", 4)
     fill(tmp_path / "test", 2)
-    images, _, test_images, _, _ = load_image_folder(tmp_path, 8)
-    assert (len(images), len(test_images)) == (8, 4)
+    train, test, _ = load_image_folder(tmp_path, 8)
+    assert (len(train.labels), len(test.labels)) == (8, 4)
 
 
 def test_other_modes_and_formats_are_converted(tmp_path):
@@ -45,8 +44,8 @@ def test_other_modes_and_formats_are_converted(tmp_path):
     save(tmp_path / "cat" / "palette.gif", mode="P")
     save(tmp_path / "cat" / "print.jpg", mode="CMYK")
     save(tmp_path / "cat" / "modern.webp")
-    images, _, test_images, _, _ = load_image_folder(tmp_path, 8)
-    assert len(images) + len(test_images) == 25
+    train, test, _ = load_image_folder(tmp_path, 8)
+    assert len(train.labels) + len(test.labels) == 25
 
 
 def test_exif_orientation_is_applied(tmp_path):
@@ -59,8 +58,8 @@ def test_exif_orientation_is_applied(tmp_path):
         for name in ("cat", "dog"):
             (tmp_path / part / name).mkdir(parents=True)
             picture.save(tmp_path / part / name / "turned.png", exif=exif)
-    images, *_ = load_image_folder(tmp_path, 8)
-    assert images[0, 0].max() == 0 and images[0, -1].min() == 255
+    train, _, _ = load_image_folder(tmp_path, 8)
+    assert train.images[0, 0].max() == 0 and train.images[0, -1].min() == 255
 
 
 def test_every_unusable_file_is_named_with_its_reason(tmp_path):

@@ -1,6 +1,7 @@
 """What a run leaves behind, and what it never looks at."""
 
 import csv
+import dataclasses
 import json
 import tomllib
 from pathlib import Path
@@ -13,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cifar_models import run as run_module
 from cifar_models.cli import main
-from cifar_models.data.datasets import Dataset, load_dataset
+from cifar_models.data.datasets import load_dataset
+from cifar_models.data.splits import Split
 from cifar_models.recipe_file import read_recipe
 from tests.conftest import TINY_CNN
 
@@ -56,7 +58,7 @@ def test_the_environment_names_versions_and_device(finished_run):
 
 def test_the_saved_model_gives_the_recorded_predictions(finished_run):
     network = keras.models.load_model(finished_run / "model.keras")
-    images = load_dataset(read_recipe("digits-cnn").data).test_images
+    images = load_dataset(read_recipe("digits-cnn").data).test.images
     probabilities = keras.ops.softmax(network.predict(images, verbose=0))
     with np.load(finished_run / "predictions.npz") as file:
         np.testing.assert_allclose(probabilities, file["probabilities"], atol=1e-6)
@@ -139,14 +141,8 @@ class Untouchable(np.ndarray):
 
 def test_a_trial_of_a_search_never_reads_the_test_split(monkeypatch, tmp_path):
     real = load_dataset(read_recipe("digits-cnn").data)
-    poisoned = Dataset(
-        real.name,
-        real.train_images,
-        real.train_labels,
-        real.test_images.view(Untouchable),
-        real.test_labels,
-        real.class_names,
-    )
+    untouchable = Split(real.test.images.view(Untouchable), real.test.labels)
+    poisoned = dataclasses.replace(real, test=untouchable)
     monkeypatch.setattr(run_module, "load_dataset", lambda recipe: poisoned)
     monkeypatch.setattr(run_module, "describe", lambda dataset, splits: {})
     recipe = read_recipe("digits-cnn", ["training.epochs=1", "model.stage_filters=[4, 4]"])
@@ -172,14 +168,7 @@ def test_the_best_epoch_is_kept(tmp_path, monkeypatch):
     assert metrics["best_epoch"] == 1 + int(np.argmax(rows))
     network = keras.models.load_model(tmp_path / "run" / "model.keras")
     dataset = load_dataset(read_recipe("digits-cnn").data)
-    from cifar_models.data.splits import Split, split_off_validation
-
-    splits = split_off_validation(
-        Split(dataset.train_images, dataset.train_labels),
-        Split(dataset.test_images, dataset.test_labels),
-        0.1,
-        0,
-    )
+    splits = dataset.splits(validation_fraction=0.1, seed=0)
     predicted = network.predict(splits.validation.images, verbose=0).argmax(axis=1)
     assert (predicted == splits.validation.labels).mean() == pytest.approx(max(rows), abs=1e-6)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_models.data.splits import Splits, stratified_indices
+from cifar_models.data.splits import Split, Splits, split_off_validation, stratified_indices
 from cifar_models.errors import RequestError, RunError
 from cifar_models.recipe import DataRecipe
 from cifar_models.runtime import import_tensorflow
@@ -26,18 +26,16 @@ NAMED_DATASETS = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """A whole data set in memory.
-
-    Images are uint8 (N, height, width, channels) with 1 or 3 channels, labels int64 (N,) from 0
-    to K - 1.
-    """
+    """A whole data set in memory, as its makers split it."""
 
     name: str
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]  # K
+
+    def splits(self, validation_fraction: float, seed: int) -> Splits:
+        """Cuts validation out of train."""
+        return split_off_validation(self.train, self.test, validation_fraction, seed)
 
 
 def load_dataset(recipe: DataRecipe) -> Dataset:
@@ -52,10 +50,8 @@ def load_dataset(recipe: DataRecipe) -> Dataset:
     elif recipe.dataset.startswith("folder:"):
         from cifar_models.data.image_folder import load_image_folder
 
-        arrays = load_image_folder(
-            Path(recipe.dataset.removeprefix("folder:")), recipe.folder_image_size
-        )
-        dataset = Dataset(recipe.dataset, *arrays)
+        folder = Path(recipe.dataset.removeprefix("folder:"))
+        dataset = Dataset(recipe.dataset, *load_image_folder(folder, recipe.folder_image_size))
     else:
         dataset = _load_tfds(recipe.dataset, recipe.data_dir)
     _check_classes(dataset)
@@ -66,15 +62,15 @@ def describe(dataset: Dataset, splits: Splits) -> dict:
     """Returns what a run folder says of its data; the fingerprint covers images and labels."""
     digest = hashlib.sha256()
     for array in (
-        dataset.train_images,
-        dataset.train_labels,
-        dataset.test_images,
-        dataset.test_labels,
+        dataset.train.images,
+        dataset.train.labels,
+        dataset.test.images,
+        dataset.test.labels,
     ):
         digest.update(np.ascontiguousarray(array).data)
     return {
         "name": dataset.name,
-        "image_shape": list(dataset.train_images.shape[1:]),
+        "image_shape": list(dataset.train.images.shape[1:]),
         "class_names": list(dataset.class_names),
         "train_images": len(splits.train.labels),
         "validation_images": len(splits.validation.labels),
@@ -92,7 +88,8 @@ def _load_digits() -> Dataset:
     labels = digits.target.astype(np.int64)
     train, test = stratified_indices(labels, fraction=0.2, seed=0)
     names = tuple(str(name) for name in digits.target_names)
-    return Dataset("digits", images[train], labels[train], images[test], labels[test], names)
+    whole = Split(images, labels)
+    return Dataset("digits", whole.part(train), whole.part(test), names)
 
 
 def _load_tfds(name: str, data_dir: str) -> Dataset:
@@ -128,17 +125,12 @@ def _load_tfds(name: str, data_dir: str) -> Dataset:
         raise RequestError(
             f"dataset {name}: its images differ in size; export them and use folder:PATH"
         )
-    train, test = (
-        tfds.as_numpy(builder.as_dataset(split=part, batch_size=-1)) for part in ("train", "test")
-    )
-    return Dataset(
-        name,
-        train["image"],
-        train["label"].astype(np.int64),
-        test["image"],
-        test["label"].astype(np.int64),
-        tuple(features["label"].names),
-    )
+
+    def read(part: str) -> Split:
+        content = tfds.as_numpy(builder.as_dataset(split=part, batch_size=-1))
+        return Split(content["image"], content["label"].astype(np.int64))
+
+    return Dataset(name, read("train"), read("test"), tuple(features["label"].names))
 
 
 def _check_classes(dataset: Dataset) -> None:
@@ -147,7 +139,7 @@ def _check_classes(dataset: Dataset) -> None:
             f"dataset {dataset.name}: has the single class {dataset.class_names[0]!r}; "
             "a classifier needs at least two"
         )
-    for part, labels in (("train", dataset.train_labels), ("test", dataset.test_labels)):
+    for part, labels in (("train", dataset.train.labels), ("test", dataset.test.labels)):
         counts = np.bincount(labels, minlength=len(dataset.class_names))
         empty = [dataset.class_names[i] for i in np.flatnonzero(counts == 0)]
         if empty:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from cifar_models.data.splits import stratified_indices
+from cifar_models.data.splits import Split, stratified_indices
 from cifar_models.errors import RequestError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -14,18 +14,16 @@ MOST_PIXELS = 50_000_000  # of one image; more is taken for a decompression bomb
 MOST_NAMED = 5  # unusable files in one message
 TEST_FRACTION = 0.2  # of each class, where the folder has no test split of its own
 
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]
 
-
-def load_image_folder(folder: Path, image_size: int) -> Arrays:
+def load_image_folder(folder: Path, image_size: int) -> tuple[Split, Split, tuple[str, ...]]:
     """Reads PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/* with a fifth held out.
 
     Every image is turned upright by its EXIF, converted to RGB and resized to a square; of an
     animation the first frame counts.
 
     Returns:
-        train images uint8 (N, image_size, image_size, 3), train labels int64 (N,), test images,
-        test labels, and the class names in alphabetical order.
+        train and test, their images uint8 (N, image_size, image_size, 3), and the class names in
+        alphabetical order.
 
     Raises:
         RequestError: no such folder, a class without images, or a file that is no usable image.
@@ -37,16 +35,16 @@ def load_image_folder(folder: Path, image_size: int) -> Arrays:
     names = tuple(path.name for path in _class_folders(train_folder))
     if not names:
         raise RequestError(f"{train_folder}: holds no class folders; put images in {folder}/CLASS/")
-    images, labels = _read_classes(train_folder, names, image_size)
+    images = _read_classes(train_folder, names, image_size)
     if has_splits:
         strange = {path.name for path in _class_folders(folder / "test")} - set(names)
         if strange:
             raise RequestError(
                 f"{folder / 'test'}: class {', '.join(sorted(strange))} is not in train"
             )
-        return images, labels, *_read_classes(folder / "test", names, image_size), names
-    train, test = stratified_indices(labels, TEST_FRACTION, seed=0)
-    return images[train], labels[train], images[test], labels[test], names
+        return images, _read_classes(folder / "test", names, image_size), names
+    train, test = stratified_indices(images.labels, TEST_FRACTION, seed=0)
+    return images.part(train), images.part(test), names
 
 
 def _class_folders(folder: Path) -> list[Path]:
@@ -55,9 +53,7 @@ def _class_folders(folder: Path) -> list[Path]:
     )
 
 
-def _read_classes(
-    folder: Path, names: tuple[str, ...], image_size: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _read_classes(folder: Path, names: tuple[str, ...], image_size: int) -> Split:
     images, labels, unusable = [], [], []
     for label, name in enumerate(names):
         paths = sorted(p for p in (folder / name).glob("*") if not p.name.startswith("."))
@@ -77,7 +73,7 @@ def _read_classes(
             f"{len(unusable)} files are no usable images; repair or remove "
             f"{'; '.join(unusable[:MOST_NAMED])}{more}".replace("\n", " ")
         )
-    return np.stack(images), np.array(labels, np.int64)
+    return Split(np.stack(images), np.array(labels, np.int64))
 
 
 def _read_image(path: Path, image_size: int) -> np.ndarray:

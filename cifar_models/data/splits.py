@@ -9,8 +9,11 @@ from cifar_models.errors import RequestError
 
 @dataclass(frozen=True)
 class Split:
-    images: np.ndarray  # uint8 (N, height, width, channels)
-    labels: np.ndarray  # int64 (N,)
+    images: np.ndarray  # uint8 (N, height, width, channels), 1 or 3 channels
+    labels: np.ndarray  # int64 (N,), 0 to K - 1
+
+    def part(self, indices: np.ndarray) -> "Split":
+        return Split(self.images[indices], self.labels[indices])
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,7 @@ def split_off_validation(train: Split, test: Split, fraction: float, seed: int) 
         RequestError: a class is too small to be in both train and validation.
     """
     kept, held_out = stratified_indices(train.labels, fraction, seed)
-    return Splits(
-        train=Split(train.images[kept], train.labels[kept]),
-        validation=Split(train.images[held_out], train.labels[held_out]),
-        test=test,
-    )
+    return Splits(train=train.part(kept), validation=train.part(held_out), test=test)
 
 
 def stratified_indices(

@@ -4,9 +4,8 @@ import keras
 from keras import layers
 
 from cifar_models.architectures import CompactConvolutionalTransformer
-from cifar_models.layers.attention import TransformerEncoderBlock
 from cifar_models.layers.patches import PositionEmbedding, SequencePooling
-from cifar_models.layers.stochastic_depth import depth_rates
+from cifar_models.models.encoder import encoder
 from cifar_models.models.ends import classifier, image_input
 
 FIRST_CONV_FILTERS = 64  # of every tokenizer convolution but the last
@@ -43,20 +42,7 @@ def build_hybrid(
         x = layers.MaxPooling2D(3, 2, padding="same", name=f"tokenizer{number}_pool")(x)
     x = layers.Reshape((-1, recipe.hidden_dim), name="tokens")(x)  # (B, N, D)
     x = PositionEmbedding(stddev=0.2, name="positions")(x)
-    if recipe.dropout_rate:
-        x = layers.Dropout(recipe.dropout_rate, name="embedding_dropout")(x)
-    rates = depth_rates(recipe.stochastic_depth_rate, recipe.num_layers)
-    for number, depth_rate in enumerate(rates, start=1):
-        x = TransformerEncoderBlock(
-            recipe.num_heads,
-            recipe.mlp_dim,
-            recipe.dropout_rate,
-            recipe.attention_dropout_rate,
-            depth_rate,
-            attention_bias=False,
-            name=f"encoder{number}",
-        )(x)
-    x = layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
+    x = encoder(x, recipe, attention_bias=False)  # (B, N, D)
     x = SequencePooling(name="sequence_pooling")(x)  # (B, D)
     logits = classifier(
         x, num_classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02)

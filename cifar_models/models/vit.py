@@ -4,9 +4,8 @@ import keras
 from keras import layers
 
 from cifar_models.architectures import VisionTransformer
-from cifar_models.layers.attention import TransformerEncoderBlock
 from cifar_models.layers.patches import ClassToken, PatchExtraction, PositionEmbedding
-from cifar_models.layers.stochastic_depth import depth_rates
+from cifar_models.models.encoder import encoder
 from cifar_models.models.ends import classifier, image_input
 
 
@@ -35,19 +34,7 @@ def build_vit(
     if recipe.pooling == "token":
         x = ClassToken(name="class_token")(x)  # (B, 1 + N, D)
     x = PositionEmbedding(stddev=1.0, name="positions")(x)
-    if recipe.dropout_rate:
-        x = layers.Dropout(recipe.dropout_rate, name="embedding_dropout")(x)
-    rates = depth_rates(recipe.stochastic_depth_rate, recipe.num_layers)
-    for number, depth_rate in enumerate(rates, start=1):
-        x = TransformerEncoderBlock(
-            recipe.num_heads,
-            recipe.mlp_dim,
-            recipe.dropout_rate,
-            recipe.attention_dropout_rate,
-            depth_rate,
-            name=f"encoder{number}",
-        )(x)
-    x = layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
+    x = encoder(x, recipe)  # (B, N, D)
     pool = layers.GlobalAveragePooling1D(name="pool")
     x = x[:, 0] if recipe.pooling == "token" else pool(x)  # (B, D)
     logits = classifier(

@@ -104,7 +104,7 @@ def _test_images(folder: RunFolder, data_dir: str | None) -> tuple[np.ndarray, s
 
     data = read_recipe(str(folder.recipe_path)).data
     data = dataclasses.replace(data, data_dir=data_dir or data.data_dir)
-    return load_dataset(data).test_images[:COMPARED_IMAGES], f"{data.dataset} test"
+    return load_dataset(data).test.images[:COMPARED_IMAGES], f"{data.dataset} test"
 
 
 def _read_back(workshop: Path, images: np.ndarray) -> np.ndarray:
