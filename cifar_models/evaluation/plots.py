@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cifar_models.evaluation.metrics import confusion_matrix
 from cifar_models.evaluation.predictions import Predictions
@@ -24,6 +25,7 @@ def draw_curves(history: list[dict[str, float]], title: str, path: Path) -> None
             values = [row[f"{part}_{name}"] for row in history]
             axes.plot(epochs, values, color=colour, label=part, marker="." * (len(epochs) < 40))
         axes.set(xlabel="epoch", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title)
@@ -61,10 +63,10 @@ def draw_first_layer(network: keras.Model, title: str, path: Path) -> None:
     columns = min(8, len(pictures))
     rows = -(-len(pictures) // columns)
     figure = Figure(figsize=(columns, rows + 0.6), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).flat
-    for axes in grid:
+    figure.subplots(rows, columns)
+    for axes in figure.axes:
         axes.axis("off")
-    for axes, picture in zip(grid, pictures, strict=False):
+    for axes, picture in zip(figure.axes, pictures, strict=False):
         axes.imshow(picture, cmap="gray")  # the map counts for one channel only
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
@@ -89,8 +91,8 @@ def draw_sample_predictions(images: np.ndarray, predictions: Predictions, path: 
     """
     rows, columns = SAMPLES
     figure = Figure(figsize=(1.6 * columns, 1.9 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns).flat
-    for axes in grid:
+    figure.subplots(rows, columns)
+    for axes in figure.axes:
         axes.axis("off")
     for axes, image, label, probabilities in zip(
         figure.axes, images, predictions.labels, predictions.probabilities, strict=False
