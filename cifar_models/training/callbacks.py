@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -129,18 +130,25 @@ class AugmentedImages(keras.callbacks.Callback):
         self,
         tensorboard: TensorBoardLog,
         batch_at: Callable[[int], tuple[tf.Tensor, tf.Tensor]],
-        count: int = 16,
     ):
         super().__init__()
         self._tensorboard = tensorboard
         self._batch_at = batch_at
-        self._count = count
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch % max(self.params["epochs"] // 4, 1) == 0:
             step = int(self.model.optimizer.iterations)
             images, _ = self.model.augmented(*self._batch_at(step), tf.constant(step, tf.int32))
-            self._tensorboard.images("augmented", step, images[: self._count].numpy())
+            self._tensorboard.images("augmented", step, mosaic(images[:16].numpy())[np.newaxis])
+
+
+def mosaic(images: np.ndarray) -> np.ndarray:
+    """Lays up to 16 images side by side, four a row: (N, H, W, C) → (4 H, 4 W, C)."""
+    _, height, width, channels = images.shape
+    tiles = np.zeros((16, height, width, channels), images.dtype)
+    tiles[: len(images)] = images
+    rows = tiles.reshape(4, 4, height, width, channels).transpose(0, 2, 1, 3, 4)
+    return rows.reshape(4 * height, 4 * width, channels)
 
 
 class ProgressBar(keras.callbacks.Callback):
