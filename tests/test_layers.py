@@ -7,6 +7,7 @@ import tensorflow as tf
 from scipy import stats
 
 from cifar_models.layers.attention import TransformerEncoderBlock
+from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.patches import (
     ClassToken,
@@ -135,3 +136,20 @@ def test_the_encoder_block_by_hand():
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="num_heads 3 does not divide 8"):
         TransformerEncoderBlock(num_heads=3, mlp_dim=16)(normal(1, 5, 8))
+
+
+@pytest.mark.parametrize("options", [{}, {"strides": 2}, {"kernel_size": 1}, {"padding": "valid"}])
+def test_the_mirrored_gradient_is_keras(options):
+    options = {"filters": 5, "kernel_size": 3, "padding": "same", "use_bias": False, **options}
+    ours, theirs = MirroredGradientConv2D(**options), keras.layers.Conv2D(**options)
+    inputs, results = normal(2, 7, 8, 3), []
+    for layer in (ours, theirs):
+        layer.build(inputs.shape)
+        layer.kernel.assign(normal(*layer.kernel.shape))
+        with tf.GradientTape() as tape:
+            variable = tf.Variable(inputs)
+            outputs = layer(variable)
+            loss = tf.reduce_sum(outputs * normal(*outputs.shape))
+        results.append([outputs, *tape.gradient(loss, [variable, layer.kernel.value])])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)

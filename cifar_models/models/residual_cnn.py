@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from cifar_models.architectures import ResidualCNN
+from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.stochastic_depth import StochasticDepth, depth_rates
 from cifar_models.models.ends import classifier, image_input
@@ -28,7 +29,7 @@ def build_residual_cnn(
     """
 
     def convolution(x, filters: int, kernel_size: int, strides: int, name: str):
-        x = layers.Conv2D(
+        x = MirroredGradientConv2D(
             filters,
             kernel_size,
             strides,
