@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +67,20 @@ def prepare(name: str, shape: tuple[int, ...], num_classes: int, folder: Path) -
     builder.download_and_prepare()
 
 
-def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["the name server", "the download"])
+def test_without_a_network_the_message_says_what_to_do(where, tmp_path, monkeypatch):
     def no_network(*arguments, **options):
-        raise ConnectionError("Name or service not known")
+        raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", no_network)
+    def no_proxy():
+        return {}
+
+    monkeypatch.setattr("urllib.request.getproxies", no_proxy)
+    if where == "the name server":
+        monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    else:
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments: [])
+        monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", no_network)
     with pytest.raises(RunError) as error:
         load_dataset(DataRecipe(dataset="cifar10", data_dir=str(tmp_path)))
     message = str(error.value)

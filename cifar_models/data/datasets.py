@@ -2,8 +2,13 @@
 
 import difflib
 import hashlib
+import logging
+import socket
+import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -96,6 +101,7 @@ def _load_tfds(name: str, data_dir: str) -> Dataset:
     import_tensorflow()
     import tensorflow_datasets as tfds
 
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of what is merely absent
     known = tfds.list_builders()
     if name.partition("/")[0].partition(":")[0] not in known:
         names = [*NAMED_DATASETS, *known]
@@ -107,13 +113,14 @@ def _load_tfds(name: str, data_dir: str) -> Dataset:
     builder = tfds.builder(name, data_dir=data_dir or None)
     if not builder.is_prepared():
         try:
+            _check_reachable({urlsplit(url).hostname for url in builder.url_infos})
             builder.download_and_prepare()
         except Exception as error:  # any of TFDS', the network's or the disk's
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             raise RunError(
                 f"dataset {name}: not in {builder.data_path} and not to be downloaded ({reason}). "
-                f"Copy a prepared {name} folder to {builder.data_path.parent}, name the folder "
-                "that holds it with DATA_DIR=, or train on the bundled DATASET=digits"
+                f"Copy a prepared {name} folder into {Path(builder.data_path).parents[1]}, name "
+                "the folder that holds one with DATA_DIR=, or train on the bundled DATASET=digits"
             ) from None
     features, splits = builder.info.features, builder.info.splits
     if "image" not in features or "label" not in features or not {"train", "test"} <= set(splits):
@@ -131,6 +138,18 @@ def _load_tfds(name: str, data_dir: str) -> Dataset:
         return Split(content["image"], content["label"].astype(np.int64))
 
     return Dataset(name, read("train"), read("test"), tuple(features["label"].names))
+
+
+def _check_reachable(hosts: Iterable[str | None]) -> None:
+    """Raises OSError where a host has no address: TFDS itself would retry for many minutes."""
+    if urllib.request.getproxies():
+        return  # the proxy knows the addresses
+    for host in hosts:
+        if host:
+            try:
+                socket.getaddrinfo(host, 443)
+            except OSError as error:
+                raise ConnectionError(f"no network: {host}: {error.strerror}") from None
 
 
 def _check_classes(dataset: Dataset) -> None:
