@@ -103,5 +103,5 @@ def draw_sample_predictions(images: np.ndarray, predictions: Predictions, path: 
             text += f"\n(is {predictions.class_names[label]})"
         axes.imshow(image, cmap="gray")
         axes.set_title(text, fontsize=8, color="black" if best == label else "#b00020")
-    figure.suptitle("The first test images, what the network says, and how sure it is")
+    figure.suptitle("The first images, what the network says, and how sure it is")
     figure.savefig(path, dpi=120)

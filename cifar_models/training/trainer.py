@@ -11,7 +11,7 @@ class Trainer(keras.Model):
     """What `fit` trains: augments a batch on the device, then takes Keras' own train step.
 
     The random numbers of a step are a function of (seed, step) alone. Label smoothing is part of
-    the targets of training, so the loss on validation is the plain cross entropy.
+    the targets of training alone; both losses include what the network's regulariser adds.
 
     Args:
         network: uint8 (B, H, W, C) → float32 logits (B, K).
