@@ -39,6 +39,7 @@ def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
         RequestError: the recipe does not fit the data, or the folder holds something.
         RunError: the data cannot be had, or training diverged.
     """
+    RunFolder.refuse_if_taken(path)
     dataset = load_dataset(recipe.data)
     splits = dataset.splits(recipe.data.validation_fraction, recipe.runtime.seed)
     check_fits(recipe, splits.train)
@@ -152,7 +153,7 @@ def record_in_tensorboard(
         for key, value in tables[table].items()
     }
     names = ("accuracy", "loss", "f1_macro", "roc_auc_macro", "expected_calibration_error")
-    final = {f"final/{split}_{name}": metrics[name] for name in names}
+    final = {f"final/{split}_{name}": metrics[name] for name in names if metrics[name] is not None}
     tensorboard.hyperparameters(step, values, final)
     tensorboard.close()
 

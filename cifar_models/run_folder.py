@@ -60,14 +60,19 @@ class RunFolder:
         Raises:
             RequestError: it holds something already, or cannot be made.
         """
-        if path.is_dir() and any(path.iterdir()):
-            what = "another run" if (path / "recipe.toml").exists() else "other files"
-            raise RequestError(f"{path}: holds {what}; choose another --run or remove it")
+        cls.refuse_if_taken(path)
         try:
             (path / "plots").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RequestError(f"{path}: cannot be made: {error.strerror}") from None
         return cls(path)
+
+    @staticmethod
+    def refuse_if_taken(path: Path) -> None:
+        """Raises RequestError where a folder holds something already."""
+        if path.is_dir() and any(path.iterdir()):
+            what = "another run" if (path / "recipe.toml").exists() else "other files"
+            raise RequestError(f"{path}: holds {what}; choose another --run or remove it")
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":

@@ -78,6 +78,13 @@ def test_a_class_that_is_never_predicted_counts_as_zero():
     assert metrics["precision_macro"] == pytest.approx((0.5 + 1 + 0) / 3)
 
 
+def test_a_class_without_images_has_no_roc_auc():
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.7, 0.2, 0.1]])
+    metrics = classification_metrics(np.array([0, 1, 1]), probabilities, ("a", "b", "c"))
+    assert metrics["roc_auc_macro"] is None
+    assert metrics["accuracy"] == pytest.approx(2 / 3)
+
+
 def test_the_confusion_matrix_has_the_truth_in_its_rows():
     probabilities = np.eye(3)[[1, 1, 2, 0]]
     matrix = confusion_matrix(np.array([0, 1, 2, 0]), probabilities)

@@ -12,7 +12,7 @@ def classification_metrics(
     """Measures the predictions of one model on one split.
 
     Args:
-        labels: integers (N,), 0 to K - 1, every class present.
+        labels: integers (N,), 0 to K - 1.
         probabilities: (N, K), rows summing to 1.
         class_names: K names.
 
@@ -20,7 +20,7 @@ def classification_metrics(
         accuracy, loss (cross entropy, nats), precision_macro, recall_macro, f1_macro,
         roc_auc_macro (one-vs-rest), expected_calibration_error, all but the loss from 0 to 1; and
         per_class: name → precision, recall, f1, images. A class that is never predicted has
-        precision 0.
+        precision 0; where one has no image, roc_auc_macro is None.
     """
     probabilities = np.asarray(probabilities, np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)  # exactly, after float32
@@ -29,21 +29,13 @@ def classification_metrics(
     precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
         labels, predicted, labels=classes, zero_division=0
     )
-    binary = len(classes) == 2
     return {
         "accuracy": float(sklearn_metrics.accuracy_score(labels, predicted)),
         "loss": float(sklearn_metrics.log_loss(labels, probabilities, labels=classes)),
         "precision_macro": float(precision.mean()),
         "recall_macro": float(recall.mean()),
         "f1_macro": float(f1.mean()),
-        "roc_auc_macro": float(
-            sklearn_metrics.roc_auc_score(
-                labels,
-                probabilities[:, 1] if binary else probabilities,
-                multi_class="ovr",
-                labels=None if binary else classes,
-            )
-        ),
+        "roc_auc_macro": _roc_auc(labels, probabilities) if support.all() else None,
         "expected_calibration_error": expected_calibration_error(labels, probabilities),
         "per_class": {
             name: {
@@ -55,6 +47,12 @@ def classification_metrics(
             for index, name in enumerate(class_names)
         },
     }
+
+
+def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    binary = probabilities.shape[1] == 2  # scikit-learn then wants the second column alone
+    scores = probabilities[:, 1] if binary else probabilities
+    return float(sklearn_metrics.roc_auc_score(labels, scores, multi_class="ovr"))
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
