@@ -10,6 +10,7 @@ from cifar_models.models.catalog import build_network
 from cifar_models.recipe import AugmentationRecipe, TrainingRecipe
 from cifar_models.recipe_file import read_recipe
 from cifar_models.runtime import configure
+from cifar_models.training.callbacks import mosaic
 from cifar_models.training.fit import make_trainer
 from cifar_models.training.optimizers import make_optimizer, make_schedule, spared_from_decay
 from cifar_models.training.trainer import Trainer
@@ -184,3 +185,12 @@ def test_the_device_decides_precision_and_xla(float32_policy):
     assert (runtime.precision != "float32") == has_gpu
     assert runtime.xla == has_gpu
     assert not configure(dataclasses.replace(recipe, xla="off")).xla
+
+
+def test_the_mosaic_lays_four_images_a_row():
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 1), np.uint8)
+    picture = mosaic(images)
+    assert picture.shape == (4 * 3, 4 * 4, 1)
+    assert picture[0, ::4, 0].tolist() == [0, 1, 2, 3]
+    assert picture[3, 0, 0] == 4
+    assert (picture[2] == 128).all() and (picture[:, 3] == 128).all()  # the gaps

@@ -143,10 +143,10 @@ class AugmentedImages(keras.callbacks.Callback):
 
 
 def mosaic(images: np.ndarray) -> np.ndarray:
-    """Lays up to 16 images side by side, four a row: (N, H, W, C) → (4 H, 4 W, C)."""
-    _, height, width, channels = images.shape
-    tiles = np.zeros((16, height, width, channels), images.dtype)
-    tiles[: len(images)] = images
+    """Lays up to 16 images side by side, four a row: (N, H, W, C) → (4 (H + 1), 4 (W + 1), C)."""
+    missing = 16 - len(images)
+    tiles = np.pad(images, ((0, missing), (0, 1), (0, 1), (0, 0)), constant_values=128)
+    _, height, width, channels = tiles.shape
     rows = tiles.reshape(4, 4, height, width, channels).transpose(0, 2, 1, 3, 4)
     return rows.reshape(4 * height, 4 * width, channels)
 
