@@ -46,7 +46,15 @@ def test_tfds_by_name(name, shape, num_classes, tmp_path):
     np.testing.assert_array_equal(dataset.train.images[:, 0, 0, 0], dataset.train.labels)
 
 
-def prepare(name: str, shape: tuple[int, ...], num_classes: int, folder: Path) -> None:
+def test_a_data_set_without_a_test_split_is_refused(tmp_path):
+    prepare("fashion_mnist", (28, 28, 1), 10, tmp_path, parts=("train",))
+    with pytest.raises(RequestError, match="in a train and a test split"):
+        load_dataset(DataRecipe(dataset="fashion_mnist", data_dir=str(tmp_path)))
+
+
+def prepare(
+    name: str, shape: tuple[int, ...], num_classes: int, folder: Path, parts=("train", "test")
+) -> None:
     """Writes a small data set with TFDS' own builder of that name, features and file format."""
     builder = tfds.builder(name, data_dir=folder)
 
@@ -61,8 +69,7 @@ def prepare(name: str, shape: tuple[int, ...], num_classes: int, folder: Path) -
             yield number, example
 
     builder._split_generators = lambda *arguments, **options: {
-        "train": examples(2 * num_classes),
-        "test": examples(num_classes),
+        part: examples({"train": 2, "test": 1}[part] * num_classes) for part in parts
     }
     builder.download_and_prepare()
 

@@ -1,10 +1,10 @@
 """A finished run becomes a SavedModel, read back and compared before anyone relies on it."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -32,7 +32,7 @@ np.savez(answers, **{name: value.numpy() for name, value in outputs.items()})
 """
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ExportReport:
     path: Path
     largest_difference: float  # of any probability
@@ -100,8 +100,6 @@ def export_saved_model(run: Path, out: Path, data_dir: str | None = None) -> Exp
 
 
 def _test_images(folder: RunFolder, data_dir: str | None) -> tuple[np.ndarray, str]:
-    import dataclasses
-
     data = read_recipe(str(folder.recipe_path)).data
     data = dataclasses.replace(data, data_dir=data_dir or data.data_dir)
     return load_dataset(data).test.images[:COMPARED_IMAGES], f"{data.dataset} test"

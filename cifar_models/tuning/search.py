@@ -16,7 +16,7 @@ import keras_tuner
 
 from cifar_models.errors import RequestError, RunError
 from cifar_models.recipe import Recipe
-from cifar_models.recipe_file import recipe_toml
+from cifar_models.recipe_file import recipe_tables, recipe_toml
 from cifar_models.run import run
 from cifar_models.run_folder import RunFolder
 from cifar_models.tuning.space import search_space, suggest
@@ -66,26 +66,32 @@ class RecipeTuner(keras_tuner.Tuner):
 
     def run_trial(self, trial, *args, **kwargs):
         number = len(self.oracle.start_order)
-        proposed = dataclasses.replace(suggest(trial.hyperparameters, self.recipe), search={})
+        try:
+            return {OBJECTIVE.name: self._accuracy_of(number, trial.hyperparameters)}
+        except keras_tuner.errors.FatalError:
+            raise
+        except Exception as error:  # KerasTuner would go on without a word
+            logger.warning("trial %d failed: %s", number, error)
+            raise keras_tuner.errors.FailedTrialError(str(error)) from error
+
+    def _accuracy_of(self, number: int, hyperparameters: keras_tuner.HyperParameters) -> float:
+        proposed = dataclasses.replace(suggest(hyperparameters, self.recipe), search={})
         name = f"{number:04d}"
         folder = RunFolder(self.out / "trials" / name)
         accuracy = self._already_measured(folder, proposed)
         if accuracy is None:
             self._stop_if_spent()
             logger.info("trial %d of %d%s", number, self.max_trials, self._time_left(number))
+            tables = recipe_tables(proposed)
             for key in self.recipe.search:
                 table, _, field = key.partition(".")
-                logger.info("  %s = %s", key, _value(proposed, table, field))
+                logger.info("  %s = %s", key, tables[table][field])
             shutil.rmtree(folder.path, ignore_errors=True)  # of a trial that was killed
             keras.backend.clear_session()
-            try:
-                accuracy = run(proposed, folder.path, measure_on="validation")["accuracy"]
-            except (RequestError, RunError) as error:
-                logger.warning("trial %d failed: %s", number, error)
-                raise keras_tuner.errors.FailedTrialError(str(error)) from error
+            accuracy = run(proposed, folder.path, measure_on="validation")["accuracy"]
             self.trained += 1
         self.finished[name] = accuracy
-        return {OBJECTIVE.name: accuracy}
+        return accuracy
 
     def _already_measured(self, folder: RunFolder, proposed: Recipe) -> float | None:
         if not folder.is_finished():
@@ -149,9 +155,3 @@ def search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | N
     path.write_text(head + winner, encoding="utf-8")
     logger.info("best: trial %s, validation accuracy %.4f; %s", best, tuner.finished[best], path)
     return path
-
-
-def _value(recipe: Recipe, table: str, field: str) -> object:
-    return (
-        recipe.architecture if field == "architecture" else getattr(getattr(recipe, table), field)
-    )
