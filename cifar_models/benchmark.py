@@ -37,7 +37,7 @@ def benchmark(recipe: Recipe) -> dict[str, str | int | float]:
     runtime = configure(recipe.runtime)
     batch_size = min(recipe.training.batch_size, len(splits.train.labels))
     network = build_network(recipe.model, dataset.train.images.shape[1:], len(dataset.class_names))
-    trainer = make_trainer(network, recipe, runtime, total_steps=10**6)
+    trainer = make_trainer(network, recipe, runtime, steps_per_epoch=10**6)
     real = make_training_batches(splits.train, batch_size, 0, 0, 10**6)
     constant = real.take(1).cache().repeat()
 

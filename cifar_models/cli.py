@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so `--help` answers at once
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,11 +16,12 @@ from typing import NoReturn
 from cifar_models import __version__
 from cifar_models.errors import RequestError, RunError
 
-INTERRUPTED = 130  # the shell's status for Ctrl-C
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns 0 for done, 2 for a wrong request, 1 for a failed run."""
+    """Runs one command and returns its exit status.
+
+    0 done, 2 the request was wrong, 1 the run failed, 130 or 143 stopped by Ctrl-C or SIGTERM.
+    """
     options = _parser().parse_args(arguments)
     logger = logging.getLogger("cifar_models")
     logger.setLevel(logging.INFO)
@@ -29,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.command(options)
     except (RequestError, RunError) as error:
         return _fail(str(error), error.exit_status)
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
+        return getattr(stop, "exit_status", 128 + signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left early
     except Exception as error:
@@ -80,9 +83,17 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--no-xla", action="store_true", help="compile without XLA on a GPU too")
     train.set_defaults(command=_train)
 
+    resume = commands.add_parser("resume", help="go on with a run that was stopped or killed")
+    resume.add_argument("run", type=Path, metavar="RUN")
+    resume.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
+    resume.set_defaults(command=_resume)
+
     evaluate = commands.add_parser("evaluate", help="measure a finished run once more")
     evaluate.add_argument("run", type=Path, metavar="RUN")
     evaluate.add_argument("--dataset", metavar="NAME", help="instead of the run's own")
+    evaluate.add_argument(
+        "--split", choices=["train", "validation", "test"], default="test", help="default: test"
+    )
     evaluate.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
     evaluate.set_defaults(command=_evaluate)
 
@@ -162,11 +173,17 @@ def _train(options: argparse.Namespace) -> None:
     run(recipe, options.run or Path("runs") / name)
 
 
+def _resume(options: argparse.Namespace) -> None:
+    from cifar_models.resume import resume
+
+    resume(options.run, options.data_dir)
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from cifar_models.evaluate import evaluate
     from cifar_models.tables import print_metrics
 
-    print_metrics(evaluate(options.run, options.dataset, options.data_dir))
+    print_metrics(evaluate(options.run, options.dataset, options.data_dir, options.split))
 
 
 def _tune(options: argparse.Namespace) -> None:

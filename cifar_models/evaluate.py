@@ -6,29 +6,42 @@ from pathlib import Path
 from cifar_models.data.datasets import load_dataset
 from cifar_models.errors import RequestError
 from cifar_models.recipe_file import read_recipe
+from cifar_models.run import configure_as_trained
 from cifar_models.run_folder import RunFolder
 from cifar_models.runtime import import_tensorflow
 
 
-def evaluate(path: Path, dataset_name: str | None = None, data_dir: str | None = None) -> dict:
-    """Predicts the test split with a run's model and measures the answers.
+def evaluate(
+    path: Path,
+    dataset_name: str | None = None,
+    data_dir: str | None = None,
+    split: str = "test",
+) -> dict:
+    """Predicts a split with a run's model and measures the answers.
+
+    The network computes in the precision of its training, so that on the machine of the training
+    the figures are those that the run recorded, to the last bit.
 
     Args:
         path: of a finished run.
         dataset_name: another data set than the run's own.
         data_dir: where TFDS keeps it.
+        split: "train", "validation" or "test"; the first two as the run cut them.
 
     Returns:
-        What `evaluation.metrics.classification_metrics` returns, with the data set's name.
+        What `evaluation.metrics.classification_metrics` returns, with the names of
+        data set and split.
 
     Raises:
         RequestError: no finished run, or data of other classes or another image shape.
         RunError: the data cannot be had.
     """
     folder = RunFolder.open(path)
-    data = read_recipe(str(folder.recipe_path)).data
+    recipe = read_recipe(str(folder.recipe_path))
     data = dataclasses.replace(
-        data, dataset=dataset_name or data.dataset, data_dir=data_dir or data.data_dir
+        recipe.data,
+        dataset=dataset_name or recipe.data.dataset,
+        data_dir=data_dir or recipe.data.data_dir,
     )
     dataset, trained_on = load_dataset(data), folder.read_dataset()
     for what, ours, theirs in (
@@ -43,10 +56,13 @@ def evaluate(path: Path, dataset_name: str | None = None, data_dir: str | None =
     from cifar_models.evaluation.predictions import predict_split
     from cifar_models.models.restore import restore_network
 
+    configure_as_trained(folder, recipe)
     network = restore_network(folder)
-    predictions = predict_split(network, dataset.test, dataset.class_names)
+    splits = dataset.splits(recipe.data.validation_fraction, recipe.runtime.seed)
+    predictions = predict_split(network, getattr(splits, split), dataset.class_names)
     return {
         "dataset": dataset.name,
+        "split": split,
         "images": len(predictions.labels),
         **classification_metrics(
             predictions.labels, predictions.probabilities, predictions.class_names

@@ -39,6 +39,7 @@ class TrainingRecipe:
     weight_decay: float = 0.0  # decoupled; spares norms, biases, class token and positions
     label_smoothing: float = 0.0
     gradient_clip_norm: float = 0.0  # global norm; 0 is off
+    ema_decay: float = 0.0  # of an average of the weights, measured and kept instead; 0 is off
     keep: str = "best"  # the weights of the "best" epoch by validation accuracy, or the "last"
     early_stopping_epochs: int = 0  # stop after so many epochs without a better one; 0 is off
 
@@ -51,7 +52,10 @@ class TrainingRecipe:
             yield "optimizer", 'must be "sgd" or "adamw"'
         if self.peak_learning_rate <= 0:
             yield "peak_learning_rate", "must be above 0"
-        for key in ("warmup_fraction", "momentum", "beta_1", "beta_2", "label_smoothing"):
+        for key in (
+            *("warmup_fraction", "momentum", "beta_1", "beta_2", "label_smoothing"),
+            "ema_decay",
+        ):
             if not 0 <= getattr(self, key) < 1:
                 yield key, "must be at least 0 and below 1"
         if not 0 <= self.final_learning_rate_fraction <= 1:
@@ -93,6 +97,7 @@ class RuntimeRecipe:
     precision: str = "auto"  # "auto", "float32", "mixed_bfloat16" or "mixed_float16"
     xla: str = "auto"  # "auto" (on a GPU), "on" or "off"
     deterministic: bool = False  # same bytes out of the same recipe; slower on a GPU
+    checkpoint_seconds: float = 300.0  # of training that a kill costs at most; 0: save every step
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what is wrong with its value)."""
@@ -103,6 +108,8 @@ class RuntimeRecipe:
             yield "precision", f"must be one of {', '.join(precisions)}"
         if self.xla not in ("auto", "on", "off"):
             yield "xla", 'must be "auto", "on" or "off"'
+        if self.checkpoint_seconds < 0:
+            yield "checkpoint_seconds", "must not be negative"
         if self.xla == "on" and self.deterministic:
             yield "xla", 'must be "auto" or "off" for a deterministic run'
 

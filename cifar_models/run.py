@@ -7,16 +7,24 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cifar_models.data.datasets import describe, load_dataset
-from cifar_models.data.splits import Split
+from cifar_models.data.datasets import Dataset, describe, load_dataset
+from cifar_models.data.splits import Split, Splits
 from cifar_models.errors import RequestError
+from cifar_models.files import WriteError, write_whole
+from cifar_models.fingerprints import fingerprints
+from cifar_models.interruption import Interruption, stop_request
 from cifar_models.recipe import Recipe
-from cifar_models.recipe_file import recipe_tables, recipe_toml
+from cifar_models.recipe_file import recipe_tables, recipe_toml, with_values
 from cifar_models.run_folder import RunFolder
-from cifar_models.runtime import configure, environment, import_tensorflow
+from cifar_models.runtime import Runtime, configure, environment, import_tensorflow
 from cifar_models.tensorboard_log import TensorBoardLog
+
+if TYPE_CHECKING:
+    import keras
 
 logger = logging.getLogger("cifar_models")
 
@@ -37,31 +45,57 @@ def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
 
     Raises:
         RequestError: the recipe does not fit the data, or the folder holds something.
-        RunError: the data cannot be had, or training diverged.
+        RunError: the data cannot be had, training diverged, or a file cannot be written.
+        Interruption: Ctrl-C or SIGTERM; `resume` goes on.
     """
     RunFolder.refuse_if_taken(path)
     dataset = load_dataset(recipe.data)
     splits = dataset.splits(recipe.data.validation_fraction, recipe.runtime.seed)
     check_fits(recipe, splits.train)
     folder = RunFolder.create(path)
-
     import_tensorflow()  # takes seconds: a wrong request was answered before, wherever possible
+    with folder.locked():
+        runtime = configure(recipe.runtime)
+        description = describe(dataset, splits)
+        folder.write_recipe(recipe_toml(recipe))
+        folder.write_environment(environment(runtime))
+        folder.write_dataset(description)
+        folder.write_fingerprints(fingerprints(recipe, description, measure_on))
+        return carry_out(recipe, dataset, splits, runtime, folder, measure_on)
+
+
+def configure_as_trained(folder: RunFolder, recipe: Recipe) -> Runtime:
+    """Sets this process up as a run was, whose precision followed the device that it had."""
+    precision = folder.read_environment().get("precision", "auto")
+    return configure(with_values(recipe, {"runtime.precision": precision}).runtime)
+
+
+def carry_out(
+    recipe: Recipe,
+    dataset: Dataset,
+    splits: Splits,
+    runtime: Runtime,
+    folder: RunFolder,
+    measure_on: str,
+) -> dict:
+    """Trains from where the folder's newest checkpoint left off, measures and records."""
     from cifar_models.evaluation.cost import flops_per_image
-    from cifar_models.evaluation.metrics import classification_metrics
+    from cifar_models.evaluation.metrics import accuracy_and_loss, classification_metrics
     from cifar_models.evaluation.predictions import predict_split
     from cifar_models.models.catalog import build_network
     from cifar_models.training.fit import fit
 
-    runtime = configure(recipe.runtime)
-    folder.write_recipe(recipe_toml(recipe))
-    folder.write_environment(environment(runtime))
-    folder.write_dataset(describe(dataset, splits))
-    tensorboard = TensorBoardLog(folder.tensorboard_path)
+    def build() -> "keras.Model":
+        shape = dataset.train.images.shape[1:]
+        return build_network(recipe.model, shape, len(dataset.class_names))
 
-    with logged_to(folder.log_path):
-        network = build_network(
-            recipe.model, dataset.train.images.shape[1:], len(dataset.class_names)
-        )
+    def measure(network: "keras.Model") -> tuple[float, float]:
+        predictions = predict_split(network, splits.validation, dataset.class_names)
+        return accuracy_and_loss(predictions.labels, predictions.probabilities)
+
+    tensorboard = TensorBoardLog(folder.tensorboard_path)
+    with logged_to(folder.log_path), resumable(folder), stop_request() as stop:
+        network = build()
         logger.info(
             "%s: %s on %s, %d parameters, %d training images, %s, %s%s",
             recipe.name,
@@ -73,7 +107,10 @@ def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
             runtime.precision,
             ", XLA" if runtime.xla else "",
         )
-        report = fit(network, splits, recipe, runtime, folder, tensorboard)
+        average = build() if recipe.training.ema_decay else None
+        report = fit(
+            network, average, splits.train, measure, recipe, runtime, folder, tensorboard, stop
+        )
         folder.write_model(network)
 
         measured = splits.test if measure_on == "test" else splits.validation
@@ -104,6 +141,11 @@ def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
         record_in_tensorboard(tensorboard, folder, recipe, metrics)
         folder.write_metrics(metrics)  # last: its presence says that the run finished
         logger.info(
+            "trained for %.1f s, %.1f %% of them for checkpoints",
+            report.train_seconds,
+            100 * report.saving_seconds / report.train_seconds,
+        )
+        logger.info(
             "%s accuracy %.4f, loss %.4f on %d images; %s",
             measure_on,
             metrics["accuracy"],
@@ -133,10 +175,17 @@ def draw_figures(folder: RunFolder, network, split: Split, predictions, title: s
     """Draws the run folder's four pictures."""
     from cifar_models.evaluation import plots
 
-    plots.draw_curves(folder.read_history(), title, folder.curves_path)
-    plots.draw_confusion_matrix(predictions, title, folder.confusion_matrix_path)
-    plots.draw_first_layer(network, f"first layer of {title}", folder.first_layer_path)
-    plots.draw_sample_predictions(split.images, predictions, folder.sample_predictions_path)
+    history, filters = folder.read_history(), f"first layer of {title}"
+    for path, draw in (
+        (folder.curves_path, partial(plots.draw_curves, history, title)),
+        (folder.confusion_matrix_path, partial(plots.draw_confusion_matrix, predictions, title)),
+        (folder.first_layer_path, partial(plots.draw_first_layer, network, filters)),
+        (
+            folder.sample_predictions_path,
+            partial(plots.draw_sample_predictions, split.images, predictions),
+        ),
+    ):
+        write_whole(path, draw)
 
 
 def record_in_tensorboard(
@@ -159,9 +208,29 @@ def record_in_tensorboard(
 
 
 @contextmanager
+def resumable(folder: RunFolder) -> Iterator[None]:
+    """Adds to an error after which one can go on how to do that."""
+    try:
+        yield
+    except WriteError as error:
+        raise WriteError(f"{error}; make room, then: {folder.resume_command()}") from error
+    except Interruption as stop:
+        if folder.resume_command() not in str(stop):
+            stop.args = (f"interrupted; go on with: {folder.resume_command()}",)
+        raise
+
+
+class LogFile(logging.FileHandler):
+    """A log that cannot be written does not end a run; the next save will say so if it must."""
+
+    def handleError(self, record):
+        pass
+
+
+@contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """Copies the log to a file; an error that ends the run goes there with its traceback."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.addHandler(handler)
     try:

@@ -1,20 +1,25 @@
 """A run folder: the only file that knows the names of the files inside one.
 
 Every file is written under a temporary name, flushed to the disk and renamed, so that a reader
-never sees half a file.
+never sees half a file. One process at a time trains in a folder.
 """
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cifar_models.errors import RequestError
+from cifar_models.files import PARTIAL, write_bytes_whole, write_error, write_whole
+
+CHECKPOINTS_KEPT = 2  # the newest, and one to fall back on
 
 
 @dataclass(frozen=True)
@@ -62,16 +67,22 @@ class RunFolder:
         """
         cls.refuse_if_taken(path)
         try:
-            (path / "plots").mkdir(parents=True, exist_ok=True)
+            for name in ("plots", "checkpoints"):
+                (path / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RequestError(f"{path}: cannot be made: {error.strerror}") from None
         return cls(path)
 
-    @staticmethod
-    def refuse_if_taken(path: Path) -> None:
+    @classmethod
+    def refuse_if_taken(cls, path: Path) -> None:
         """Raises RequestError where a folder holds something already."""
+        folder = cls(path)
+        if folder.has_begun() and not folder.is_finished():
+            raise RequestError(
+                f"{path}: holds an unfinished run; go on with it: {folder.resume_command()}"
+            )
         if path.is_dir() and any(path.iterdir()):
-            what = "another run" if (path / "recipe.toml").exists() else "other files"
+            what = "another run" if folder.recipe_path.exists() else "other files"
             raise RequestError(f"{path}: holds {what}; choose another --run or remove it")
 
     @classmethod
@@ -79,37 +90,112 @@ class RunFolder:
         """Opens the folder of a finished run.
 
         Raises:
-            RequestError: it is no run folder, or the run did not finish.
+            RequestError: it is no run folder, the run did not finish, or something in the folder
+                leads out of it.
         """
+        folder = cls.open_begun(path)
+        if not folder.is_finished():
+            raise RequestError(
+                f"{path}: the run did not finish (it has no metrics.json); go on with it: "
+                f"{folder.resume_command()}"
+            )
+        return folder
+
+    @classmethod
+    def open_begun(cls, path: Path) -> "RunFolder":
+        """Opens the folder of a run, finished or not; raises as `open` does."""
         folder = cls(path)
         if not folder.recipe_path.is_file():
             raise RequestError(f"{path}: not a run folder (it has no recipe.toml)")
-        if not folder.is_finished():
-            raise RequestError(f"{path}: the run did not finish (it has no metrics.json)")
+        if not folder.has_begun():
+            raise RequestError(
+                f"{path}: the run was stopped before it began; remove it and train again"
+            )
+        for inside in path.rglob("*"):  # a stranger's link would have us write outside
+            if inside.is_symlink() or not (inside.is_file() or inside.is_dir()):
+                raise RequestError(
+                    f"{inside}: neither a file nor a folder; a run folder holds no links: remove it"
+                )
         return folder
+
+    def has_begun(self) -> bool:
+        """The fingerprints are written after all else that a run begins with."""
+        return (self.path / "fingerprints.json").is_file() or self.is_finished()
 
     def is_finished(self) -> bool:
         """The metrics are the last file that a run writes."""
         return (self.path / "metrics.json").is_file()
 
+    def resume_command(self) -> str:
+        return f"python -m cifar_models resume {self.path}"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out until the block ends, or the process does, however it ends.
+
+        Raises:
+            RequestError: another process trains here.
+        """
+        try:
+            file = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise write_error(self.path / ".lock", error.strerror or str(error)) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it
+            except OSError:
+                file.seek(0)
+                raise RequestError(
+                    f"{self.path}: process {file.read().strip() or 'unknown'} is training here; "
+                    "wait for it or stop it"
+                ) from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+    def remove_partial_files(self) -> None:
+        """What a process that was killed was writing."""
+        for path in self.path.rglob(f"{PARTIAL}*"):
+            path.unlink()
+
+    def checkpoint_paths(self) -> list[Path]:
+        """The newest first."""
+        return sorted((self.path / "checkpoints").glob("step-*.safetensors"), reverse=True)
+
+    def write_checkpoint(self, step: int, content: bytes) -> None:
+        write_bytes_whole(self.path / "checkpoints" / f"step-{step:010d}.safetensors", content)
+        for path in self.checkpoint_paths()[CHECKPOINTS_KEPT:]:
+            path.unlink()
+
     def write_recipe(self, toml: str) -> None:
-        self._write(self.recipe_path, toml.encode())
+        write_bytes_whole(self.recipe_path, toml.encode())
 
     def write_environment(self, environment: dict) -> None:
         self._write_json("environment.json", environment)
+
+    def read_environment(self) -> dict:
+        return self._read_json("environment.json")
+
+    def write_fingerprints(self, fingerprints: dict) -> None:
+        """What `resume` compares, and the sign that the run has begun."""
+        self._write_json("fingerprints.json", fingerprints)
+
+    def read_fingerprints(self) -> dict:
+        return self._read_json("fingerprints.json")
 
     def write_dataset(self, description: dict) -> None:
         """What the run was trained on: name, image shape, class names, sizes of the splits."""
         self._write_json("dataset.json", description)
 
     def read_dataset(self) -> dict:
-        return json.loads((self.path / "dataset.json").read_text())
+        return self._read_json("dataset.json")
 
     def write_metrics(self, metrics: dict) -> None:
         self._write_json("metrics.json", metrics)
 
     def read_metrics(self) -> dict:
-        return json.loads((self.path / "metrics.json").read_text())
+        return self._read_json("metrics.json")
 
     def write_history(self, rows: list[dict]) -> None:
         """One row an epoch, the columns of the first row."""
@@ -117,7 +203,7 @@ class RunFolder:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        self._write(self.path / "history.csv", text.getvalue().encode())
+        write_bytes_whole(self.path / "history.csv", text.getvalue().encode())
 
     def read_history(self) -> list[dict[str, float]]:
         with (self.path / "history.csv").open(newline="") as file:
@@ -133,20 +219,16 @@ class RunFolder:
         np.savez(
             content, labels=labels, probabilities=probabilities, class_names=np.array(class_names)
         )
-        self._write(self.path / "predictions.npz", content.getvalue())
+        write_bytes_whole(self.path / "predictions.npz", content.getvalue())
 
     def write_model(self, network) -> None:
-        self._write_with(self.model_path, lambda path: network.save(path))
+        write_whole(self.model_path, lambda path: network.save(path))
 
     def _write_json(self, name: str, content: dict) -> None:
-        self._write(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
+        write_bytes_whole(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
 
-    def _write(self, path: Path, content: bytes) -> None:
-        self._write_with(path, lambda temporary: temporary.write_bytes(content))
-
-    def _write_with(self, path: Path, write: Callable[[Path], object]) -> None:
-        temporary = path.with_name(f".partial-{path.name}")  # Keras insists on the right suffix
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    def _read_json(self, name: str) -> dict:
+        try:
+            return json.loads((self.path / name).read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise RequestError(f"{self.path / name}: cannot be read: {error}") from None

@@ -89,6 +89,16 @@ def environment(runtime: Runtime) -> dict:
     }
 
 
+def changes(then: dict, now: dict) -> list[tuple[str, object, object]]:
+    """Returns (what, was, is) for what may change a result's last bits, of two `environment`s."""
+    decisive = ("device", "cpu_cores", "precision", "xla", "python", "commit")
+    was, now_is = (
+        {**snapshot.get("packages", {}), **{key: snapshot.get(key) for key in decisive}}
+        for snapshot in (then, now)
+    )
+    return [(key, was.get(key), value) for key, value in now_is.items() if was.get(key) != value]
+
+
 def _processor_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

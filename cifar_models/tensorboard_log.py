@@ -1,8 +1,12 @@
 """A run's TensorBoard events, every point keyed by the global step."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+from cifar_models.files import write_error
 
 
 class TensorBoardLog:
@@ -18,7 +22,7 @@ class TensorBoardLog:
     def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
         import tensorflow as tf
 
-        with self._writer(split).as_default(step):
+        with self._writing(split, step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
 
@@ -26,7 +30,7 @@ class TensorBoardLog:
         """images: uint8 (N, H, W, C)."""
         import tensorflow as tf
 
-        with self._writer("").as_default(step):
+        with self._writing("", step):
             tf.summary.image(name, images, max_outputs=len(images))
 
     def picture(self, name: str, step: int, path: Path) -> None:
@@ -43,21 +47,36 @@ class TensorBoardLog:
         import tensorflow as tf
         from tensorboard.plugins.hparams import api
 
-        with self._writer("").as_default(step):
+        with self._writing("", step):
             api.hparams({key: _hyperparameter(value) for key, value in values.items()})
             for name, value in metrics.items():
                 tf.summary.scalar(name, value)
 
     def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        for split, writer in self._writers.items():
+            with self._errors_of(split):
+                writer.close()
 
-    def _writer(self, split: str):
+    @contextlib.contextmanager
+    def _writing(self, split: str, step: int) -> Iterator[None]:
+        """Makes tf.summary write to the split's events, and to the disk before the block ends."""
         import tensorflow as tf
 
-        if split not in self._writers:
-            self._writers[split] = tf.summary.create_file_writer(str(self._folder / split))
-        return self._writers[split]
+        with self._errors_of(split):
+            if split not in self._writers:
+                self._writers[split] = tf.summary.create_file_writer(str(self._folder / split))
+            with self._writers[split].as_default(step):
+                yield
+            self._writers[split].flush()
+
+    @contextlib.contextmanager
+    def _errors_of(self, split: str) -> Iterator[None]:
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise write_error(self._folder / split, error.message.splitlines()[0]) from None
 
 
 def _hyperparameter(value: object) -> bool | float | str:

@@ -1,8 +1,14 @@
 """Shared by every test: TensorFlow quiet, small data, one trained run."""
 
+import csv
+import hashlib
+import io
+import json
 import os
+import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -18,6 +24,41 @@ TINY_CNN = [
     *("--set", "model.stage_filters=[8, 16]"),
     *("--set", "model.stem_filters=8"),
 ]
+
+
+TIMINGS = ("images_per_second", "seconds", "saving_seconds", "train_seconds", "compile_seconds")
+
+
+def outcome_of(run: Path) -> dict[str, object]:
+    """All that a run results in, to the last bit, but for how long it took."""
+
+    def without_timings(row: dict) -> dict:
+        return {key: value for key, value in row.items() if key not in TIMINGS}
+
+    with (run / "history.csv").open(newline="") as rows:
+        history = [without_timings(row) for row in csv.DictReader(rows)]
+    return {
+        "weights": weights_of(run),
+        "history": history,
+        "metrics": without_timings(json.loads((run / "metrics.json").read_text())),
+        "predictions": hashlib.sha256((run / "predictions.npz").read_bytes()).hexdigest(),
+    }
+
+
+def weights_of(run: Path) -> dict[str, str]:
+    """The hash of every array in the model file, read without Keras."""
+    hashes: dict[str, str] = {}
+
+    def note(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            hashes[name] = hashlib.sha256(item[()].tobytes()).hexdigest()
+
+    with zipfile.ZipFile(run / "model.keras") as archive:
+        content = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(content) as weights:
+        weights.visititems(note)
+    assert hashes
+    return hashes
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ from PIL import Image
 
 from cifar_models.cli import main
 
+RESUME = "python -m cifar_models resume"
+
 
 def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:
     assert main([str(argument) for argument in arguments]) == 2
@@ -40,7 +42,7 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    for command in ("train", "evaluate", "tune", "export", "benchmark", "list"):
+    for command in ("train", "resume", "evaluate", "tune", "export", "benchmark", "list"):
         assert command in text
 
 
@@ -91,8 +93,10 @@ def test_evaluate_something_that_is_no_run(tmp_path, capsys):
 
 
 def test_evaluate_a_run_that_did_not_finish(finished_run, tmp_path, capsys):
-    (tmp_path / "recipe.toml").write_bytes((finished_run / "recipe.toml").read_bytes())
-    assert "did not finish" in refused(capsys, "evaluate", tmp_path)
+    for name in ("recipe.toml", "fingerprints.json"):
+        (tmp_path / name).write_bytes((finished_run / name).read_bytes())
+    error = refused(capsys, "evaluate", tmp_path)
+    assert f"did not finish (it has no metrics.json); go on with it: {RESUME} {tmp_path}" in error
 
 
 def class_folders(root: Path, **classes: int) -> Path:

@@ -146,7 +146,8 @@ def test_a_trial_of_a_search_never_reads_the_test_split(monkeypatch, tmp_path):
     untouchable = Split(real.test.images.view(Untouchable), real.test.labels)
     poisoned = dataclasses.replace(real, test=untouchable)
     monkeypatch.setattr(run_module, "load_dataset", lambda recipe: poisoned)
-    monkeypatch.setattr(run_module, "describe", lambda dataset, splits: {})
+    described = {"class_names": list(real.class_names), "sha256": ""}
+    monkeypatch.setattr(run_module, "describe", lambda dataset, splits: described)
     recipe = read_recipe("digits-cnn", ["training.epochs=1", "model.stage_filters=[4, 4]"])
     metrics = run_module.run(recipe, tmp_path / "trial", measure_on="validation")
     assert metrics["split"] == "validation"
@@ -192,6 +193,6 @@ def test_a_diverging_run_fails_and_says_when(tmp_path, capsys):
     arguments = [*TINY_CNN, "--set", "training.peak_learning_rate=1e30"]
     assert main([*arguments, "--run", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
-    assert "in epoch" in error and "lower training.peak_learning_rate" in error
+    assert "at step" in error and "lower training.peak_learning_rate" in error
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert "RunError" in (tmp_path / "run" / "log.txt").read_text()

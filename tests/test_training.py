@@ -98,41 +98,24 @@ def linear_trainer(augmentation=NO_AUGMENTATION, label_smoothing=0.0) -> Trainer
     inputs = keras.Input((4, 4, 1), dtype="uint8")
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
     network = keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="zeros")(x))
-    trainer = Trainer(network, augmentation, label_smoothing, seed=0, total_steps=100)
+    trainer = Trainer(network, augmentation, label_smoothing, 0, steps_per_epoch=1, total_steps=100)
     trainer.compile(
         keras.optimizers.SGD(0.0),
         keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
     return trainer
 
 
-def test_labels_are_smoothed_in_training_alone():
+def test_labels_are_smoothed_in_training():
     trainer = linear_trainer(label_smoothing=0.3)
     trainer.network.layers[-1].bias.assign([2.0, 0.0, -1.0])
     images, labels = tf.zeros((2, 4, 4, 1), tf.uint8), tf.constant([0, 2], tf.int64)
     log_probabilities = np.array([2.0, 0, -1]) - np.log(np.exp([2.0, 0, -1]).sum())
     plain = -(log_probabilities[0] + log_probabilities[2]) / 2
     smooth = 0.7 * plain - 0.3 * log_probabilities.mean()
-    batches = tf.data.Dataset.from_tensors((images, labels))
-    history = trainer.fit(batches, validation_data=batches, verbose=0).history
+    history = trainer.fit(tf.data.Dataset.from_tensors((images, labels)), verbose=0).history
     assert history["loss"][0] == pytest.approx(smooth, rel=1e-5)
-    assert history["val_loss"][0] == pytest.approx(plain, rel=1e-5)
-    assert history["val_accuracy"][0] == 0.5
-
-
-def test_an_uneven_last_batch_is_weighed_by_its_images():
-    trainer = linear_trainer()
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (23, 4, 4, 1), np.uint8)
-    labels = rng.integers(0, 3, 23)
-    trainer.network.layers[-1].kernel.assign(rng.normal(size=(16, 3)))
-    logits = trainer.network(images).numpy()
-    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(23), labels]
-    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(10)
-    results = trainer.evaluate(batches, verbose=0, return_dict=True)
-    assert results["loss"] == pytest.approx(losses.mean(), rel=1e-5)
-    assert results["accuracy"] == pytest.approx((logits.argmax(1) == labels).mean(), rel=1e-6)
+    assert history["accuracy"][0] == 0.5
 
 
 def test_a_steps_random_numbers_depend_on_seed_and_step_alone(images):
@@ -171,7 +154,7 @@ def test_a_step_learns_under_every_precision_and_compiler(precision, xla, float3
     runtime = configure(recipe.runtime)
     assert (runtime.precision, runtime.xla) == (precision, xla == "on")
     network = build_network(recipe.model, (8, 8, 1), 10)
-    trainer = make_trainer(network, recipe, runtime, total_steps=1000)
+    trainer = make_trainer(network, recipe, runtime, steps_per_epoch=15)
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
     batches = tf.data.Dataset.from_tensors((images, np.arange(20) % 10)).repeat(30)
     losses = trainer.fit(batches, epochs=2, steps_per_epoch=15, verbose=0, shuffle=False)

@@ -22,16 +22,16 @@ def classification_metrics(
         per_class: name → precision, recall, f1, images. A class that is never predicted has
         precision 0; where one has no image, roc_auc_macro is None.
     """
-    probabilities = np.asarray(probabilities, np.float64)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)  # exactly, after float32
+    accuracy, loss = accuracy_and_loss(labels, probabilities)
+    probabilities = _summing_to_one(probabilities)
     classes = np.arange(len(class_names))
     predicted = probabilities.argmax(axis=1)
     precision, recall, f1, support = sklearn_metrics.precision_recall_fscore_support(
         labels, predicted, labels=classes, zero_division=0
     )
     return {
-        "accuracy": float(sklearn_metrics.accuracy_score(labels, predicted)),
-        "loss": float(sklearn_metrics.log_loss(labels, probabilities, labels=classes)),
+        "accuracy": accuracy,
+        "loss": loss,
         "precision_macro": float(precision.mean()),
         "recall_macro": float(recall.mean()),
         "f1_macro": float(f1.mean()),
@@ -47,6 +47,22 @@ def classification_metrics(
             for index, name in enumerate(class_names)
         },
     }
+
+
+def accuracy_and_loss(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
+    """Returns the two of `classification_metrics`; the loss is NaN where a probability is."""
+    probabilities = _summing_to_one(probabilities)
+    accuracy = float(sklearn_metrics.accuracy_score(labels, probabilities.argmax(axis=1)))
+    if not np.isfinite(probabilities).all():
+        return accuracy, float("nan")
+    classes = np.arange(probabilities.shape[1])
+    return accuracy, float(sklearn_metrics.log_loss(labels, probabilities, labels=classes))
+
+
+def _summing_to_one(probabilities: np.ndarray) -> np.ndarray:
+    """As exactly as float64 can, as scikit-learn's loss wants it: (N, K) → (N, K)."""
+    probabilities = np.asarray(probabilities, np.float64)
+    return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
 def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:

@@ -1,6 +1,5 @@
 """A network's answers for a whole split."""
 
-import sys
 from dataclasses import dataclass
 
 import keras
@@ -24,6 +23,6 @@ def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ..
     from scipy.special import softmax
 
     images_only = make_ordered_batches(split, PREDICTION_BATCH).map(lambda images, labels: images)
-    logits = network.predict(images_only, verbose=int(sys.stdout.isatty()))
+    logits = network.predict(images_only, verbose=0)
     probabilities = softmax(logits.astype(np.float64), axis=1).astype(np.float32)
     return Predictions(split.labels, probabilities, class_names)

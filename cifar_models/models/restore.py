@@ -3,6 +3,7 @@
 import keras
 
 from cifar_models.models.catalog import build_network
+from cifar_models.models.model_file import check_model_file
 from cifar_models.recipe_file import read_recipe
 from cifar_models.run_folder import RunFolder
 
@@ -18,5 +19,6 @@ def restore_network(folder: RunFolder) -> keras.Model:
     network = build_network(
         recipe.model, tuple(dataset["image_shape"]), len(dataset["class_names"])
     )
+    check_model_file(folder.model_path, network)
     network.load_weights(folder.model_path)
     return network

@@ -1,125 +1,95 @@
-"""What watches a fit: a stopwatch, the history, TensorBoard, the progress bar, the NaN guard."""
+"""What watches a fit: the record of each epoch, TensorBoard's images, the progress bar."""
 
 import logging
 import math
-import time
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich import progress as rich_progress
 
-from cifar_models.errors import RunError
+from cifar_models.recipe import TrainingRecipe
 from cifar_models.run_folder import RunFolder
 from cifar_models.tensorboard_log import TensorBoardLog
+from cifar_models.training.best import BestEpoch
+from cifar_models.training.divergence import diverged
+from cifar_models.training.progress import Progress, Stopwatch
 
 logger = logging.getLogger("cifar_models")
 
 
-class Stopwatch(keras.callbacks.Callback):
-    """Tells compiling, training and validating apart. All in seconds.
+class EpochRecord(keras.callbacks.Callback):
+    """Measures each epoch and records it: history.csv, TensorBoard, a line of the log, the best.
 
-    Compiling is what passes until the first step is done; the step itself is short beside it.
-    Training steps leave out that first one and the validation passes.
+    Validation is measured here and not by `fit`, so that it is the measurement of a finished run:
+    the same predictions, the same arithmetic, to the last bit.
+
+    Args:
+        measure: network → accuracy and loss on the validation split.
     """
-
-    def on_train_begin(self, logs=None):
-        self._began = time.perf_counter()
-        self.compile_seconds = 0.0
-        self._epoch_step_seconds = 0.0
-        self._steps_seconds = 0.0
-        self._steps = 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch_began = self._lap_began = time.perf_counter()
-        self._epoch_steps = 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        if not self.compile_seconds:
-            float(logs["loss"])  # waits for the device
-            self.compile_seconds = time.perf_counter() - self._began
-            self._lap_began = time.perf_counter()
-        else:
-            self._epoch_steps += 1
-
-    def on_test_begin(self, logs=None):
-        self._end_training_part()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.epoch_seconds = time.perf_counter() - self._epoch_began
-
-    def on_train_end(self, logs=None):
-        self.train_seconds = time.perf_counter() - self._began - self.compile_seconds
-
-    def _end_training_part(self):
-        """Validation begins once an epoch, when the training steps are done."""
-        if self._epoch_steps:
-            self._epoch_step_seconds = time.perf_counter() - self._lap_began
-            self._steps_seconds += self._epoch_step_seconds
-            self._steps += self._epoch_steps
-
-    def epoch_steps_per_second(self) -> float:
-        """Of the epoch that has just ended; 0 where compiling was all of it."""
-        return self._epoch_steps / self._epoch_step_seconds if self._epoch_steps else 0.0
-
-    def steps_per_second(self) -> float:
-        """Over the whole fit; 0 where compiling was all of it."""
-        return self._steps / self._steps_seconds if self._steps else 0.0
-
-
-class History(keras.callbacks.Callback):
-    """Writes one row an epoch to history.csv and to TensorBoard, and a line to the log."""
 
     def __init__(
         self,
+        progress: Progress,
+        stopwatch: Stopwatch,
+        best: BestEpoch,
+        measure: Callable[[keras.Model], tuple[float, float]],
         folder: RunFolder,
         tensorboard: TensorBoardLog,
-        stopwatch: Stopwatch,
-        schedule: keras.optimizers.schedules.LearningRateSchedule,
-        batch_size: int,
+        recipe: TrainingRecipe,
     ):
         super().__init__()
-        self.rows: list[dict] = []
+        self._progress = progress
+        self._stopwatch = stopwatch
+        self._best = best
+        self._measure = measure
         self._folder = folder
         self._tensorboard = tensorboard
-        self._stopwatch = stopwatch
-        self._schedule = schedule
-        self._batch_size = batch_size
+        self._recipe = recipe
 
     def on_epoch_end(self, epoch, logs=None):
-        step = int(self.model.optimizer.iterations)
-        rate = float(self._schedule(step - 1))  # of the last step taken
-        speed = self._stopwatch.epoch_steps_per_second() * self._batch_size
-        train = {"loss": float(logs["loss"]), "accuracy": float(logs["accuracy"])}
-        validation = {"loss": float(logs["val_loss"]), "accuracy": float(logs["val_accuracy"])}
-        self.rows.append(
-            {
-                "epoch": epoch + 1,
-                "step": step,
-                "learning_rate": rate,
-                "train_loss": train["loss"],
-                "train_accuracy": train["accuracy"],
-                "validation_loss": validation["loss"],
-                "validation_accuracy": validation["accuracy"],
-                "images_per_second": speed,
-                "seconds": self._stopwatch.epoch_seconds,
-            }
-        )
-        self._folder.write_history(self.rows)
-        extra = {"learning_rate": rate, **({"images_per_second": speed} if speed else {})}
-        self._tensorboard.scalars("train", step, {**train, **extra})
-        self._tensorboard.scalars("validation", step, validation)
+        self._stopwatch.book("stepping")
+        network = self.model.measured_network
+        accuracy, loss = self._measure(network)
+        if not math.isfinite(loss):
+            raise diverged("validation loss is not finite", self.model, self._progress.step)
+        self._stopwatch.book("validating")
+        row = {
+            "epoch": epoch + 1,
+            "step": self._progress.step,
+            "learning_rate": float(self.model.last_rate),
+            "train_loss": float(logs["loss"]),
+            "train_accuracy": float(logs["accuracy"]),
+            "validation_loss": loss,
+            "validation_accuracy": accuracy,
+            **self._progress.row_timing(self._recipe.batch_size),
+        }
+        self._progress.rows.append(row)
+        self._progress.begin_row()
+        self._best.consider(epoch + 1, accuracy, network)
+        self.model.stop_training = self._best.is_out_of_patience()
+        self._show(row)
+
+    def _show(self, row: dict) -> None:
+        self._folder.write_history(self._progress.rows)
+        train = {"loss": row["train_loss"], "accuracy": row["train_accuracy"]}
+        train["learning_rate"] = row["learning_rate"]
+        if row["images_per_second"]:
+            train["images_per_second"] = row["images_per_second"]
+        validation = {"loss": row["validation_loss"], "accuracy": row["validation_accuracy"]}
+        self._tensorboard.scalars("train", row["step"], train)
+        self._tensorboard.scalars("validation", row["step"], validation)
         logger.info(
             "epoch %d/%d  train loss %.4f accuracy %.4f  validation loss %.4f accuracy %.4f"
             "  %.0f images/s",
-            epoch + 1,
-            self.params["epochs"],
-            train["loss"],
-            train["accuracy"],
-            validation["loss"],
-            validation["accuracy"],
-            speed,
+            row["epoch"],
+            self._recipe.epochs,
+            row["train_loss"],
+            row["train_accuracy"],
+            row["validation_loss"],
+            row["validation_accuracy"],
+            row["images_per_second"],
         )
 
 
@@ -130,14 +100,16 @@ class AugmentedImages(keras.callbacks.Callback):
         self,
         tensorboard: TensorBoardLog,
         batch_at: Callable[[int], tuple[tf.Tensor, tf.Tensor]],
+        steps_between: int,
     ):
         super().__init__()
         self._tensorboard = tensorboard
         self._batch_at = batch_at
+        self._steps_between = steps_between
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch % max(self.params["epochs"] // 4, 1) == 0:
-            step = int(self.model.optimizer.iterations)
+        step = int(self.model.step)
+        if step % self._steps_between == 0:
             images, _ = self.model.augmented(*self._batch_at(step), tf.constant(step, tf.int32))
             self._tensorboard.images("augmented", step, mosaic(images[:16].numpy())[np.newaxis])
 
@@ -157,32 +129,24 @@ class ProgressBar(keras.callbacks.Callback):
     A context manager too, so that the terminal is whole again however the fit ends.
     """
 
-    def __init__(self, total_steps: int):
+    def __init__(self, first_step: int, total_steps: int):
         super().__init__()
-        self._progress = Progress(
-            "{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), "left"
+        self._bar = rich_progress.Progress(
+            "{task.description}",
+            rich_progress.BarColumn(),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TimeRemainingColumn(),
+            "left",
         )
-        self._progress.disable = not self._progress.console.is_terminal
-        self._task = self._progress.add_task("training steps", total=total_steps)
+        self._bar.disable = not self._bar.console.is_terminal
+        self._task = self._bar.add_task("training steps", completed=first_step, total=total_steps)
 
     def __enter__(self) -> "ProgressBar":
-        self._progress.start()
+        self._bar.start()
         return self
 
     def __exit__(self, *error) -> None:
-        self._progress.stop()
+        self._bar.stop()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._progress.advance(self._task)
-
-
-class StopOnNonFiniteLoss(keras.callbacks.Callback):
-    """Fails the run at the end of an epoch whose loss is NaN or infinite."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        for name in ("loss", "val_loss"):
-            if not math.isfinite(logs[name]):
-                raise RunError(
-                    f"{name} is {logs[name]} in epoch {epoch + 1}: training diverged; lower "
-                    "training.peak_learning_rate or set training.gradient_clip_norm"
-                )
+        self._bar.advance(self._task)

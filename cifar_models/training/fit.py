@@ -1,26 +1,29 @@
 """Compile and fit."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import keras
 
-from cifar_models.data.pipeline import make_ordered_batches, make_training_batches
-from cifar_models.data.splits import Splits
+from cifar_models.data.pipeline import make_training_batches
+from cifar_models.data.splits import Split
+from cifar_models.interruption import StopRequest
 from cifar_models.recipe import Recipe
 from cifar_models.run_folder import RunFolder
 from cifar_models.runtime import Runtime
 from cifar_models.tensorboard_log import TensorBoardLog
-from cifar_models.training.callbacks import (
-    AugmentedImages,
-    History,
-    ProgressBar,
-    StopOnNonFiniteLoss,
-    Stopwatch,
+from cifar_models.training.best import BestEpoch
+from cifar_models.training.callbacks import AugmentedImages, EpochRecord, ProgressBar
+from cifar_models.training.checkpoints import (
+    Checkpointer,
+    TrainingState,
+    read_newest_checkpoint,
 )
-from cifar_models.training.optimizers import make_optimizer, make_schedule
+from cifar_models.training.divergence import DivergenceGuard
+from cifar_models.training.optimizers import make_optimizer
+from cifar_models.training.progress import Progress, Stopwatch
 from cifar_models.training.trainer import Trainer
-
-VALIDATION_BATCH = 512  # images
+from cifar_models.training.weight_average import WeightAverage
 
 
 @dataclass(frozen=True)
@@ -29,79 +32,126 @@ class FitReport:
     best_epoch: int  # by validation accuracy, from 1
     steps: int
     compile_seconds: float
-    train_seconds: float  # compiling apart, validation included
+    train_seconds: float  # compiling apart, validation and saving included
+    saving_seconds: float
     images_per_second: float  # of the training steps; 0 where there was but one
 
 
 def fit(
     network: keras.Model,
-    splits: Splits,
+    average: keras.Model | None,
+    train: Split,
+    measure: Callable[[keras.Model], tuple[float, float]],
     recipe: Recipe,
     runtime: Runtime,
     folder: RunFolder,
     tensorboard: TensorBoardLog,
+    stop: StopRequest,
 ) -> FitReport:
-    """Trains the network in place, writing history and TensorBoard events as it goes.
+    """Trains the network in place, from the folder's newest checkpoint if it holds one.
 
-    Afterwards the network holds the weights of the best epoch or of the last, as the recipe says.
+    Afterwards the network holds the weights of the best epoch or of the last, averaged or not, as
+    the recipe says.
+
+    Args:
+        network: uint8 (B, H, W, C) → float32 logits (B, K).
+        average: another one like it where the recipe has an ema_decay, else None.
+        train: the images.
+        measure: network → accuracy and loss on the validation split.
+        recipe, runtime: how.
+        folder: gets history.csv and checkpoints.
+        tensorboard: gets scalars and images.
+        stop: obeyed after a step, when the state is saved.
 
     Raises:
-        RunError: the loss is no longer finite.
+        RunError: the loss is no longer finite, or something cannot be written.
+        Interruption: a signal came.
     """
     training = recipe.training
-    steps_per_epoch = len(splits.train.labels) // training.batch_size
+    steps_per_epoch = len(train.labels) // training.batch_size
     total_steps = training.epochs * steps_per_epoch
 
     def batches(first_step: int, end_step: int):
         seed = recipe.runtime.seed
-        return make_training_batches(splits.train, training.batch_size, seed, first_step, end_step)
+        return make_training_batches(train, training.batch_size, seed, first_step, end_step)
 
-    trainer = make_trainer(network, recipe, runtime, total_steps)
-    stopwatch = Stopwatch()
-    schedule = make_schedule(training, total_steps)
-    history = History(folder, tensorboard, stopwatch, schedule, training.batch_size)
-    best = keras.callbacks.EarlyStopping(
-        monitor="val_accuracy",
-        mode="max",
-        patience=training.early_stopping_epochs or training.epochs,
-        restore_best_weights=training.keep == "best",
-    )
-    augmented = AugmentedImages(tensorboard, lambda step: next(iter(batches(step, step + 1))))
-    with ProgressBar(total_steps) as progress_bar:
-        trainer.fit(
-            batches(0, total_steps),
-            epochs=training.epochs,
-            steps_per_epoch=steps_per_epoch,
-            validation_data=make_ordered_batches(splits.validation, VALIDATION_BATCH),
-            shuffle=False,  # the batches come in random order already
-            verbose=0,
-            callbacks=[progress_bar, stopwatch, StopOnNonFiniteLoss(), history, augmented, best],
-        )
+    checkpoint = read_newest_checkpoint(folder)
+    progress = checkpoint.progress if checkpoint else Progress()
+    trainer = make_trainer(network, recipe, runtime, steps_per_epoch, average)
+    best = BestEpoch(progress, training.keep == "best", training.early_stopping_epochs)
+    state = TrainingState(trainer, progress, best)
+    if checkpoint:
+        state.restore(checkpoint.arrays)
+    stopwatch = Stopwatch(progress)
+    quarter = max(training.epochs // 4, 1) * steps_per_epoch
+    callbacks = [
+        AugmentedImages(tensorboard, lambda step: next(iter(batches(step, step + 1))), quarter),
+        stopwatch,
+        DivergenceGuard(progress),
+        EpochRecord(progress, stopwatch, best, measure, folder, tensorboard, training),
+        Checkpointer(
+            state, folder, stopwatch, steps_per_epoch, recipe.runtime.checkpoint_seconds, stop
+        ),
+    ]
+    with stop.deferred(), ProgressBar(progress.step, total_steps) as progress_bar:
+        for first_step, end_step in laps(progress.step, steps_per_epoch, total_steps):
+            if best.is_out_of_patience():
+                break
+            trainer.fit(
+                batches(first_step, end_step),
+                initial_epoch=first_step // steps_per_epoch,
+                epochs=end_step // steps_per_epoch,
+                steps_per_epoch=min(end_step - first_step, steps_per_epoch),
+                shuffle=False,  # the batches come in random order already
+                verbose=0,
+                callbacks=[progress_bar, *callbacks],
+            )
+        stop.obey(f"stopped after the last step; go on with: {folder.resume_command()}")
+    network.set_weights(best.weights or trainer.measured_network.get_weights())
     return FitReport(
-        epochs=len(history.rows),
-        best_epoch=best.best_epoch + 1,
-        steps=int(trainer.optimizer.iterations),
-        compile_seconds=stopwatch.compile_seconds,
-        train_seconds=stopwatch.train_seconds,
-        images_per_second=stopwatch.steps_per_second() * training.batch_size,
+        epochs=len(progress.rows),
+        best_epoch=progress.best_epoch,
+        steps=progress.step,
+        compile_seconds=progress.compiling,
+        train_seconds=progress.training_seconds,
+        saving_seconds=progress.saving,
+        images_per_second=progress.images_per_second(training.batch_size),
     )
+
+
+def laps(first_step: int, steps_per_epoch: int, total_steps: int) -> Iterator[tuple[int, int]]:
+    """Yields the (first, end) steps of each call of Keras' fit, whose epochs are all of one length.
+
+    One call, and one before it for the rest of an epoch that was broken off.
+    """
+    end_of_epoch = -(-first_step // steps_per_epoch) * steps_per_epoch
+    if first_step < end_of_epoch:
+        yield first_step, end_of_epoch
+    if end_of_epoch < total_steps:
+        yield end_of_epoch, total_steps
 
 
 def make_trainer(
-    network: keras.Model, recipe: Recipe, runtime: Runtime, total_steps: int
+    network: keras.Model,
+    recipe: Recipe,
+    runtime: Runtime,
+    steps_per_epoch: int,
+    average: keras.Model | None = None,
 ) -> Trainer:
     """Joins network, augmentation, loss and optimizer, compiled as the runtime says."""
+    total_steps = recipe.training.epochs * steps_per_epoch
     trainer = Trainer(
         network,
         recipe.augmentation,
         recipe.training.label_smoothing,
         recipe.runtime.seed,
+        steps_per_epoch,
         total_steps,
+        average and WeightAverage(network, average, recipe.training.ema_decay),
     )
     trainer.compile(
         optimizer=make_optimizer(recipe.training, network, total_steps),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=runtime.xla,
     )
     return trainer

@@ -15,8 +15,10 @@ import keras
 import keras_tuner
 
 from cifar_models.errors import RequestError, RunError
+from cifar_models.interruption import Interruption
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import recipe_tables, recipe_toml
+from cifar_models.resume import resume
 from cifar_models.run import run
 from cifar_models.run_folder import RunFolder
 from cifar_models.tuning.space import search_space, suggest
@@ -86,21 +88,24 @@ class RecipeTuner(keras_tuner.Tuner):
             for key in self.recipe.search:
                 table, _, field = key.partition(".")
                 logger.info("  %s = %s", key, tables[table][field])
-            shutil.rmtree(folder.path, ignore_errors=True)  # of a trial that was killed
             keras.backend.clear_session()
-            accuracy = run(proposed, folder.path, measure_on="validation")["accuracy"]
+            if folder.has_begun():  # and was stopped or killed
+                accuracy = resume(folder.path)["accuracy"]
+            else:
+                shutil.rmtree(folder.path, ignore_errors=True)
+                accuracy = run(proposed, folder.path, measure_on="validation")["accuracy"]
             self.trained += 1
         self.finished[name] = accuracy
         return accuracy
 
     def _already_measured(self, folder: RunFolder, proposed: Recipe) -> float | None:
-        if not folder.is_finished():
+        if not folder.has_begun():
             return None
         if folder.recipe_path.read_text(encoding="utf-8") != recipe_toml(proposed):
             raise _AnotherSearch(
                 f"{folder.path}: is a trial of another search; choose another --out"
             )
-        return folder.read_metrics()["accuracy"]
+        return folder.read_metrics()["accuracy"] if folder.is_finished() else None
 
     def _stop_if_spent(self) -> None:
         spent = time.monotonic() - self._began
@@ -139,6 +144,9 @@ def search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | N
         tuner.search()
     except _BudgetSpent as spent:
         logger.info("%s", spent)
+    except Interruption as stop:
+        stop.args = ("stopped; the same command goes on where the trial was",)
+        raise
     except _AnotherSearch as error:
         raise RequestError(str(error)) from None
     except RuntimeError as error:  # KerasTuner's: too many failed trials in a row

@@ -1,0 +1,65 @@
+"""Files that appear whole or not at all, whatever happens to the process or to the disk."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from cifar_models.errors import RunError
+
+PARTIAL = ".partial-"  # begins the name under which a file is written
+
+
+class WriteError(RunError):
+    """A file could not be written; what was there before is as it was."""
+
+
+def write_whole(path: Path, write: Callable[[Path], object], size: int | None = None) -> None:
+    """Has a file written under another name, flushes it to the disk and renames it.
+
+    Args:
+        path: of the file; an older one stays until the new one is whole.
+        write: writes to the path that it is given.
+        size: of what will be written, in bytes, where it is known; for the error message.
+
+    Raises:
+        WriteError: names the path, what the system said, and the space.
+    """
+    temporary = path.with_name(f"{PARTIAL}{path.name}")  # the same suffix: Keras insists on it
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # makes room
+        raise write_error(path, error.strerror or str(error), size) from error
+
+
+def write_bytes_whole(path: Path, content: bytes) -> None:
+    """Writes bytes as `write_whole` does."""
+    write_whole(path, lambda temporary: temporary.write_bytes(content), len(content))
+
+
+def write_error(path: Path, reason: str, size: int | None = None) -> WriteError:
+    """Says what could not be written and how much room there is."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+    space = f"{_megabytes(shutil.disk_usage(there).free)} free in {there}"
+    needed = f", {_megabytes(size)} needed" if size is not None else ""
+    return WriteError(f"{path}: cannot be written: {reason} ({space}{needed})")
+
+
+def _flush_folder(folder: Path) -> None:
+    """A rename is on the disk when the folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

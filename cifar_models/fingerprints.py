@@ -1,0 +1,62 @@
+"""What a run is a function of: recipe, classes, data. Going on with others would be another run."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from cifar_models.errors import RequestError
+from cifar_models.recipe import Recipe
+from cifar_models.recipe_file import recipe_tables
+
+# Where the data lies, and how often it is saved, decide nothing about the result.
+FREE_KEYS = ("data.data_dir", "runtime.checkpoint_seconds")
+MOST_SHOWN = 3  # differences in one message
+
+
+def fingerprints(recipe: Recipe, dataset: dict, measure_on: str) -> dict:
+    """Returns the content of fingerprints.json.
+
+    Args:
+        recipe: of the run.
+        dataset: what `data.datasets.describe` returned.
+        measure_on: the split that the finished run is measured on.
+    """
+    values = {"name": recipe.name}
+    for table, content in recipe_tables(recipe).items():
+        if isinstance(content, dict) and table != "search":
+            values |= {f"{table}.{key}": value for key, value in content.items()}
+    values = {key: value for key, value in values.items() if key not in FREE_KEYS}
+    return {
+        "recipe_sha256": _sha256(values),
+        "classes_sha256": _sha256(dataset["class_names"]),
+        "data_sha256": dataset["sha256"],
+        "measure_on": measure_on,
+        "recipe": values,
+        "class_names": dataset["class_names"],
+    }
+
+
+def refuse_differences(path: Path, then: dict, now: dict) -> None:
+    """Raises RequestError, and shows what differs, where a run would go on as another one."""
+    differences = [
+        f"{key} was {then.get('recipe', {}).get(key)!r} and is {value!r}"
+        for key, value in now["recipe"].items()
+        if then.get("recipe", {}).get(key) != value
+    ]
+    if then.get("class_names") != now["class_names"]:
+        differences.append(f"the classes were {then.get('class_names')}, are {now['class_names']}")
+    elif then.get("data_sha256") != now["data_sha256"]:
+        differences.append(
+            f"the data's SHA-256 began with {str(then.get('data_sha256'))[:12]} and begins with "
+            f"{now['data_sha256'][:12]}"
+        )
+    if differences:
+        more = f" and {len(differences) - MOST_SHOWN} more" if len(differences) > MOST_SHOWN else ""
+        raise RequestError(
+            f"{path}: cannot go on as another run: {'; '.join(differences[:MOST_SHOWN])}{more}; "
+            "put it back, or train anew"
+        )
+
+
+def _sha256(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

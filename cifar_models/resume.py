@@ -1,0 +1,51 @@
+"""Goes on with a run that was stopped or killed, if nothing that decides its result has changed."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from cifar_models.data.datasets import describe, load_dataset
+from cifar_models.fingerprints import fingerprints, refuse_differences
+from cifar_models.recipe_file import read_recipe
+from cifar_models.run import carry_out, configure_as_trained
+from cifar_models.run_folder import RunFolder
+from cifar_models.runtime import changes, environment, import_tensorflow
+
+logger = logging.getLogger("cifar_models")
+
+
+def resume(path: Path, data_dir: str | None = None) -> dict:
+    """Goes on with a run that was stopped or killed; it ends as if nothing had happened.
+
+    Args:
+        path: of the run folder.
+        data_dir: where TFDS keeps the data, if not where the recipe says.
+
+    Returns:
+        The content of metrics.json, also of a run that had finished.
+
+    Raises:
+        RequestError: no run folder; another recipe, classes or data than it began with; or
+            another process trains there.
+        RunError, Interruption: as `run`.
+    """
+    folder = RunFolder.open_begun(path)
+    recipe = read_recipe(str(folder.recipe_path))
+    with folder.locked():
+        if folder.is_finished():
+            logger.info("%s: has finished", path)
+            return folder.read_metrics()
+        folder.remove_partial_files()
+        dataset = load_dataset(
+            dataclasses.replace(recipe.data, data_dir=data_dir or recipe.data.data_dir)
+        )
+        splits = dataset.splits(recipe.data.validation_fraction, recipe.runtime.seed)
+        then = folder.read_fingerprints()
+        measure_on = "validation" if then.get("measure_on") == "validation" else "test"
+        now = fingerprints(recipe, describe(dataset, splits), measure_on)
+        refuse_differences(path, then, now)
+        import_tensorflow()
+        runtime = configure_as_trained(folder, recipe)
+        for what, was, is_now in changes(folder.read_environment(), environment(runtime)):
+            logger.warning("%s was %s and is %s: the last bits may differ", what, was, is_now)
+        return carry_out(recipe, dataset, splits, runtime, folder, measure_on)

@@ -1,0 +1,182 @@
+"""Checkpoints: the whole state of a fit, saved so that nothing can tell a resumed run from another.
+
+A checkpoint holds every variable (weights, optimizer, metrics in the middle of an epoch, seed
+generators, loss scale, averages), the best weights so far, and `Progress`.
+"""
+
+import dataclasses
+import logging
+import time
+
+import keras
+import numpy as np
+
+from cifar_models.checkpoint_file import (
+    DamagedCheckpoint,
+    decode_checkpoint,
+    encode_checkpoint,
+)
+from cifar_models.errors import RunError
+from cifar_models.interruption import StopRequest
+from cifar_models.run_folder import RunFolder
+from cifar_models.training.best import BestEpoch
+from cifar_models.training.divergence import check_divergence, diverged
+from cifar_models.training.progress import Progress, Stopwatch
+from cifar_models.training.trainer import Trainer
+
+logger = logging.getLogger("cifar_models")
+
+MOST_OF_TIME = 0.02  # of training that the saves at the ends of epochs may take
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    progress: Progress
+    arrays: dict[str, np.ndarray]
+
+
+def read_newest_checkpoint(folder: RunFolder) -> Checkpoint | None:
+    """Returns the newest checkpoint that is whole, or None where none was written yet.
+
+    Raises:
+        RunError: there are some, and all are damaged.
+    """
+    paths = folder.checkpoint_paths()
+    for path in paths:
+        try:
+            arrays, record = decode_checkpoint(path.read_bytes())
+            return Checkpoint(Progress(**record), arrays)
+        except (DamagedCheckpoint, TypeError) as error:
+            logger.warning("%s: damaged, the one before it is used: %s", path, error)
+    if paths:
+        raise RunError(
+            f"{paths[0].parent}: every checkpoint is damaged; remove them, and resume begins at "
+            "step 0"
+        )
+    return None
+
+
+class TrainingState:
+    """All that a fit changes."""
+
+    def __init__(self, trainer: Trainer, progress: Progress, best: BestEpoch):
+        if not trainer.optimizer.built:
+            trainer.optimizer.build(trainer.trainable_variables)
+        self._trainer = trainer
+        self.progress = progress
+        self._best = best
+
+    def encoded(self) -> bytes:
+        """Returns the state as the content of a checkpoint.
+
+        Raises:
+            RunError: a number in it is NaN or infinite, so that nobody could go on from it.
+        """
+        arrays = {name: variable.numpy() for name, variable in self._variables().items()}
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                path = self._variables()[name].path
+                raise diverged(f"{path} is no longer finite", self._trainer, self.progress.step)
+        arrays |= {f"best/{i:05d}": array for i, array in enumerate(self._best.weights)}
+        return encode_checkpoint(arrays, dataclasses.asdict(self.progress))
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Assigns every variable what the checkpoint holds.
+
+        Raises:
+            RunError: the arrays are those of another network or optimizer.
+        """
+        best = sorted(name for name in arrays if name.startswith("best/"))
+        variables = self._variables()
+        expected = {name: (tuple(v.shape), v.numpy().dtype) for name, v in variables.items()}
+        found = {name: (a.shape, a.dtype) for name, a in arrays.items() if name not in best}
+        if found != expected:
+            names = sorted(dict(found.items() ^ expected.items()))
+            raise RunError(f"the checkpoint is of another network or optimizer: {names[0]} differs")
+        for name, variable in variables.items():
+            variable.assign(arrays[name])
+        self._best.weights = [arrays[name] for name in best]
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        """By place, since the names that Keras makes up depend on what else the process built."""
+        trainer = self._trainer
+        groups = {
+            "network": trainer.variables,
+            "metrics": trainer.metrics_variables,
+            "optimizer": trainer.optimizer.variables,
+            "average": trainer.average.network.weights if trainer.average else [],
+        }
+        return {
+            f"{group}/{index:05d}": variable
+            for group, variables in groups.items()
+            for index, variable in enumerate(variables)
+        }
+
+
+class Checkpointer(keras.callbacks.Callback):
+    """Saves the state by epoch, by time, and before a stop.
+
+    The ends of epochs are saved as long as all saving takes no more than 2 % of the training
+    time. Where epochs are long, a save comes every `seconds`, whatever it costs.
+
+    Args:
+        state: what is saved.
+        folder: where to.
+        stopwatch: books the time that saving takes.
+        steps_per_epoch: the last of them is saved after the epoch's end was recorded, not before.
+        seconds: the most that a kill may cost; 0 saves after every step.
+        stop: asked after every step.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        folder: RunFolder,
+        stopwatch: Stopwatch,
+        steps_per_epoch: int,
+        seconds: float,
+        stop: StopRequest,
+    ):
+        super().__init__()
+        self._state = state
+        self._progress = state.progress
+        self._folder = folder
+        self._stopwatch = stopwatch
+        self._steps_per_epoch = steps_per_epoch
+        self._seconds = seconds
+        self._stop = stop
+        self._last_cost = 0.0
+        self._last_time = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._progress.step % self._steps_per_epoch == 0:
+            return  # the end of the epoch comes next
+        if self._stop.signal_number is not None or self._is_time():
+            float(logs["loss"])  # waits for the device
+            self._stopwatch.book("stepping")
+            self._save()
+        self._stop_if_asked()
+
+    def on_epoch_end(self, epoch, logs=None):
+        cost = self._progress.saving + self._last_cost
+        is_cheap = not self._last_cost or cost <= MOST_OF_TIME * self._progress.training_seconds
+        if is_cheap or self._is_time() or self._stop.signal_number is not None:
+            self._save()
+        self._stop_if_asked()
+
+    def _is_time(self) -> bool:
+        return time.monotonic() - self._last_time >= self._seconds
+
+    def _save(self) -> None:
+        check_divergence(self.model, self._progress.step)
+        self._folder.write_checkpoint(self._progress.step, self._state.encoded())
+        before = self._progress.saving
+        self._stopwatch.book("saving")
+        self._last_cost = self._progress.saving - before
+        self._last_time = time.monotonic()
+
+    def _stop_if_asked(self) -> None:
+        self._stop.obey(
+            f"stopped after step {self._progress.step}, which is saved; go on with: "
+            f"{self._folder.resume_command()}"
+        )
