@@ -46,9 +46,11 @@ def write_bytes_whole(path: Path, content: bytes) -> None:
 
 def write_error(path: Path, reason: str, size: int | None = None) -> WriteError:
     """Says what could not be written and how much room there is."""
+    from rich.filesize import decimal
+
     there = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
-    space = f"{_megabytes(shutil.disk_usage(there).free)} free in {there}"
-    needed = f", {_megabytes(size)} needed" if size is not None else ""
+    space = f"{decimal(shutil.disk_usage(there).free)} free in {there}"
+    needed = f", {decimal(size)} needed" if size is not None else ""
     return WriteError(f"{path}: cannot be written: {reason} ({space}{needed})")
 
 
@@ -59,7 +61,3 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 import tomllib
 import types
 import typing
@@ -65,6 +66,8 @@ def build_recipe(content: dict, where: str) -> Recipe:
     """Types and checks the tables of one recipe; `where` begins every error message."""
     content = dict(content)
     name = content.pop("name", where)
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w .+-]*", name):
+        raise RequestError(f"{where}: name = {name!r} must be letters, digits, spaces and . + - _")
     model_table = dict(_table(content, "model", where))
     architecture = model_table.pop("architecture", "residual_cnn")
     if architecture not in PRESETS:
@@ -73,7 +76,7 @@ def build_recipe(content: dict, where: str) -> Recipe:
             f"{', '.join(PRESETS)}{_did_you_mean(str(architecture), PRESETS)}"
         )
     recipe = Recipe(
-        name=str(name),
+        name=name,
         architecture=architecture,
         model=_fill(PRESETS[architecture], model_table, "model", where),
         **{

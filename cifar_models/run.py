@@ -6,7 +6,7 @@ recipe ──► data ──► network ──► fit ──► predictions ─�
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,8 +93,12 @@ def carry_out(
         predictions = predict_split(network, splits.validation, dataset.class_names)
         return accuracy_and_loss(predictions.labels, predictions.probabilities)
 
-    tensorboard = TensorBoardLog(folder.tensorboard_path)
-    with logged_to(folder.log_path), resumable(folder), stop_request() as stop:
+    with (
+        logged_to(folder.log_path),
+        resumable(folder),
+        closing(TensorBoardLog(folder.tensorboard_path)) as tensorboard,
+        stop_request() as stop,
+    ):
         network = build()
         logger.info(
             "%s: %s on %s, %d parameters, %d training images, %s, %s%s",
@@ -204,7 +208,6 @@ def record_in_tensorboard(
     names = ("accuracy", "loss", "f1_macro", "roc_auc_macro", "expected_calibration_error")
     final = {f"final/{split}_{name}": metrics[name] for name in names if metrics[name] is not None}
     tensorboard.hyperparameters(step, values, final)
-    tensorboard.close()
 
 
 @contextmanager
@@ -213,7 +216,10 @@ def resumable(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except WriteError as error:
-        raise WriteError(f"{error}; make room, then: {folder.resume_command()}") from error
+        mend = f"make room, then: {folder.resume_command()}"
+        if not folder.path.is_dir():
+            mend = "the run folder is gone, and its checkpoints with it"
+        raise WriteError(f"{error}; {mend}") from error
     except Interruption as stop:
         if folder.resume_command() not in str(stop):
             stop.args = (f"interrupted; go on with: {folder.resume_command()}",)

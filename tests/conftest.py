@@ -25,6 +25,37 @@ TINY_CNN = [
     *("--set", "model.stem_filters=8"),
 ]
 
+EVERY_STEP = ["--set", "runtime.checkpoint_seconds=0"]
+
+
+def as_overrides(options: list[str]) -> list[str]:
+    """Turns every bare `table.key=value` into a --set."""
+    separate: list[str] = []
+    for option in options:
+        is_bare = "=" in option and separate[-1:] != ["--set"]
+        separate += ["--set", option] if is_bare else [option]
+    return separate
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL in a test that cannot afford a process of its own."""
+
+
+def killed_at(step: int, arguments: list[str]) -> None:
+    """Runs a command that ends after a step, before anything can be saved of it."""
+    from cifar_models.training.progress import Stopwatch
+
+    real = Stopwatch.on_train_batch_end
+
+    def on_train_batch_end(self, batch, logs=None):
+        real(self, batch, logs)
+        if self._progress.step == step:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Stopwatch, "on_train_batch_end", on_train_batch_end)
+        main(arguments)
+
 
 TIMINGS = ("images_per_second", "seconds", "saving_seconds", "train_seconds", "compile_seconds")
 

@@ -6,8 +6,15 @@ import pytest
 
 from cifar_models import run as run_module
 from cifar_models.cli import main
-from cifar_models.training.progress import Stopwatch
-from tests.conftest import TINY_CNN, outcome_of
+from cifar_models.training.trainer import Trainer
+from tests.conftest import (
+    EVERY_STEP,
+    TINY_CNN,
+    Killed,
+    as_overrides,
+    killed_at,
+    outcome_of,
+)
 
 TINY_VIT = [
     *("train", "digits-vit", "--set", "training.epochs=2"),
@@ -17,7 +24,6 @@ TINY_HYBRID = [
     *("train", "digits-hybrid", "--set", "training.epochs=2"),
     *("--set", "model.hidden_dim=16", "--set", "model.num_layers=2", "--set", "model.num_heads=2"),
 ]
-EVERY_STEP = "runtime.checkpoint_seconds=0"
 
 # Every optimizer and every option that has a state or draws a random number, in a few runs.
 OPTIONS = {
@@ -26,11 +32,17 @@ OPTIONS = {
         *("training.ema_decay=0.9", "training.gradient_clip_norm=0.5", "training.keep=best"),
         *("augmentation.crop_padding=2", "augmentation.horizontal_flip=true", "model.l1=1e-5"),
     ],
-    "adamw": [
+    "adamw in float16": [
         *TINY_CNN,
         *("training.optimizer=adamw", "training.weight_decay=0.1", "training.keep=last"),
+        *("runtime.precision=mixed_float16", "training.ema_decay=0.99"),
         *("model.dropout_rate=0.3", "model.stochastic_depth_rate=0.3"),
         *("augmentation.rand_augment_layers=2", "augmentation.random_erasing=0.5"),
+    ],
+    "stopped early": [
+        *TINY_CNN,
+        *("training.epochs=9", "training.early_stopping_epochs=2", "training.keep=best"),
+        "training.peak_learning_rate=1e-9",
     ],
     "vit": [
         *TINY_VIT,
@@ -49,59 +61,41 @@ OPTIONS = {
         *("runtime.precision=mixed_float16", "training.ema_decay=0.9", "training.keep=best"),
         *("training.gradient_clip_norm=1.0", "model.pooling=token", "training.label_smoothing=0"),
     ],
-    "stopped early": [
-        *TINY_CNN,
-        *("training.epochs=9", "training.early_stopping_epochs=2", "training.keep=best"),
-        "training.peak_learning_rate=1e-9",
-    ],
 }
+QUICK = ("sgd", "adamw in float16")
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL in a test that cannot afford a process of its own."""
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name not in QUICK]
 
 
-def arguments_of(options: list[str]) -> list[str]:
-    """Turns every bare `table.key=value` into a --set."""
-    separate: list[str] = []
-    for option in options:
-        is_override = "=" in option and (not separate or separate[-1] != "--set")
-        separate += ["--set", option] if is_override else [option]
-    return [*separate, "--deterministic"]
-
-
-def die_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Stopwatch.on_train_batch_end
-
-    def on_train_batch_end(self, batch, logs=None):
-        real(self, batch, logs)
-        if self._progress.step == step:
-            raise Killed
-
-    monkeypatch.setattr(Stopwatch, "on_train_batch_end", on_train_batch_end)
-
-
-@pytest.mark.parametrize("name", OPTIONS)
-def test_every_option_resumes_to_the_same_bytes(name, tmp_path, float32_policy):
-    """Killed in the middle of the first epoch, again later, and in the evaluation at the end."""
-    arguments = arguments_of(OPTIONS[name])
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
+def test_every_option_resumes_to_the_same_bytes(name, tmp_path, monkeypatch, float32_policy):
+    """Killed in the middle of the first epoch, and again in that of a later one."""
+    arguments = [*as_overrides(OPTIONS[name]), "--deterministic"]
+    monkeypatch.setattr(run_module, "draw_figures", lambda *arguments: None)
+    monkeypatch.setattr(run_module, "record_in_tensorboard", lambda *arguments: None)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main([*arguments, "--run", str(whole)]) == 0
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        die_at(13, patch)
-        main([*arguments, "--set", EVERY_STEP, "--run", str(killed)])
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        die_at(31, patch)
-        main(["resume", str(killed)])
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(run_module, "draw_figures", lambda *arguments: raise_(Killed()))
-        main(["resume", str(killed)])
+    killed_at(13, [*arguments, *EVERY_STEP, "--run", str(killed)])
+    killed_at(31, ["resume", str(killed)])
     assert main(["resume", str(killed)]) == 0
     assert outcome_of(killed) == outcome_of(whole)
 
 
-def raise_(error: BaseException) -> None:
-    raise error
+def test_killed_when_training_is_over(finished_run, tmp_path, monkeypatch):
+    def killed(*arguments):
+        raise Killed
+
+    run = tmp_path / "run"
+    arguments = [*TINY_CNN, "--deterministic", *EVERY_STEP, "--run", str(run)]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(run_module, "draw_figures", killed)
+        main(arguments)
+    predictions = (run / "predictions.npz").read_bytes()
+    (run / "predictions.npz").unlink()
+    monkeypatch.setattr(Trainer, "fit", killed)  # not a step more
+    assert main(["resume", str(run)]) == 0
+    assert (run / "predictions.npz").read_bytes() == predictions
 
 
 def test_a_finished_run_is_left_alone(finished_run, capsys):

@@ -1,5 +1,6 @@
 """Compile and fit."""
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from cifar_models.training.optimizers import make_optimizer
 from cifar_models.training.progress import Progress, Stopwatch
 from cifar_models.training.trainer import Trainer
 from cifar_models.training.weight_average import WeightAverage
+
+logger = logging.getLogger("cifar_models")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def fit(
     state = TrainingState(trainer, progress, best)
     if checkpoint:
         state.restore(checkpoint.arrays)
+        logger.info("goes on after step %d of %d", progress.step, total_steps)
     stopwatch = Stopwatch(progress)
     quarter = max(training.epochs // 4, 1) * steps_per_epoch
     callbacks = [

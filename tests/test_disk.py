@@ -1,0 +1,137 @@
+"""A disk that is full, read-only or gone: the last checkpoint stays, and the message says what."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cifar_models.checkpoint_file import decode_checkpoint
+from cifar_models.cli import main
+from cifar_models.run_folder import RunFolder
+from cifar_models.training.progress import Stopwatch
+from tests.conftest import EVERY_STEP, TINY_CNN, outcome_of
+
+RUN = [*TINY_CNN, *EVERY_STEP, "--deterministic"]
+
+# In a mount namespace of its own: fills a small disk at each save in turn, then makes room.
+SMALL_DISK = """
+import contextlib, io, json, subprocess, sys
+from pathlib import Path
+from cifar_models.cli import main
+
+disk, results = Path(sys.argv[1]), []
+
+def mount(*options):
+    subprocess.run(["mount", *options, str(disk)], check=True)
+
+def command(*arguments):
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+        status = main([*arguments])
+    return {"status": status, "errors": errors.getvalue()}
+
+for kilobytes in json.loads(sys.argv[2]):
+    mount("-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs")
+    full = command(*sys.argv[3:], "--run", str(disk / "run"))
+    checkpoints = sorted(str(path) for path in disk.glob("run/checkpoints/*"))
+    mount("-o", "remount,size=100m")
+    resumed = command("resume", str(disk / "run"))
+    copy = disk.with_name(f"copy-{kilobytes}")
+    subprocess.run(["cp", "-r", str(disk / "run"), str(copy)], check=True)
+    subprocess.run(["umount", str(disk)], check=True)
+    results.append({"full": full, "resumed": resumed, "checkpoints": checkpoints})
+Path(sys.argv[1]).with_name("results.json").write_text(json.dumps(results))
+"""
+
+
+def can_mount() -> bool:
+    if not shutil.which("unshare"):
+        return False
+    return subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="this user may not make a mount namespace")
+def test_a_full_disk_at_every_kind_of_save(tmp_path):
+    whole = tmp_path / "whole"
+    assert main([*RUN, "--run", str(whole)]) == 0
+    (tmp_path / "disk").mkdir()
+    sizes = [110, 220]  # the second checkpoint, the model
+    result = subprocess.run(
+        [
+            *("unshare", "-rm", sys.executable, "-c", SMALL_DISK, str(tmp_path / "disk")),
+            *(json.dumps(sizes), *RUN),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr  # not 139, as h5py leaves behind on a full disk
+    stopped_at = set()
+    results = json.loads((tmp_path / "results.json").read_text())
+    for kilobytes, one in zip(sizes, results, strict=True):
+        assert one["full"]["status"] == 1
+        error = one["full"]["errors"].splitlines()[-1]
+        assert "No space left on device" in error and "free in" in error
+        assert "make room, then: python -m cifar_models resume" in error
+        stopped_at.add(Path(error.removeprefix("error: ").partition(":")[0]).suffix)
+        assert one["resumed"]["status"] == 0, one["resumed"]["errors"]
+        assert outcome_of(tmp_path / f"copy-{kilobytes}") == outcome_of(whole)
+    assert stopped_at == {".safetensors", ".keras"}
+    assert [len(one["checkpoints"]) for one in results] == [1, 2]
+
+
+# Every file that a run writes, in the order of the first writing.
+SAVES = (
+    *("recipe.toml", "environment.json", "dataset.json", "fingerprints.json"),
+    *("step-0000000001.safetensors", "step-0000000007.safetensors", "history.csv"),
+    *("step-0000000020.safetensors", "model.keras", "predictions.npz", "curves.png"),
+    *("first_layer.png", "metrics.json"),
+)
+
+
+@pytest.mark.parametrize("name", SAVES)
+def test_an_error_at_each_save(name, tmp_path, monkeypatch, capsys):
+    """The system's answer is made up here, so that every save gets it, whoever runs the test."""
+    run = tmp_path / "run"
+    real, seen = Path.replace, []
+
+    def replace(self, target):
+        if Path(target).name == name:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        seen.append(Path(target).name)
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        assert main([*RUN, "--set", "training.epochs=1", "--run", str(run)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{name}: cannot be written: Read-only file system" in error and "free in" in error
+    assert not list(run.rglob(".partial-*"))
+    for path in RunFolder(run).checkpoint_paths():
+        decode_checkpoint(path.read_bytes())
+    if name.startswith("step") and name != "step-0000000001.safetensors":
+        before = f"step-{int(name[5:15]) - 1:010d}.safetensors"
+        assert RunFolder(run).checkpoint_paths()[0].name == before
+
+
+def test_a_folder_that_vanishes(tmp_path, capsys):
+    run = tmp_path / "run"
+    real = Stopwatch.on_train_batch_end
+
+    def on_train_batch_end(self, batch, logs=None):
+        real(self, batch, logs)
+        if self._progress.step == 5:
+            shutil.rmtree(run)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stopwatch, "on_train_batch_end", on_train_batch_end)
+        assert main([*RUN, "--run", str(run)]) == 1
+    error = capsys.readouterr().err
+    assert f"{run}/checkpoints/step-0000000005.safetensors: cannot be written" in error
+    assert "the run folder is gone" in error and error.count("\n") == 1
