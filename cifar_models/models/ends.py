@@ -12,10 +12,11 @@ def image_input(
     Scaling is part of the network, so what was trained is what is exported.
     """
     images = keras.Input(image_shape, dtype="uint8", name="images")
-    x = images
+    # First to float32: Keras' Resizing of integers rounds where it is called outside a tf.function.
+    x = layers.Rescaling(1 / 127.5, offset=-1, dtype="float32", name="scale")(images)
     if image_shape[:2] != (image_size, image_size):
         x = layers.Resizing(image_size, image_size, dtype="float32", name="resize")(x)
-    return images, layers.Rescaling(1 / 127.5, offset=-1, name="scale")(x)
+    return images, x
 
 
 def classifier(x: keras.KerasTensor, num_classes: int, dropout_rate: float = 0.0, **kwargs):
