@@ -4,7 +4,6 @@ recipe ──► data ──► network ──► fit ──► predictions ─�
 """
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -17,6 +16,7 @@ from cifar_models.errors import RequestError
 from cifar_models.files import WriteError, write_whole
 from cifar_models.fingerprints import fingerprints
 from cifar_models.interruption import Interruption, stop_request
+from cifar_models.log_file import logged_to
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import recipe_tables, recipe_toml, with_values
 from cifar_models.run_folder import RunFolder
@@ -224,29 +224,3 @@ def resumable(folder: RunFolder) -> Iterator[None]:
         if folder.resume_command() not in str(stop):
             stop.args = (f"interrupted; go on with: {folder.resume_command()}",)
         raise
-
-
-class LogFile(logging.FileHandler):
-    """A log that cannot be written does not end a run; the next save will say so if it must."""
-
-    def handleError(self, record):
-        pass
-
-
-@contextmanager
-def logged_to(path: Path) -> Iterator[None]:
-    """Copies the log to a file; an error that ends the run goes there with its traceback."""
-    handler = LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger.addHandler(handler)
-    try:
-        yield
-    except BaseException:
-        record = logger.makeRecord(
-            logger.name, logging.ERROR, __file__, 0, "the run ended early", (), sys.exc_info()
-        )
-        handler.handle(record)
-        raise
-    finally:
-        logger.removeHandler(handler)
-        handler.close()

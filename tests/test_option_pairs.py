@@ -1,4 +1,4 @@
-"""Every pair of options trains together, whatever the others are, or is refused before it starts."""
+"""Every pair of options trains together, whatever the others are, or is refused up front."""
 
 import numpy as np
 import pytest

@@ -35,3 +35,14 @@ def test_every_file_of_the_house_is_in_its_picture():
 def test_every_link_leads_somewhere():
     for target in re.findall(r"\]\((?!http)([^)#]+)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_every_promise_names_a_test_that_exists():
+    rows = [line for line in README.splitlines() if "](tests/test_" in line and " `test_" in line]
+    assert len(rows) > 10
+    for row in rows:
+        text = (ROOT / re.search(r"\]\((tests/\w+\.py)\)", row)[1]).read_text()
+        names = re.findall(r"`(test_\w+)`", row)
+        assert names
+        for name in names:
+            assert f"def {name}(" in text, name

@@ -37,7 +37,7 @@ OPTIONS = {
         *("training.optimizer=adamw", "training.weight_decay=0.1", "training.keep=last"),
         *("runtime.precision=mixed_float16", "training.ema_decay=0.99"),
         *("model.dropout_rate=0.3", "model.stochastic_depth_rate=0.3"),
-        *("augmentation.rand_augment_layers=2", "augmentation.random_erasing=0.5"),
+        "augmentation.random_erasing=0.5",
     ],
     "stopped early": [
         *TINY_CNN,
@@ -55,6 +55,7 @@ OPTIONS = {
         *TINY_HYBRID,
         *("runtime.precision=mixed_bfloat16", "training.optimizer=sgd", "training.keep=best"),
         *("model.dropout_rate=0.2", "augmentation.mixup_alpha=0.2"),
+        "augmentation.rand_augment_layers=2",
     ],
     "vit in float16": [
         *TINY_VIT,
