@@ -39,6 +39,11 @@ train-hybrid: setup ## train the convolutional transformer, likewise
 train-cnn train-vit train-hybrid: train-%:
 	$(CIFAR_MODELS) train $(call recipe_for,$*) $(DATA_OPTIONS) $(if $(RUN),--run '$(RUN)') $(ARGS)
 
+.PHONY: resume
+resume: setup ## go on with the run in RUN= that was stopped or killed
+	@test -n '$(RUN)' || { echo 'error: name the run folder: make resume RUN=runs/…' >&2; exit 2; }
+	$(CIFAR_MODELS) resume '$(RUN)' $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(ARGS)
+
 .PHONY: tune
 tune: setup ## search the ranges of RECIPE= (default: cnn), best recipe in RUN=/best.toml
 	$(CIFAR_MODELS) tune $(call recipe_for,$(or $(RECIPE),cnn)) $(DATA_OPTIONS) \

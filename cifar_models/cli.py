@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logger = logging.getLogger("cifar_models")
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # the root logger, which a library may set up, would print it again
     if not any(isinstance(handler, _Screen) for handler in logger.handlers):
         logger.addHandler(_Screen())
     try:

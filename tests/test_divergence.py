@@ -38,7 +38,9 @@ def test_the_step_and_its_learning_rate_are_named(tmp_path, capsys):
     error = capsys.readouterr().err
     warmup, peak = 8, 0.1  # of 40 steps, and of the recipe
     rate = peak * 0.5 * (1 + np.cos(np.pi * (BAD_STEP - warmup) / (40 - warmup)))
-    assert f"no longer finite at step {BAD_STEP + 1}, learning rate {rate:.3g}:" in error
+    assert (
+        f"the loss is no longer finite at step {BAD_STEP + 1}, learning rate {rate:.3g}:" in error
+    )
     assert error.count("\n") == 1 and not (run / "metrics.json").exists()
 
     newest = RunFolder(run).checkpoint_paths()[0]

@@ -41,7 +41,7 @@ OPTIONS = {
     ],
     "stopped early": [
         *TINY_CNN,
-        *("training.epochs=9", "training.early_stopping_epochs=2", "training.keep=best"),
+        *("training.epochs=9", "training.early_stopping_epochs=1", "training.keep=best"),
         "training.peak_learning_rate=1e-9",
     ],
     "vit": [
@@ -63,7 +63,7 @@ OPTIONS = {
         *("training.gradient_clip_norm=1.0", "model.pooling=token", "training.label_smoothing=0"),
     ],
 }
-QUICK = ("sgd", "adamw in float16")
+QUICK = ("sgd", "adamw in float16", "stopped early")
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name not in QUICK]
