@@ -4,7 +4,6 @@ Nothing heavy is imported before a command needs it, so `--help` answers at once
 """
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -15,6 +14,8 @@ from typing import NoReturn
 
 from cifar_models import __version__
 from cifar_models.errors import RequestError, RunError
+from cifar_models.interruption import stop_request
+from cifar_models.log import close_screen, log_to_screen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,37 +24,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 2 the request was wrong, 1 the run failed, 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
     options = _parser().parse_args(arguments)
-    logger = logging.getLogger("cifar_models")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False  # the root logger, which a library may set up, would print it again
-    if not any(isinstance(handler, _Screen) for handler in logger.handlers):
-        logger.addHandler(_Screen())
+    log_to_screen()
     try:
-        options.command(options)
+        with stop_request():
+            options.command(options)
     except (RequestError, RunError) as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
         return getattr(stop, "exit_status", 128 + signal.SIGINT)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left early
+        close_screen()  # the reader of a table left early
     except Exception as error:
         if os.environ.get("CIFAR_MODELS_TRACEBACK"):
             raise
         reason = (str(error).strip().splitlines() or ["no message"])[0]
         return _fail(
-            f"{type(error).__name__}: {reason} (the run folder's log.txt has the traceback; "
-            "without one, set CIFAR_MODELS_TRACEBACK=1 and repeat)",
+            f"{type(error).__name__}: {reason} (set CIFAR_MODELS_TRACEBACK=1 and repeat for the "
+            "traceback; the log.txt of a run has it too)",
             RunError.exit_status,
         )
     return 0
-
-
-class _Screen(logging.Handler):
-    """Prints, so that a line of the log goes above a progress bar and not through it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(record.getMessage(), flush=True)
 
 
 class _Parser(argparse.ArgumentParser):

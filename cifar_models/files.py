@@ -1,18 +1,52 @@
 """Files that appear whole or not at all, whatever happens to the process or to the disk."""
 
 import contextlib
+import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cifar_models.errors import RunError
+from cifar_models.errors import RequestError, RunError
 
+LOCK = ".lock"
 PARTIAL = ".partial-"  # begins the name under which a file is written
 
 
 class WriteError(RunError):
     """A file could not be written; what was there before is as it was."""
+
+
+class FolderInUse(RequestError):
+    """Another process works in the folder."""
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes out until the block ends, or the process does, however it ends.
+
+    Raises:
+        FolderInUse: another process has the lock.
+        WriteError: the folder takes no file.
+    """
+    try:
+        file = (folder / LOCK).open("a+")
+    except OSError as error:
+        raise write_error(folder / LOCK, error.strerror or str(error)) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it
+        except OSError:
+            file.seek(0)
+            raise FolderInUse(
+                f"{folder}: process {file.read().strip() or 'unknown'} is at work here; wait for "
+                "it or stop it"
+            ) from None
+        with contextlib.suppress(OSError):  # on a full disk the number is missing, no more
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+        yield
 
 
 def write_whole(path: Path, write: Callable[[Path], object], size: int | None = None) -> None:

@@ -1,7 +1,5 @@
 """What a run is a function of: recipe, classes, data. Going on with others would be another run."""
 
-import hashlib
-import json
 from pathlib import Path
 
 from cifar_models.errors import RequestError
@@ -21,27 +19,30 @@ def fingerprints(recipe: Recipe, dataset: dict, measure_on: str) -> dict:
         dataset: what `data.datasets.describe` returned.
         measure_on: the split that the finished run is measured on.
     """
-    values = {"name": recipe.name}
+    return {
+        "measure_on": measure_on,
+        "recipe": decisive_values(recipe),
+        "class_names": dataset["class_names"],
+        "data_sha256": dataset["sha256"],
+    }
+
+
+def decisive_values(recipe: Recipe) -> dict:
+    """Returns `table.key` → value for all of a recipe that its result depends on."""
+    values: dict = {"name": recipe.name}
     for table, content in recipe_tables(recipe).items():
         if isinstance(content, dict) and table != "search":
             values |= {f"{table}.{key}": value for key, value in content.items()}
-    values = {key: value for key, value in values.items() if key not in FREE_KEYS}
-    return {
-        "recipe_sha256": _sha256(values),
-        "classes_sha256": _sha256(dataset["class_names"]),
-        "data_sha256": dataset["sha256"],
-        "measure_on": measure_on,
-        "recipe": values,
-        "class_names": dataset["class_names"],
-    }
+    return {key: value for key, value in values.items() if key not in FREE_KEYS}
 
 
 def refuse_differences(path: Path, then: dict, now: dict) -> None:
     """Raises RequestError, and shows what differs, where a run would go on as another one."""
+    recipe_then = dict(then.get("recipe", {}))
     differences = [
-        f"{key} was {then.get('recipe', {}).get(key)!r} and is {value!r}"
+        f"{key} was {recipe_then.get(key)!r} and is {value!r}"
         for key, value in now["recipe"].items()
-        if then.get("recipe", {}).get(key) != value
+        if recipe_then.get(key) != value
     ]
     if then.get("class_names") != now["class_names"]:
         differences.append(f"the classes were {then.get('class_names')}, are {now['class_names']}")
@@ -56,7 +57,3 @@ def refuse_differences(path: Path, then: dict, now: dict) -> None:
             f"{path}: cannot go on as another run: {'; '.join(differences[:MOST_SHOWN])}{more}; "
             "put it back, or train anew"
         )
-
-
-def _sha256(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

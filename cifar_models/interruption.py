@@ -84,4 +84,4 @@ def _listen(ear: socket.socket, request: StopRequest) -> None:
                 sys.stderr.flush()
                 os._exit(128 + signal.SIGINT)
             if request.is_deferred:
-                print("\nstopping after this step; Ctrl-C stops at once", file=sys.stderr)
+                print("\nstopping when all is saved; Ctrl-C again stops at once", file=sys.stderr)

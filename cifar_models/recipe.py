@@ -97,7 +97,7 @@ class RuntimeRecipe:
     precision: str = "auto"  # "auto", "float32", "mixed_bfloat16" or "mixed_float16"
     xla: str = "auto"  # "auto" (on a GPU), "on" or "off"
     deterministic: bool = False  # same bytes out of the same recipe; slower on a GPU
-    checkpoint_seconds: float = 300.0  # of training that a kill costs at most; 0: save every step
+    checkpoint_seconds: float = 300.0  # of training that a kill costs, about; 0: save each step
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what is wrong with its value)."""

@@ -54,7 +54,7 @@ def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         )
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"{path}: not a TOML file: {error}") from None
     for override in overrides:
         _apply(override, content)

@@ -7,9 +7,9 @@ from pathlib import Path
 from cifar_models.data.datasets import describe, load_dataset
 from cifar_models.fingerprints import fingerprints, refuse_differences
 from cifar_models.recipe_file import read_recipe
-from cifar_models.run import carry_out, configure_as_trained
+from cifar_models.run import at_work, carry_out, configure_as_trained
 from cifar_models.run_folder import RunFolder
-from cifar_models.runtime import changes, environment, import_tensorflow
+from cifar_models.runtime import import_tensorflow
 
 logger = logging.getLogger("cifar_models")
 
@@ -31,11 +31,12 @@ def resume(path: Path, data_dir: str | None = None) -> dict:
     """
     folder = RunFolder.open_begun(path)
     recipe = read_recipe(str(folder.recipe_path))
-    with folder.locked():
-        if folder.is_finished():
-            logger.info("%s: has finished", path)
-            return folder.read_metrics()
+    if folder.is_finished():
+        logger.info("%s: has finished", path)
+        return folder.read_metrics()
+    with at_work(folder) as stop:
         folder.remove_partial_files()
+        folder.make_subfolders()  # a copy of the folder may have left out what was empty
         dataset = load_dataset(
             dataclasses.replace(recipe.data, data_dir=data_dir or recipe.data.data_dir)
         )
@@ -46,6 +47,4 @@ def resume(path: Path, data_dir: str | None = None) -> dict:
         refuse_differences(path, then, now)
         import_tensorflow()
         runtime = configure_as_trained(folder, recipe)
-        for what, was, is_now in changes(folder.read_environment(), environment(runtime)):
-            logger.warning("%s was %s and is %s: the last bits may differ", what, was, is_now)
-        return carry_out(recipe, dataset, splits, runtime, folder, measure_on)
+        return carry_out(recipe, dataset, splits, runtime, folder, measure_on, stop)

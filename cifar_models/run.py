@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from cifar_models.data.datasets import Dataset, describe, load_dataset
 from cifar_models.data.splits import Split, Splits
 from cifar_models.errors import RequestError
-from cifar_models.files import WriteError, write_whole
+from cifar_models.files import WriteError, locked, write_whole
 from cifar_models.fingerprints import fingerprints
-from cifar_models.interruption import Interruption, stop_request
-from cifar_models.log_file import logged_to
+from cifar_models.interruption import Interruption, StopRequest, stop_request
+from cifar_models.log import logged_to
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import recipe_tables, recipe_toml, with_values
 from cifar_models.run_folder import RunFolder
-from cifar_models.runtime import Runtime, configure, environment, import_tensorflow
+from cifar_models.runtime import Runtime, changes, configure, environment, import_tensorflow
 from cifar_models.tensorboard_log import TensorBoardLog
 
 if TYPE_CHECKING:
@@ -52,22 +52,25 @@ def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
     dataset = load_dataset(recipe.data)
     splits = dataset.splits(recipe.data.validation_fraction, recipe.runtime.seed)
     check_fits(recipe, splits.train)
-    folder = RunFolder.create(path)
     import_tensorflow()  # takes seconds: a wrong request was answered before, wherever possible
-    with folder.locked():
+    folder = RunFolder.create(path)
+    with at_work(folder) as stop:
         runtime = configure(recipe.runtime)
         description = describe(dataset, splits)
         folder.write_recipe(recipe_toml(recipe))
         folder.write_environment(environment(runtime))
         folder.write_dataset(description)
         folder.write_fingerprints(fingerprints(recipe, description, measure_on))
-        return carry_out(recipe, dataset, splits, runtime, folder, measure_on)
+        return carry_out(recipe, dataset, splits, runtime, folder, measure_on, stop)
 
 
 def configure_as_trained(folder: RunFolder, recipe: Recipe) -> Runtime:
     """Sets this process up as a run was, whose precision followed the device that it had."""
     precision = folder.read_environment().get("precision", "auto")
-    return configure(with_values(recipe, {"runtime.precision": precision}).runtime)
+    try:
+        return configure(with_values(recipe, {"runtime.precision": precision}).runtime)
+    except RequestError as error:
+        raise RequestError(f"{folder.path / 'environment.json'}: {error}") from None
 
 
 def carry_out(
@@ -77,6 +80,7 @@ def carry_out(
     runtime: Runtime,
     folder: RunFolder,
     measure_on: str,
+    stop: StopRequest,
 ) -> dict:
     """Trains from where the folder's newest checkpoint left off, measures and records."""
     from cifar_models.evaluation.cost import flops_per_image
@@ -95,10 +99,10 @@ def carry_out(
 
     with (
         logged_to(folder.log_path),
-        resumable(folder),
         closing(TensorBoardLog(folder.tensorboard_path)) as tensorboard,
-        stop_request() as stop,
     ):
+        for what, was, is_now in changes(folder.read_environment(), environment(runtime)):
+            logger.warning("%s was %s and is %s: the last bits may differ", what, was, is_now)
         network = build()
         logger.info(
             "%s: %s on %s, %d parameters, %d training images, %s, %s%s",
@@ -211,16 +215,17 @@ def record_in_tensorboard(
 
 
 @contextmanager
-def resumable(folder: RunFolder) -> Iterator[None]:
-    """Adds to an error after which one can go on how to do that."""
+def at_work(folder: RunFolder) -> Iterator[StopRequest]:
+    """Locks a folder, listens for signals, and adds to what ends the work how to go on with it."""
     try:
-        yield
+        with locked(folder.path), stop_request() as stop:
+            yield stop
     except WriteError as error:
         mend = f"make room, then: {folder.resume_command()}"
         if not folder.path.is_dir():
             mend = "the run folder is gone, and its checkpoints with it"
         raise WriteError(f"{error}; {mend}") from error
-    except Interruption as stop:
-        if folder.resume_command() not in str(stop):
-            stop.args = (f"interrupted; go on with: {folder.resume_command()}",)
+    except Interruption as interruption:
+        if folder.has_begun() and folder.resume_command() not in str(interruption):
+            interruption.args = (f"interrupted; go on with: {folder.resume_command()}",)
         raise

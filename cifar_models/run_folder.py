@@ -1,24 +1,22 @@
 """A run folder: the only file that knows the names of the files inside one.
 
-Every file is written under a temporary name, flushed to the disk and renamed, so that a reader
-never sees half a file. One process at a time trains in a folder.
+Every file but the log and TensorBoard's events is written under a temporary name, flushed to the
+disk and renamed, so that a reader never sees half a file.
 """
 
-import contextlib
 import csv
-import fcntl
 import io
 import json
-import os
-from collections.abc import Iterator
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cifar_models.errors import RequestError
-from cifar_models.files import PARTIAL, write_bytes_whole, write_error, write_whole
+from cifar_models.files import LOCK, PARTIAL, write_bytes_whole, write_whole
 
+MOST_JSON_BYTES = 10_000_000
 CHECKPOINTS_KEPT = 2  # the newest, and one to fall back on
 
 
@@ -66,22 +64,30 @@ class RunFolder:
             RequestError: it holds something already, or cannot be made.
         """
         cls.refuse_if_taken(path)
+        folder = cls(path)
         try:
-            for name in ("plots", "checkpoints"):
-                (path / name).mkdir(parents=True, exist_ok=True)
+            folder.make_subfolders()
         except OSError as error:
             raise RequestError(f"{path}: cannot be made: {error.strerror}") from None
-        return cls(path)
+        return folder
+
+    def make_subfolders(self) -> None:
+        for name in ("plots", "checkpoints"):
+            (self.path / name).mkdir(parents=True, exist_ok=True)
 
     @classmethod
     def refuse_if_taken(cls, path: Path) -> None:
-        """Raises RequestError where a folder holds something already."""
+        """Raises RequestError where a folder holds a file already.
+
+        What a run leaves that was killed before it wrote anything does not count.
+        """
         folder = cls(path)
         if folder.has_begun() and not folder.is_finished():
             raise RequestError(
                 f"{path}: holds an unfinished run; go on with it: {folder.resume_command()}"
             )
-        if path.is_dir() and any(path.iterdir()):
+        files = (inside for inside in path.rglob("*") if not inside.is_dir())
+        if any(file.name != LOCK and not file.name.startswith(PARTIAL) for file in files):
             what = "another run" if folder.recipe_path.exists() else "other files"
             raise RequestError(f"{path}: holds {what}; choose another --run or remove it")
 
@@ -116,6 +122,9 @@ class RunFolder:
                 raise RequestError(
                     f"{inside}: neither a file nor a folder; a run folder holds no links: remove it"
                 )
+        for name in (folder.log_path, path / LOCK):  # these two are not replaced but written to
+            if name.is_file() and name.stat().st_nlink > 1:
+                raise RequestError(f"{name}: has another name elsewhere (a hard link); copy it")
         return folder
 
     def has_begun(self) -> bool:
@@ -127,32 +136,7 @@ class RunFolder:
         return (self.path / "metrics.json").is_file()
 
     def resume_command(self) -> str:
-        return f"python -m cifar_models resume {self.path}"
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps other processes out until the block ends, or the process does, however it ends.
-
-        Raises:
-            RequestError: another process trains here.
-        """
-        try:
-            file = (self.path / ".lock").open("a+")
-        except OSError as error:
-            raise write_error(self.path / ".lock", error.strerror or str(error)) from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it
-            except OSError:
-                file.seek(0)
-                raise RequestError(
-                    f"{self.path}: process {file.read().strip() or 'unknown'} is training here; "
-                    "wait for it or stop it"
-                ) from None
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
-            yield
+        return f"python -m cifar_models resume {shlex.quote(str(self.path))}"
 
     def remove_partial_files(self) -> None:
         """What a process that was killed was writing."""
@@ -189,13 +173,21 @@ class RunFolder:
         self._write_json("dataset.json", description)
 
     def read_dataset(self) -> dict:
-        return self._read_json("dataset.json")
+        return self._read_json("dataset.json", "class_names", "image_shape")
 
     def write_metrics(self, metrics: dict) -> None:
         self._write_json("metrics.json", metrics)
 
     def read_metrics(self) -> dict:
         return self._read_json("metrics.json")
+
+    def write_failure(self, reason: str) -> None:
+        """Why a trial of a search failed, so that the search need not train it again."""
+        self._write_json("failure.json", {"reason": reason})
+
+    def read_failure(self) -> str | None:
+        path = self.path / "failure.json"
+        return str(self._read_json(path.name, "reason")["reason"]) if path.is_file() else None
 
     def write_history(self, rows: list[dict]) -> None:
         """One row an epoch, the columns of the first row."""
@@ -227,8 +219,14 @@ class RunFolder:
     def _write_json(self, name: str, content: dict) -> None:
         write_bytes_whole(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
 
-    def _read_json(self, name: str) -> dict:
+    def _read_json(self, name: str, *keys: str) -> dict:
+        path = self.path / name
         try:
-            return json.loads((self.path / name).read_bytes())
+            if path.stat().st_size > MOST_JSON_BYTES:
+                raise ValueError("far too large")
+            content = json.loads(path.read_bytes())
+            if not isinstance(content, dict) or not set(keys) <= set(content):
+                raise ValueError(f"must be a table {'with ' if keys else ''}{', '.join(keys)}")
         except (OSError, ValueError, RecursionError) as error:
-            raise RequestError(f"{self.path / name}: cannot be read: {error}") from None
+            raise RequestError(f"{path}: cannot be read: {error}") from None
+        return content

@@ -79,7 +79,7 @@ def environment(runtime: Runtime) -> dict:
         "command": " ".join(["python -m cifar_models", *sys.argv[1:]]),
         "commit": _commit(),
         "device": runtime.device,
-        "cpu_cores": os.cpu_count(),
+        "cpu_cores": usable_cores(),
         "precision": runtime.precision,
         "xla": runtime.xla,
         "deterministic": runtime.deterministic,
@@ -97,6 +97,13 @@ def changes(then: dict, now: dict) -> list[tuple[str, object, object]]:
         for snapshot in (then, now)
     )
     return [(key, was.get(key), value) for key, value in now_is.items() if was.get(key) != value]
+
+
+def usable_cores() -> int:
+    """Those that this process may run on: TensorFlow splits sums by their number."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # not Linux
 
 
 def _processor_name() -> str:

@@ -1,6 +1,6 @@
 """What the commands print as tables."""
 
-import json
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +9,7 @@ from rich.table import Table
 from cifar_models.architectures import PRESETS
 from cifar_models.errors import RequestError
 from cifar_models.recipe_file import read_recipe, recipe_paths
+from cifar_models.run_folder import RunFolder
 
 WIDTH_OF_A_FILE = 200  # columns where the output is no terminal, so that no path is cut
 
@@ -45,25 +46,35 @@ def print_datasets() -> None:
 
 def print_runs(under: Path) -> None:
     """One row for each finished run below a folder, best accuracy first."""
-    rows = [(json.loads(path.read_text()), path.parent) for path in under.rglob("metrics.json")]
+    rows = []
+    for path in sorted(under.rglob("metrics.json")):
+        try:
+            metrics = RunFolder(path.parent).read_metrics()
+            rows.append((metrics["accuracy"], _run_row(metrics, path.parent)))
+        except (RequestError, KeyError, TypeError, ValueError) as error:
+            print(f"{path}: left out, not the record of a run: {error}", file=sys.stderr)
     if not rows:
         raise RequestError(f"{under}: holds no finished run; train one, or name a folder: --under")
     table = _table(
         "recipe", "data set", "split", "accuracy", "loss", "parameters", "epochs", "train s", "run"
     )
-    for metrics, path in sorted(rows, key=lambda row: -row[0]["accuracy"]):
-        table.add_row(
-            metrics["recipe"],
-            metrics["dataset"],
-            metrics["split"],
-            f"{metrics['accuracy']:.2%}",
-            f"{metrics['loss']:.3f}",
-            f"{metrics['parameters']:,}",
-            str(metrics["epochs"]),
-            f"{metrics['train_seconds']:.0f}",
-            str(path),
-        )
+    for _, row in sorted(rows, key=lambda row: -row[0]):
+        table.add_row(*row)
     _print(table)
+
+
+def _run_row(metrics: dict, path: Path) -> list[str]:
+    return [
+        metrics["recipe"],
+        metrics["dataset"],
+        metrics["split"],
+        f"{metrics['accuracy']:.2%}",
+        f"{metrics['loss']:.3f}",
+        f"{metrics['parameters']:,}",
+        str(metrics["epochs"]),
+        f"{metrics['train_seconds']:.0f}",
+        str(path),
+    ]
 
 
 def print_metrics(metrics: dict) -> None:

@@ -1,6 +1,7 @@
 """A checkpoint is read as it was written, or refused."""
 
 import contextlib
+import shutil
 
 import numpy as np
 import pytest
@@ -89,23 +90,28 @@ def damage(path, how: str) -> None:
     path.write_bytes({"flipped": bytes(content), "cut": content[:middle], "empty": b""}[how])
 
 
-@pytest.mark.parametrize("how", ["flipped", "cut", "empty"])
-def test_the_generation_before_is_used_and_the_damaged_one_is_named(how, tmp_path, capsys):
+def test_the_generation_before_is_used_and_the_damaged_one_is_named(tmp_path, capsys):
     arguments = [*TINY_CNN, *EVERY_STEP, "--deterministic"]
     whole, run = tmp_path / "whole", tmp_path / "run"
     killed_at(26, [*arguments, "--run", str(run)])
-    newest, before = RunFolder(run).checkpoint_paths()
-    damage(newest, how)
-    if how == "flipped":
-        assert main([*arguments, "--run", str(whole)]) == 0
-        capsys.readouterr()
-        assert main(["resume", str(run)]) == 0
-        output = capsys.readouterr().out
-        assert f"{newest}: damaged, the one before it is used" in output
-        assert "goes on after step 24 of 40" in output
-        assert outcome_of(run) == outcome_of(whole)
-    else:
-        damage(before, how)
-        assert main(["resume", str(run)]) == 1
-        error = capsys.readouterr().err
-        assert f"{run}/checkpoints: every checkpoint is damaged; remove them" in error
+    newest, _ = RunFolder(run).checkpoint_paths()
+    damage(newest, "flipped")
+    assert main([*arguments, "--run", str(whole)]) == 0
+    capsys.readouterr()
+    assert main(["resume", str(run)]) == 0
+    output = capsys.readouterr().out
+    assert f"{newest}: damaged, the one before it is used" in output
+    assert "goes on after step 24 of 40" in output
+    assert outcome_of(run) == outcome_of(whole)
+
+
+def test_where_all_are_damaged_they_can_be_removed(tmp_path, capsys):
+    run = tmp_path / "run"
+    killed_at(4, [*TINY_CNN, *EVERY_STEP, "--run", str(run)])
+    for path, how in zip(RunFolder(run).checkpoint_paths(), ("cut", "empty"), strict=True):
+        damage(path, how)
+    assert main(["resume", str(run)]) == 1
+    error = capsys.readouterr().err
+    assert f"{run}/checkpoints: every checkpoint is damaged; remove them" in error
+    shutil.rmtree(run / "checkpoints")
+    assert main(["resume", str(run)]) == 0

@@ -12,9 +12,10 @@ from cifar_models.recipe import RuntimeRecipe, TrainingRecipe
 from cifar_models.recipe_file import read_recipe
 from cifar_models.run_folder import RunFolder
 from cifar_models.runtime import configure
+from cifar_models.training import divergence
 from cifar_models.training.best import BestEpoch
 from cifar_models.training.callbacks import EpochRecord
-from cifar_models.training.checkpoints import TrainingState
+from cifar_models.training.checkpoints import Checkpointer, TrainingState
 from cifar_models.training.fit import make_trainer
 from cifar_models.training.progress import Progress, Stopwatch
 from cifar_models.training.trainer import Trainer
@@ -48,6 +49,24 @@ def test_the_step_and_its_learning_rate_are_named(tmp_path, capsys):
     arrays, _ = decode_checkpoint(newest.read_bytes())
     assert all(np.isfinite(array).all() for array in arrays.values())
     assert main(["resume", str(run)]) == 0  # where the cause has gone
+
+
+def test_it_is_noticed_long_before_the_epoch_ends(tmp_path, capsys, monkeypatch):
+    real = Trainer.augmented
+
+    def augmented(self, images, labels, step):
+        images, targets = real(self, images, labels, step)
+        return images, targets * tf.where(step == 4, np.nan, 1.0)
+
+    def too_late(*arguments):
+        raise AssertionError("the epoch ended")
+
+    monkeypatch.setattr(Trainer, "augmented", augmented)
+    monkeypatch.setattr(divergence, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(EpochRecord, "on_epoch_end", too_late)
+    monkeypatch.setattr(Checkpointer, "on_epoch_end", too_late)
+    assert main([*TINY_CNN, "--run", str(tmp_path / "run")]) == 1
+    assert "the loss is no longer finite at step 5" in capsys.readouterr().err
 
 
 def test_in_the_first_epoch_of_all(tmp_path, capsys):

@@ -19,7 +19,7 @@ FLOORS = [
     {"data", "layers", "tensorboard_log", "fingerprints"},
     {"recipe_file"},
     {"run_folder", "runtime"},
-    {"recipe", "checkpoint_file", "files", "interruption", "log_file"},
+    {"recipe", "checkpoint_file", "files", "interruption", "log"},
     {"architectures"},
     {"errors"},
 ]

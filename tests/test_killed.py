@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cifar_models.cli import main
+from cifar_models.files import FolderInUse, locked
 from cifar_models.run_folder import RunFolder
 from tests.conftest import EVERY_STEP, TINY_CNN, outcome_of
 
@@ -85,15 +87,14 @@ def test_killed_at_random_moments(whole, tmp_path):
     """From outside, whatever the process is doing: starting, compiling, training, drawing."""
     chance = random.Random(1)
     run = tmp_path / "run"
-    for _ in range(8):
+    for _ in range(10):
         begun = RunFolder(run).has_begun()
         command = ["resume", str(run)] if begun else [*RUN, *EVERY_STEP, "--run", str(run)]
         process = start("-m", "cifar_models", *command)
-        if not begun:
-            wait_for(RunFolder(run).has_begun)
         time.sleep(chance.uniform(0, 9))
         process.kill()
-        process.communicate()
+        _, errors = process.communicate()
+        assert "error" not in errors
     assert main(["resume", str(run)]) == 0
     assert outcome_of(run) == whole
 
@@ -107,10 +108,9 @@ def test_ctrl_c_and_sigterm_save_and_say_how_to_go_on(whole, tmp_path):
         process = start("-m", "cifar_models", *command)
         wait_for(lambda before=before: folder.checkpoint_paths()[:1] != before)
         process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
         assert process.returncode == status, errors
         assert errors.splitlines()[-1].endswith(f"go on with: {folder.resume_command()}")
-        assert f"error: {run}: holds an unfinished run" not in output
         newest = int(folder.checkpoint_paths()[0].stem.removeprefix("step-"))
         assert f"stopped after step {newest}, which is saved" in errors
         command = ["resume", str(run)]
@@ -136,30 +136,55 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_second_ctrl_c_stops_at_once_even_inside_a_step(tmp_path):
+@pytest.fixture
+def stuck(tmp_path) -> Iterator[subprocess.Popen]:
+    """A process in the middle of a step that never ends."""
     process = start("-c", STUCK, *RUN, "--run", str(tmp_path / "run"))
-    assert process.stdout and process.stderr
-    while process.stdout.readline() != "stuck\n":
-        pass
-    process.send_signal(signal.SIGINT)
-    while "Ctrl-C stops at once" not in process.stderr.readline():
-        pass
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
+    assert process.stdout
+    assert "stuck\n" in iter(process.stdout.readline, "")
+    yield process
+    process.kill()
     process.communicate()
 
 
-def test_one_process_at_a_time(finished_run, tmp_path, capsys):
+def test_a_second_ctrl_c_stops_at_once_even_inside_a_step(stuck):
+    stuck.send_signal(signal.SIGINT)
+    assert any("Ctrl-C again stops at once" in line for line in iter(stuck.stderr.readline, ""))
+    assert stuck.poll() is None
+    stuck.send_signal(signal.SIGINT)
+    assert stuck.wait(timeout=10) == 130
+
+
+def test_one_process_at_a_time_and_a_killed_one_leaves_no_lock(stuck, tmp_path, capsys):
     run = tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr("cifar_models.run.carry_out", lambda *arguments: 1 / 0)
-        patch.setenv("CIFAR_MODELS_TRACEBACK", "1")
-        main([*RUN, "--run", str(run)])
-    with RunFolder(run).locked():
-        assert main(["resume", str(run)]) == 2
-        error = capsys.readouterr().err
-        assert f"{run}: process {os.getpid()} is training here" in error
-        assert error.count("\n") == 1
-    with RunFolder(run).locked():  # the lock was left with the block
+    assert main(["resume", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert f"{run}: process {stuck.pid} is at work here" in error and error.count("\n") == 1
+    stuck.kill()
+    stuck.wait()
+    with locked(run), pytest.raises(FolderInUse), locked(run):
         pass
+
+
+@pytest.mark.parametrize("seconds", [0.3, 2.0])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_step(number, seconds, tmp_path):
+    """While Python starts, or TensorFlow is imported, nothing is left that stands in the way."""
+    run = tmp_path / "run"
+    process = start("-m", "cifar_models", *RUN, "--run", str(run))
+    time.sleep(seconds)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (128 + number, -number), errors
+    if not RunFolder(run).has_begun():
+        RunFolder.refuse_if_taken(run)
+
+
+def test_a_reader_who_leaves_does_not_end_the_run(tmp_path):
+    run = tmp_path / "run"
+    process = start("-m", "cifar_models", *RUN, "--run", str(run))
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    process.stderr.close()
+    assert RunFolder(run).is_finished()

@@ -83,7 +83,7 @@ def test_every_option_resumes_to_the_same_bytes(name, tmp_path, monkeypatch, flo
     assert outcome_of(killed) == outcome_of(whole)
 
 
-def test_killed_when_training_is_over(finished_run, tmp_path, monkeypatch):
+def test_killed_when_training_is_over(tmp_path, monkeypatch):
     def killed(*arguments):
         raise Killed
 

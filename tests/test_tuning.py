@@ -1,6 +1,8 @@
 """A search on the digits: what it tries, where it goes on, what it leaves."""
 
+import errno
 import json
+import os
 import shutil
 import tomllib
 from pathlib import Path
@@ -10,9 +12,11 @@ import pytest
 
 from cifar_models.cli import main
 from cifar_models.errors import RunError
+from cifar_models.files import locked
 from cifar_models.recipe_file import read_recipe
 from cifar_models.tuning import search as search_module
 from cifar_models.tuning.space import search_space, suggest
+from tests.conftest import killed_at
 
 SEARCH = """
 [data]
@@ -152,3 +156,53 @@ def test_a_folder_of_another_search_is_refused(recipe_path, tmp_path, capsys):
 def test_a_folder_of_other_things_is_refused(recipe_path, tmp_path, capsys):
     assert tune(recipe_path, tmp_path, 1) == 2
     assert "holds other files" in capsys.readouterr().err
+
+
+def test_a_killed_trial_goes_on_after_its_last_checkpoint(recipe_path, tmp_path, capsys):
+    out = tmp_path / "search"
+    recipe_path.write_text(SEARCH + "\n[runtime]\ncheckpoint_seconds = 0\n")
+    killed_at(5, ["tune", str(recipe_path), "--trials", "1", "--out", str(out)])
+    capsys.readouterr()
+    recipe_path.write_text(SEARCH)  # how often it is saved is no part of a search
+    assert tune(recipe_path, out, 1) == 0
+    assert "goes on after step 4 of" in capsys.readouterr().out
+
+
+def test_a_failed_trial_is_not_trained_again(recipe_path, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "search"
+    recipe_path.write_text(SEARCH.replace("high = 1.0", "high = 1e33").replace("1e-3", "1e32"))
+    assert tune(recipe_path, out, 1) == 1
+    assert "training diverged" in capsys.readouterr().out
+    monkeypatch.setattr(search_module, "run", None)
+    monkeypatch.setattr(search_module, "resume", None)
+    assert tune(recipe_path, out, 1) == 1
+    assert "training diverged" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_ends_the_search_and_is_no_fault_of_the_trial(
+    recipe_path, tmp_path, capsys
+):
+    out, real = tmp_path / "search", Path.replace
+
+    def replace(self, target):
+        if Path(target).match("0002/model.keras"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        assert tune(recipe_path, out, 3) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "0002/model.keras: cannot be written: No space left on device" in error
+    assert error.endswith("then the same command goes on")
+    assert not (out / "best.toml").exists()
+    assert tune(recipe_path, out, 3) == 0
+    assert (out / "best.toml").exists()
+
+
+def test_one_search_at_a_time_in_a_folder(recipe_path, tmp_path, capsys):
+    out = tmp_path / "search"
+    (out / "trials").mkdir(parents=True)
+    with locked(out):
+        assert tune(recipe_path, out, 1) == 2
+    assert f"{out}: process" in capsys.readouterr().err

@@ -252,9 +252,101 @@ def test_a_checkpoint_of_another_network(tmp_path, capsys):
     for name, array in (("network/00003", np.zeros((5, 5))), ("network/99999", np.zeros(1))):
         path.write_bytes(encode_checkpoint({**arrays, name: array}, record))
         assert main(["resume", str(run)]) == 1
-        assert "is of another network or optimizer" in capsys.readouterr().err
+        assert f"{path}: is not of this run: {name} differs" in capsys.readouterr().err
+    path.write_bytes(encode_checkpoint(arrays, {**record, "step": 10**9}))
+    assert main(["resume", str(run)]) == 1
+    assert f"{path}: is not of this run: the step differs" in capsys.readouterr().err
     path.write_bytes(encode_checkpoint(arrays, {**record, "__class__": "os.system"}))
     for older in RunFolder(run).checkpoint_paths()[1:]:
         older.unlink()
     assert main(["resume", str(run)]) == 1
     assert "every checkpoint is damaged" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_would_fill_the_memory(tmp_path, capsys):
+    run = tmp_path / "run"
+    killed_at(4, [*TINY_CNN, *EVERY_STEP, "--run", str(run)])
+    with (run / "checkpoints" / "step-9999999999.safetensors").open("wb") as file:
+        file.truncate(10**12)  # sparse: it takes no room
+    assert main(["resume", str(run)]) == 0
+    assert "1000000000000 bytes are too many" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", ["recipe", "dataset"])
+def test_a_network_far_larger_than_the_model_file(file, stranger, refused):
+    """Nothing of that size is made to find it out."""
+    if file == "recipe":
+        text = (stranger / "recipe.toml").read_text()
+        changed = text.replace("stem_filters = 8", "stem_filters = 2000000000")
+        (stranger / "recipe.toml").write_text(changed)
+    else:
+        dataset = json.loads((stranger / "dataset.json").read_text())
+        changed = json.dumps({**dataset, "image_shape": [8, 8, 10**12]})
+        (stranger / "dataset.json").write_text(changed)
+    assert "parameters" in refused("export", stranger)
+
+
+def test_a_data_set_that_brings_its_own_code(stranger, refused, tmp_path):
+    """TFDS would import the module that the files of an unknown version name."""
+    files = tmp_path / "stranger" / "tfds" / "mnist" / "9.9.9"
+    files.mkdir(parents=True)
+    (files / "features.json").write_text('{"pythonClassName": "evil.Evil"}')
+    (files / "dataset_info.json").write_text('{"name": "mnist", "version": "9.9.9"}')
+    text = (stranger / "recipe.toml").read_text()
+    for name in ("mnist:9.9.9", "mnist/other", "mnist/9.9.9"):
+        changed = text.replace('"digits"', f'"{name}"')
+        changed = changed.replace('data_dir = ""', f'data_dir = "{tmp_path / "stranger" / "tfds"}"')
+        (stranger / "recipe.toml").write_text(changed)
+        assert "mnist" in refused("evaluate", stranger)
+    assert "evil" not in sys.modules
+
+
+def test_a_hard_link_to_a_file_of_the_user(stranger, refused, tmp_path):
+    victim = tmp_path / "victim.txt"
+    victim.write_text("precious")
+    (stranger / "log.txt").unlink()
+    (stranger / "log.txt").hardlink_to(victim)
+    (stranger / "metrics.json").unlink()
+    assert "has another name elsewhere" in refused("resume", stranger)
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("environment.json", "[]"),
+        ("environment.json", '{"precision": "nonsense"}'),
+        ("dataset.json", "{}"),
+        ("recipe.toml", "a = " + "[" * 100_000),
+    ],
+)
+def test_records_of_another_form(name, content, stranger, refused):
+    (stranger / name).write_text(content)
+    assert f"{stranger / name}: " in refused("evaluate", stranger)
+
+
+def test_weights_that_do_not_fit_or_are_not_finite(stranger, refused):
+    def remove(file: h5py.File) -> None:
+        name = a_dataset(file)
+        file["elsewhere"] = file[name][()]
+        del file[name]
+
+    def spoil(file: h5py.File) -> None:
+        file[a_dataset(file)][...] = np.nan
+
+    original = (stranger / "model.keras").read_bytes()
+    change_weights(stranger / "model.keras", remove)
+    assert f"does not fit {stranger / 'recipe.toml'}" in refused("evaluate", stranger)
+    (stranger / "model.keras").write_bytes(original)
+    change_weights(stranger / "model.keras", spoil)
+    assert "holds a number that is not finite" in refused("evaluate", stranger)
+
+
+def test_a_record_that_is_none_does_not_hide_the_others(finished_run, tmp_path, capsys):
+    shutil.copytree(finished_run, tmp_path / "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "metrics.json").write_text("{}")
+    assert main(["list", "runs", "--under", str(tmp_path)]) == 0
+    output = capsys.readouterr()
+    assert str(tmp_path / "good") in output.out
+    assert f"{tmp_path / 'bad' / 'metrics.json'}: left out" in output.err

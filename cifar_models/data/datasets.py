@@ -103,14 +103,14 @@ def _load_tfds(name: str, data_dir: str) -> Dataset:
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of what is merely absent
     known = tfds.list_builders()
-    if name.partition("/")[0].partition(":")[0] not in known:
+    if name.partition("/")[0] not in known:
         names = [*NAMED_DATASETS, *known]
         nearest = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise RequestError(
             f"dataset {name!r}: neither digits, folder:PATH nor a TensorFlow Datasets name{hint}"
         )
-    builder = tfds.builder(name, data_dir=data_dir or None)
+    builder = _tfds_builder(tfds, name, data_dir)
     if not builder.is_prepared():
         try:
             _check_reachable({urlsplit(url).hostname for url in builder.url_infos})
@@ -138,6 +138,20 @@ def _load_tfds(name: str, data_dir: str) -> Dataset:
         return Split(content["image"], content["label"].astype(np.int64))
 
     return Dataset(name, read("train"), read("test"), tuple(features["label"].names))
+
+
+def _tfds_builder(tfds, name: str, data_dir: str):
+    """Makes the builder that TFDS itself has under this name.
+
+    `tfds.builder` would rather trust the files of a prepared data set, where they name a version or
+    a configuration that it does not know, and import the module that they name.
+    """
+    name, _, config = name.partition("/")
+    builder_class = tfds.builder_cls(name)
+    if config and config not in builder_class.builder_configs:
+        configs = ", ".join(builder_class.builder_configs) or "none"
+        raise RequestError(f"dataset {name}/{config}: no such configuration; it has {configs}")
+    return builder_class(data_dir=data_dir or None, config=config or None)
 
 
 def _check_reachable(hosts: Iterable[str | None]) -> None:

@@ -81,6 +81,9 @@ def _class_names(config: object) -> Iterator[str]:
 
 
 def _weights_problems(file: h5py.File, network: keras.Model) -> Iterator[str]:
+    stored = file.id.get_filesize()
+    if stored < 4 * network.count_params():
+        yield f"model.weights.h5 has {stored} bytes for {network.count_params()} parameters"
     names: list[str] = []
     file.visit_links(names.append)  # follows none of them
     shapes = {tuple(weight.shape) for weight in network.variables}

@@ -1,7 +1,11 @@
 """A run folder becomes the network that it holds."""
 
-import keras
+import warnings
 
+import keras
+import numpy as np
+
+from cifar_models.errors import RequestError
 from cifar_models.models.catalog import build_network
 from cifar_models.models.model_file import check_model_file
 from cifar_models.recipe_file import read_recipe
@@ -13,12 +17,27 @@ def restore_network(folder: RunFolder) -> keras.Model:
 
     Nothing but numbers is taken from the model file, so it cannot bring code of its own. The
     layers get the dtype policy that is in force, not the one of training.
+
+    Raises:
+        RequestError: the model file is missing, damaged, or not that of the recipe.
     """
-    recipe = read_recipe(str(folder.recipe_path))
-    dataset = folder.read_dataset()
-    network = build_network(
-        recipe.model, tuple(dataset["image_shape"]), len(dataset["class_names"])
-    )
-    check_model_file(folder.model_path, network)
-    network.load_weights(folder.model_path)
+    recipe, dataset = read_recipe(str(folder.recipe_path)), folder.read_dataset()
+
+    def build() -> keras.Model:
+        shape = tuple(dataset["image_shape"])
+        return build_network(recipe.model, shape, len(dataset["class_names"]))
+
+    path = folder.model_path
+    with keras.StatelessScope(initialize_variables=False):  # a drawing, which takes no memory
+        check_model_file(path, build())
+    network = build()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error says it too
+            network.load_weights(path)
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise RequestError(f"{path}: does not fit {folder.recipe_path}: {reason}") from None
+    if not all(np.isfinite(weight).all() for weight in network.get_weights()):
+        raise RequestError(f"{path}: holds a number that is not finite; train again")
     return network

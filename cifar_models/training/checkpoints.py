@@ -6,6 +6,7 @@ generators, loss scale, averages), the best weights so far, and `Progress`.
 
 import dataclasses
 import logging
+import math
 import time
 
 import keras
@@ -26,34 +27,9 @@ from cifar_models.training.trainer import Trainer
 
 logger = logging.getLogger("cifar_models")
 
+BEST = "best/"  # begins the names of the best weights
+MOST_RECORD_BYTES = 50_000_000  # of the history, which grows with the epochs
 MOST_OF_TIME = 0.02  # of training that the saves at the ends of epochs may take
-
-
-@dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    progress: Progress
-    arrays: dict[str, np.ndarray]
-
-
-def read_newest_checkpoint(folder: RunFolder) -> Checkpoint | None:
-    """Returns the newest checkpoint that is whole, or None where none was written yet.
-
-    Raises:
-        RunError: there are some, and all are damaged.
-    """
-    paths = folder.checkpoint_paths()
-    for path in paths:
-        try:
-            arrays, record = decode_checkpoint(path.read_bytes())
-            return Checkpoint(Progress(**record), arrays)
-        except (DamagedCheckpoint, TypeError) as error:
-            logger.warning("%s: damaged, the one before it is used: %s", path, error)
-    if paths:
-        raise RunError(
-            f"{paths[0].parent}: every checkpoint is damaged; remove them, and resume begins at "
-            "step 0"
-        )
-    return None
 
 
 class TrainingState:
@@ -77,25 +53,57 @@ class TrainingState:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 path = self._variables()[name].path
                 raise diverged(f"{path} is no longer finite", self._trainer, self.progress.step)
-        arrays |= {f"best/{i:05d}": array for i, array in enumerate(self._best.weights)}
+        arrays |= {f"{BEST}{i:05d}": array for i, array in enumerate(self._best.weights)}
         return encode_checkpoint(arrays, dataclasses.asdict(self.progress))
 
-    def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Assigns every variable what the checkpoint holds.
+    def restore(self, folder: RunFolder) -> bool:
+        """Takes over the newest checkpoint that is whole; returns whether there was one.
 
         Raises:
-            RunError: the arrays are those of another network or optimizer.
+            RunError: every checkpoint is damaged, or it is one of another run.
         """
-        best = sorted(name for name in arrays if name.startswith("best/"))
-        variables = self._variables()
-        expected = {name: (tuple(v.shape), v.numpy().dtype) for name, v in variables.items()}
-        found = {name: (a.shape, a.dtype) for name, a in arrays.items() if name not in best}
-        if found != expected:
-            names = sorted(dict(found.items() ^ expected.items()))
-            raise RunError(f"the checkpoint is of another network or optimizer: {names[0]} differs")
-        for name, variable in variables.items():
-            variable.assign(arrays[name])
-        self._best.weights = [arrays[name] for name in best]
+        paths = folder.checkpoint_paths()
+        for path in paths:
+            try:
+                if path.stat().st_size > self._most_bytes():
+                    raise DamagedCheckpoint(f"{path.stat().st_size} bytes are too many")
+                arrays, record = decode_checkpoint(path.read_bytes())
+                progress = Progress(**record)
+            except (DamagedCheckpoint, TypeError) as error:
+                logger.warning("%s: damaged, the one before it is used: %s", path, error)
+                continue
+            if difference := self._difference(arrays, progress):
+                raise RunError(f"{path}: is not of this run: {difference} differs; remove it")
+            vars(self.progress).update(vars(progress))
+            for name, variable in self._variables().items():
+                variable.assign(arrays[name])
+            self._best.weights = [arrays[name] for name in sorted(arrays) if name.startswith(BEST)]
+            return True
+        if paths:
+            raise RunError(
+                f"{paths[0].parent}: every checkpoint is damaged; remove them, and resume begins "
+                "at step 0"
+            )
+        return False
+
+    def _difference(self, arrays: dict[str, np.ndarray], progress: Progress) -> str | None:
+        """The name of something that does not fit this network, optimizer or length."""
+        expected = self._variables()
+        if any(name.startswith(BEST) for name in arrays):
+            weights = self._trainer.network.weights
+            expected |= {f"{BEST}{i:05d}": weight for i, weight in enumerate(weights)}
+        shapes = {name: (tuple(v.shape), v.dtype) for name, v in expected.items()}
+        found = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
+        if found != shapes:
+            return min(dict(found.items() ^ shapes.items()))
+        rows = progress.step // self._trainer.steps_per_epoch
+        is_possible = 0 <= progress.step <= self._trainer.total_steps and len(progress.rows) == rows
+        return None if is_possible else "the step"
+
+    def _most_bytes(self) -> int:
+        """A file that is larger cannot be of this run, and would only fill the memory."""
+        sizes = [math.prod(variable.shape) for variable in self._variables().values()]
+        return 2 * 8 * sum(sizes) + MOST_RECORD_BYTES  # the best weights are a part of them
 
     def _variables(self) -> dict[str, keras.Variable]:
         """By place, since the names that Keras makes up depend on what else the process built."""

@@ -8,18 +8,19 @@ from cifar_models.errors import RunError
 from cifar_models.training.progress import Progress
 from cifar_models.training.trainer import NO_STEP, Trainer
 
+SECONDS_BETWEEN_LOOKS = 1.0  # each waits for the device
+
 
 class DivergenceGuard(keras.callbacks.Callback):
     """Fails the run soon after a step whose loss is NaN or infinite, and names that step."""
 
-    def __init__(self, progress: Progress, seconds_between_looks: float = 1.0):
+    def __init__(self, progress: Progress):
         super().__init__()
         self._progress = progress
-        self._seconds = seconds_between_looks
         self._last_look = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        if time.monotonic() - self._last_look >= self._seconds:  # a look waits for the device
+        if time.monotonic() - self._last_look >= SECONDS_BETWEEN_LOOKS:
             check_divergence(self.model, self._progress.step)
             self._last_look = time.monotonic()
 

@@ -18,7 +18,6 @@ from cifar_models.training.callbacks import AugmentedImages, EpochRecord, Progre
 from cifar_models.training.checkpoints import (
     Checkpointer,
     TrainingState,
-    read_newest_checkpoint,
 )
 from cifar_models.training.divergence import DivergenceGuard
 from cifar_models.training.optimizers import make_optimizer
@@ -78,13 +77,11 @@ def fit(
         seed = recipe.runtime.seed
         return make_training_batches(train, training.batch_size, seed, first_step, end_step)
 
-    checkpoint = read_newest_checkpoint(folder)
-    progress = checkpoint.progress if checkpoint else Progress()
     trainer = make_trainer(network, recipe, runtime, steps_per_epoch, average)
+    progress = Progress()
     best = BestEpoch(progress, training.keep == "best", training.early_stopping_epochs)
     state = TrainingState(trainer, progress, best)
-    if checkpoint:
-        state.restore(checkpoint.arrays)
+    if state.restore(folder):
         logger.info("goes on after step %d of %d", progress.step, total_steps)
     stopwatch = Stopwatch(progress)
     quarter = max(training.epochs // 4, 1) * steps_per_epoch

@@ -15,9 +15,11 @@ import keras
 import keras_tuner
 
 from cifar_models.errors import RequestError, RunError
+from cifar_models.files import FolderInUse, WriteError, locked, write_bytes_whole
+from cifar_models.fingerprints import decisive_values
 from cifar_models.interruption import Interruption
 from cifar_models.recipe import Recipe
-from cifar_models.recipe_file import recipe_tables, recipe_toml
+from cifar_models.recipe_file import recipe_tables
 from cifar_models.resume import resume
 from cifar_models.run import run
 from cifar_models.run_folder import RunFolder
@@ -34,6 +36,10 @@ class _BudgetSpent(keras_tuner.errors.FatalError):
 
 
 class _AnotherSearch(keras_tuner.errors.FatalError):
+    pass
+
+
+class _CannotGoOn(keras_tuner.errors.FatalError):
     pass
 
 
@@ -70,16 +76,19 @@ class RecipeTuner(keras_tuner.Tuner):
         number = len(self.oracle.start_order)
         try:
             return {OBJECTIVE.name: self._accuracy_of(number, trial.hyperparameters)}
-        except keras_tuner.errors.FatalError:
+        except (keras_tuner.errors.FatalError, keras_tuner.errors.FailedTrialError):
             raise
+        except (WriteError, FolderInUse) as error:  # no fault of the trial's
+            raise _CannotGoOn(error) from error
         except Exception as error:  # KerasTuner would go on without a word
             logger.warning("trial %d failed: %s", number, error)
+            if (folder := self._folder(number)).path.is_dir():
+                folder.write_failure(str(error))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
 
     def _accuracy_of(self, number: int, hyperparameters: keras_tuner.HyperParameters) -> float:
         proposed = dataclasses.replace(suggest(hyperparameters, self.recipe), search={})
-        name = f"{number:04d}"
-        folder = RunFolder(self.out / "trials" / name)
+        folder = self._folder(number)
         accuracy = self._already_measured(folder, proposed)
         if accuracy is None:
             self._stop_if_spent()
@@ -95,16 +104,21 @@ class RecipeTuner(keras_tuner.Tuner):
                 shutil.rmtree(folder.path, ignore_errors=True)
                 accuracy = run(proposed, folder.path, measure_on="validation")["accuracy"]
             self.trained += 1
-        self.finished[name] = accuracy
+        self.finished[folder.path.name] = accuracy
         return accuracy
+
+    def _folder(self, number: int) -> RunFolder:
+        return RunFolder(self.out / "trials" / f"{number:04d}")
 
     def _already_measured(self, folder: RunFolder, proposed: Recipe) -> float | None:
         if not folder.has_begun():
             return None
-        if folder.recipe_path.read_text(encoding="utf-8") != recipe_toml(proposed):
+        if folder.read_fingerprints().get("recipe") != decisive_values(proposed):
             raise _AnotherSearch(
                 f"{folder.path}: is a trial of another search; choose another --out"
             )
+        if failure := folder.read_failure():  # the same recipe would fail again
+            raise keras_tuner.errors.FailedTrialError(failure)
         return folder.read_metrics()["accuracy"] if folder.is_finished() else None
 
     def _stop_if_spent(self) -> None:
@@ -133,13 +147,18 @@ def search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | N
         The path of best.toml, which `train` runs unchanged.
 
     Raises:
-        RequestError: `out` holds something other than this search.
+        RequestError: `out` holds something other than this search, or another process works there.
         RunError: no trial succeeded.
     """
     if out.is_dir() and any(out.iterdir()) and not (out / "trials").is_dir():
         raise RequestError(f"{out}: holds other files; choose another --out")
     (out / "trials").mkdir(parents=True, exist_ok=True)
-    tuner = RecipeTuner(recipe, max_trials, out, budget_seconds)
+    with locked(out):
+        return _search(RecipeTuner(recipe, max_trials, out, budget_seconds))
+
+
+def _search(tuner: RecipeTuner) -> Path:
+    recipe, out = tuner.recipe, tuner.out
     try:
         tuner.search()
     except _BudgetSpent as spent:
@@ -149,6 +168,8 @@ def search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | N
         raise
     except _AnotherSearch as error:
         raise RequestError(str(error)) from None
+    except _CannotGoOn as stop:
+        raise RunError(f"{stop.args[0]}; then the same command goes on") from None
     except RuntimeError as error:  # KerasTuner's: too many failed trials in a row
         raise RunError(f"the search stopped: {str(error).splitlines()[0]}") from None
     if not tuner.finished:
@@ -160,6 +181,6 @@ def search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | N
         f"trial {best}, {tuner.finished[best]:.4f}\n"
     )
     path = out / "best.toml"
-    path.write_text(head + winner, encoding="utf-8")
+    write_bytes_whole(path, (head + winner).encode())
     logger.info("best: trial %s, validation accuracy %.4f; %s", best, tuner.finished[best], path)
     return path

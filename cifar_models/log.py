@@ -1,12 +1,35 @@
-"""The log of a run, beside what the screen shows."""
+"""The log of a run, on the screen and in its folder."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 logger = logging.getLogger("cifar_models")
+
+
+class Screen(logging.Handler):
+    """Prints, so that a line of the log goes above a progress bar and not through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(record.getMessage(), flush=True)
+        except OSError:  # whoever read it has left; the work goes on
+            close_screen()
+
+
+def log_to_screen() -> None:
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # the root logger, which a library may set up, would print it again
+    if not any(isinstance(handler, Screen) for handler in logger.handlers):
+        logger.addHandler(Screen())
+
+
+def close_screen() -> None:
+    """Whatever is printed from now on goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class LogFile(logging.FileHandler):
