@@ -106,7 +106,7 @@ def test_a_trial_of_a_search_stays_on_validation(tmp_path, monkeypatch):
     RunFolder(run).write_fingerprints({**fingerprints, "measure_on": "validation"})
     measured_on = []
     monkeypatch.setattr(
-        "cifar_models.resume.carry_out", lambda *arguments: measured_on.append(arguments[-1])
+        "cifar_models.resume.carry_out", lambda *arguments: measured_on.append(arguments[5])
     )
     assert main(["resume", str(run)]) == 0
     assert measured_on == ["validation"]
