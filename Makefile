@@ -1,4 +1,4 @@
-# make help lists the targets. Variables: RECIPE=, DATASET=, DATA_DIR=, RUN=, ARGS=.
+# make help lists the targets. Variables: RECIPE=, DATASET=, DATA_DIR=, RUN=, OUT=, ARGS=.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -48,6 +48,10 @@ resume: setup ## go on with the run in RUN= that was stopped or killed
 tune: setup ## search the ranges of RECIPE= (default: cnn), best recipe in RUN=/best.toml
 	$(CIFAR_MODELS) tune $(call recipe_for,$(or $(RECIPE),cnn)) $(DATA_OPTIONS) \
 		--out '$(or $(RUN),runs/tune-$(call recipe_for,$(or $(RECIPE),cnn)))' $(ARGS)
+
+.PHONY: compare
+compare: setup ## set the runs in RUN= (default: all under runs/) against each other on one page
+	$(CIFAR_MODELS) compare $(or $(RUN),runs) --out '$(or $(OUT),runs/comparison)' $(ARGS)
 
 .PHONY: export
 export: setup ## write the model of RUN= as a SavedModel

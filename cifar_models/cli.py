@@ -99,6 +99,13 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--seed", type=int, metavar="N", help="runtime.seed")
     tune.set_defaults(command=_tune)
 
+    compare = commands.add_parser("compare", help="set finished runs against each other")
+    compare.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or one that holds some"
+    )
+    compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="of the page")
+    compare.set_defaults(command=_compare)
+
     export = commands.add_parser("export", help="write a finished run's model for serving")
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("--format", choices=["saved_model"], default="saved_model")
@@ -192,6 +199,12 @@ def _tune(options: argparse.Namespace) -> None:
     from cifar_models.tuning.search import search
 
     search(recipe, options.trials, options.out, options.budget_seconds)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from cifar_models.compare import compare_runs
+
+    print(compare_runs(options.runs, options.out))
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -20,7 +20,8 @@ def evaluate(
     """Predicts a split with a run's model and measures the answers.
 
     The network computes in the precision of its training, so that on the machine of the training
-    the figures are those that the run recorded, to the last bit.
+    the figures are those that the run recorded, to the last bit. Predictions that are missing in
+    the run folder are written.
 
     Args:
         path: of a finished run.
@@ -60,6 +61,10 @@ def evaluate(
     network = restore_network(folder)
     splits = dataset.splits(recipe.data.validation_fraction, recipe.runtime.seed)
     predictions = predict_split(network, getattr(splits, split), dataset.class_names)
+    if dataset_name is None and split == "test" and not folder.predictions_path.exists():
+        folder.write_predictions(
+            predictions.labels, predictions.probabilities, predictions.class_names
+        )
     return {
         "dataset": dataset.name,
         "split": split,

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import shlex
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,10 @@ class RunFolder:
     @property
     def log_path(self) -> Path:
         return self.path / "log.txt"
+
+    @property
+    def predictions_path(self) -> Path:
+        return self.path / "predictions.npz"
 
     @property
     def tensorboard_path(self) -> Path:
@@ -211,7 +216,20 @@ class RunFolder:
         np.savez(
             content, labels=labels, probabilities=probabilities, class_names=np.array(class_names)
         )
-        write_bytes_whole(self.path / "predictions.npz", content.getvalue())
+        write_bytes_whole(self.predictions_path, content.getvalue())
+
+    def read_predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """labels (N,), probabilities (N, K)."""
+        if not self.predictions_path.is_file():
+            raise RequestError(
+                f"{self.path}: has no {self.predictions_path.name}; write it: "
+                f"python -m cifar_models evaluate {shlex.quote(str(self.path))}"
+            )
+        try:
+            with np.load(self.predictions_path) as content:
+                return content["labels"], content["probabilities"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise RequestError(f"{self.predictions_path}: cannot be read: {error}") from None
 
     def write_model(self, network) -> None:
         write_whole(self.model_path, lambda path: network.save(path))

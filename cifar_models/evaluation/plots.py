@@ -1,4 +1,4 @@
-"""Numbers become figures; the only importer of matplotlib."""
+"""The numbers of one run become figures."""
 
 from pathlib import Path
 

@@ -1,0 +1,200 @@
+"""Figures of a comparison, as SVG that takes its colours from the page around it."""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cifar_models.evaluation.comparison import Comparison, Model
+from cifar_models.evaluation.metrics import CALIBRATION_BINS, confusion_matrix
+
+COLOURS = ("#3b76c4", "#d1772a", "#3c9a5f", "#a35bb5", "#c4474f", "#7d6b5d", "#c98fae", "#8a8a2c")
+GREY = "#888888"  # lines and numbers, readable on dark and on light
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text, so that the page can colour it
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": GREY,
+    "text.color": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9,
+}
+
+
+def draw_accuracies(comparison: Comparison) -> str:
+    """A point for each run, the mean and its 95 % interval for each model."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for place, model in enumerate(reversed(comparison.models)):
+            colour = colour_of(comparison, model)
+            points = 100 * model.correct().mean(axis=1)
+            score = model.accuracy
+            axes.plot(points, [place] * len(points), "o", color=colour, alpha=0.5, markersize=5)
+            axes.plot(100 * score.mean, place, "D", color=colour, markersize=8)
+            if len(points) > 1:
+                axes.plot([100 * score.low, 100 * score.high], [place, place], color=colour, lw=2)
+        axes.set_yticks(range(len(comparison.models)))
+        axes.set_yticklabels([model.name for model in reversed(comparison.models)])
+        axes.set(xlabel="test accuracy, %", ylim=(-0.6, len(comparison.models) - 0.4))
+        axes.grid(axis="x", alpha=0.3)
+
+    return _svg("accuracies", draw, (7, 1 + 0.45 * len(comparison.models)))
+
+
+def draw_training(comparison: Comparison) -> str:
+    """Validation accuracy against the seconds of training, a line for each run."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for model in comparison.models:
+            for number, run in enumerate(model.runs):
+                seconds = np.cumsum([row["seconds"] for row in run.history])
+                accuracy = [100 * row["validation_accuracy"] for row in run.history]
+                label = model.name if number == 0 else None
+                axes.plot(seconds, accuracy, color=colour_of(comparison, model), label=label, lw=1)
+        axes.set(xlabel="seconds, compiling included", ylabel="validation accuracy, %")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+
+    return _svg("training", draw, (7, 3.6))
+
+
+def draw_pareto(comparison: Comparison, costs: Sequence[tuple[str, str]]) -> str:
+    """Accuracy against each cost; a line joins the models that nothing beats in both.
+
+    Args:
+        comparison: whose models have a mean for every cost.
+        costs: (key of metrics.json, label of the axis).
+    """
+
+    def draw(figure: Figure) -> None:
+        for axes, (key, label) in zip(
+            np.atleast_1d(figure.subplots(1, len(costs), sharey=True)), costs, strict=True
+        ):
+            points = [
+                (model.mean(key), 100 * model.accuracy.mean, model) for model in comparison.models
+            ]
+            front = pareto_front([point[:2] for point in points])
+            axes.plot(*zip(*front, strict=True), color=GREY, lw=1, ls="--", zorder=0)
+            for cost, accuracy, model in points:
+                axes.plot(cost, accuracy, "o", color=colour_of(comparison, model))
+                axes.annotate(model.name, (cost, accuracy), (5, 5), textcoords="offset points")
+            axes.set(xlabel=label, xscale="log")
+            axes.margins(x=0.35, y=0.2)
+            axes.grid(alpha=0.3)
+        figure.axes[0].set_ylabel("test accuracy, %")
+
+    return _svg("pareto", draw, (4 * len(costs), 3.4))
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those (cost, value) that no other point beats in both, by cost."""
+    front: list[tuple[float, float]] = []
+    for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or value > front[-1][1]:
+            front.append((cost, value))
+    return front
+
+
+def draw_reliability(comparison: Comparison) -> str:
+    """How often a model is right when it is so sure: Guo et al. 2017, arXiv:1706.04599."""
+
+    def draw(axes: Axes, model: Model) -> None:
+        confidence = np.concatenate([run.probabilities.max(axis=1) for run in model.runs])
+        correct = model.correct().ravel()
+        edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+        bins = np.ceil(confidence * CALIBRATION_BINS).astype(int).clip(1, CALIBRATION_BINS) - 1
+        counts = np.bincount(bins, minlength=CALIBRATION_BINS)
+        right = np.bincount(bins, weights=correct, minlength=CALIBRATION_BINS)
+        accuracy = np.divide(right, counts, out=np.zeros_like(right), where=counts > 0)
+        axes.bar(edges[:-1], accuracy, 1 / CALIBRATION_BINS, align="edge",
+                 color=colour_of(comparison, model), alpha=0.7)  # fmt: skip
+        axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+        axes.set(xlabel="confidence", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+
+    return _panels("reliability", comparison, draw, "accuracy", 3.0)
+
+
+def draw_confusions(comparison: Comparison) -> str:
+    """Each true class's row: the share of its images that got each answer, over all runs."""
+    names = comparison.dataset["class_names"]
+
+    def draw(axes: Axes, model: Model) -> None:
+        counts = np.sum(
+            [confusion_matrix(run.labels, run.probabilities) for run in model.runs], axis=0
+        )
+        axes.imshow(counts / counts.sum(axis=1, keepdims=True), cmap="viridis", vmin=0, vmax=1)
+        if len(names) <= 20:
+            axes.set_xticks(range(len(names)), names, rotation=90)
+            axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel="predicted")
+
+    return _panels("confusions", comparison, draw, "true", 3.6)
+
+
+def draw_classes(comparison: Comparison) -> str:
+    """The part of each class that is recognised, a bar for each model."""
+    names = comparison.dataset["class_names"]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        width = 0.8 / len(comparison.models)
+        for number, model in enumerate(comparison.models):
+            places = np.arange(len(names)) + (number - (len(comparison.models) - 1) / 2) * width
+            colour = colour_of(comparison, model)
+            axes.bar(places, 100 * model.class_accuracy(), width, color=colour, label=model.name)
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set(ylabel="recognised, %", ylim=(0, 100))
+        axes.grid(axis="y", alpha=0.3)
+        axes.legend(frameon=False, ncols=3, loc="lower right")
+
+    return _svg("classes", draw, (max(7, 0.35 * len(names)), 3.6))
+
+
+def colour_of(comparison: Comparison, model: Model) -> str:
+    return COLOURS[comparison.models.index(model) % len(COLOURS)]
+
+
+def _panels(
+    name: str,
+    comparison: Comparison,
+    draw: Callable[[Axes, Model], None],
+    ylabel: str,
+    side: float,
+) -> str:
+    """One panel for each model, three a row."""
+    columns = min(3, len(comparison.models))
+    rows = -(-len(comparison.models) // columns)
+
+    def draw_all(figure: Figure) -> None:
+        panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
+        for axes, model in zip(panels, comparison.models, strict=False):
+            draw(axes, model)
+            axes.set_title(model.name)
+        for axes in panels[len(comparison.models) :]:
+            axes.set_axis_off()
+        for axes in panels[::columns]:
+            axes.set_ylabel(ylabel)
+
+    return _svg(name, draw_all, (side * columns, side * rows))
+
+
+def _svg(name: str, draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
+    """Returns an <svg> element; the same data give the same text."""
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained")
+        figure.patch.set_alpha(0)
+        draw(figure)
+        for axes in figure.axes:
+            axes.patch.set_alpha(0)
+        content = io.StringIO()
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    text = content.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,74 @@
+"""What a reviewer would object to, found by rule."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from cifar_models.evaluation.comparison import Model
+
+UNEQUAL = 1.5  # one budget is so many times the other
+OVERCONFIDENT = 0.05  # mean confidence less accuracy
+
+
+def objections(models: Sequence["Model"]) -> Iterator[str]:
+    """Yields sentences about one model, then about what sets several apart."""
+    for model in models:
+        yield from _about_one(model)
+    yield from _unequal(models, "training images seen", _images_seen, UNEQUAL)
+    yield from _unequal(models, "training seconds", _train_seconds, 2 * UNEQUAL)
+    for what, value in (
+        ("resolution in pixels", lambda model: model.runs[0].recipe.model.image_size),
+        ("precision", lambda model: model.runs[0].metrics["precision"]),
+        ("device", lambda model: model.runs[0].metrics["device"]),
+        ("number of runs", lambda model: len(model.runs)),
+        ("version of Keras", _keras_version),
+    ):
+        values = {model.name: value(model) for model in models}
+        if len(set(values.values())) > 1:
+            listed = ", ".join(f"{name}: {value}" for name, value in values.items())
+            yield f"The models differ in {what} ({listed})."
+
+
+def _about_one(model: "Model") -> Iterator[str]:
+    if len(model.runs) == 1:
+        yield f"{model.name} was trained once: nothing is known of the spread between seeds."
+    if model.runs[0].metrics["split"] != "test":
+        yield f"{model.name} is measured on the validation split, which chose its best epoch."
+    names = np.array(list(model.runs[0].metrics["per_class"]))
+    predicted = np.concatenate([run.probabilities.argmax(axis=1) for run in model.runs])
+    counts = np.bincount(predicted, minlength=len(names))
+    if missing := list(names[counts == 0]):
+        yield f"{model.name} never predicts {', '.join(missing)}."
+    confidence = np.mean([run.probabilities.max(axis=1).mean() for run in model.runs])
+    accuracy = float(model.correct().mean())
+    if confidence - accuracy > OVERCONFIDENT:
+        yield (
+            f"{model.name} is overconfident: on average it is sure of {confidence:.1%} and right "
+            f"in {accuracy:.1%}."
+        )
+
+
+def _unequal(models: Sequence["Model"], what: str, value, factor: float) -> Iterator[str]:
+    values = {model.name: value(model) for model in models}
+    low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    if values[high] > factor * values[low]:
+        yield (
+            f"The training budgets differ: {high} had {values[high] / values[low]:.1f} times the "
+            f"{what} of {low}."
+        )
+
+
+def _images_seen(model: "Model") -> float:
+    return float(
+        np.mean([run.metrics["steps"] * run.recipe.training.batch_size for run in model.runs])
+    )
+
+
+def _train_seconds(model: "Model") -> float:
+    return float(np.mean([run.metrics["train_seconds"] for run in model.runs]))
+
+
+def _keras_version(model: "Model") -> str:
+    return str(model.runs[0].environment.get("packages", {}).get("keras"))
