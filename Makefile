@@ -50,8 +50,13 @@ tune: setup ## search the ranges of RECIPE= (default: cnn), best recipe in RUN=/
 		--out '$(or $(RUN),runs/tune-$(call recipe_for,$(or $(RECIPE),cnn)))' $(ARGS)
 
 .PHONY: compare
-compare: setup ## set the runs in RUN= (default: all under runs/) against each other on one page
-	$(CIFAR_MODELS) compare $(or $(RUN),runs) --out '$(or $(OUT),runs/comparison)' $(ARGS)
+compare: setup ## set the runs in RUN="…" against each other, on one page in OUT=
+	@test -n '$(RUN)' || { echo 'error: name the run folders: make compare RUN="runs/…"' >&2; exit 2; }
+	$(CIFAR_MODELS) compare $(RUN) --out '$(or $(OUT),runs/comparison)' $(ARGS)
+
+.PHONY: study
+study: setup ## run what is missing of RECIPE= (default: digits) of experiments/studies/, and compare
+	$(CIFAR_MODELS) study $(or $(RECIPE),digits) $(if $(OUT),--out '$(OUT)') $(ARGS)
 
 .PHONY: export
 export: setup ## write the model of RUN= as a SavedModel

@@ -28,7 +28,7 @@ def benchmark(recipe: Recipe) -> dict[str, str | int | float]:
         RequestError, RunError: the data cannot be had.
     """
     dataset = load_dataset(recipe.data)
-    splits = dataset.splits(recipe.data.validation_fraction, recipe.runtime.seed)
+    splits = dataset.splits(recipe.data, recipe.runtime.seed)
     import_tensorflow()
     from cifar_models.data.pipeline import make_training_batches
     from cifar_models.models.catalog import build_network

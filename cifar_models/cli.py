@@ -1,4 +1,4 @@
-"""The commands: parse, call one function, print.
+"""The commands: call one function, print.
 
 Nothing heavy is imported before a command needs it, so `--help` answers at once.
 """
@@ -10,9 +10,8 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
 
-from cifar_models import __version__
+from cifar_models.command_line import make_parser
 from cifar_models.errors import RequestError, RunError
 from cifar_models.interruption import stop_request
 from cifar_models.log import close_screen, log_to_screen
@@ -23,11 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 2 the request was wrong, 1 the run failed, 130 or 143 stopped by Ctrl-C or SIGTERM.
     """
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     log_to_screen()
     try:
         with stop_request():
-            options.command(options)
+            COMMANDS[options.command](options)
     except (RequestError, RunError) as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt as stop:
@@ -47,100 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error here."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(RequestError.exit_status, f"error: {message}; see {self.prog} --help\n")
-
-
 def _fail(message: str, status: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m cifar_models",
-        description="Choose, train, compare and ship small image classifiers with Keras.",
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    train = commands.add_parser("train", help="train a recipe and record the run")
-    _add_recipe(train)
-    train.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: under runs/)")
-    train.add_argument("--seed", type=int, metavar="N", help="runtime.seed")
-    train.add_argument("--deterministic", action="store_true", help="same bytes out every time")
-    train.add_argument("--no-xla", action="store_true", help="compile without XLA on a GPU too")
-    train.set_defaults(command=_train)
-
-    resume = commands.add_parser("resume", help="go on with a run that was stopped or killed")
-    resume.add_argument("run", type=Path, metavar="RUN")
-    resume.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
-    resume.set_defaults(command=_resume)
-
-    evaluate = commands.add_parser("evaluate", help="measure a finished run once more")
-    evaluate.add_argument("run", type=Path, metavar="RUN")
-    evaluate.add_argument("--dataset", metavar="NAME", help="instead of the run's own")
-    evaluate.add_argument(
-        "--split", choices=["train", "validation", "test"], default="test", help="default: test"
-    )
-    evaluate.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
-    evaluate.set_defaults(command=_evaluate)
-
-    tune = commands.add_parser("tune", help="search the ranges that a recipe declares")
-    _add_recipe(tune)
-    tune.add_argument("--trials", type=int, default=20, metavar="N", help="in all (default: 20)")
-    tune.add_argument(
-        "--budget-seconds", type=float, metavar="S", help="begin no trial after so long"
-    )
-    tune.add_argument("--out", type=Path, required=True, metavar="DIR", help="goes on if it exists")
-    tune.add_argument("--seed", type=int, metavar="N", help="runtime.seed")
-    tune.set_defaults(command=_tune)
-
-    compare = commands.add_parser("compare", help="set finished runs against each other")
-    compare.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or one that holds some"
-    )
-    compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="of the page")
-    compare.set_defaults(command=_compare)
-
-    export = commands.add_parser("export", help="write a finished run's model for serving")
-    export.add_argument("run", type=Path, metavar="RUN")
-    export.add_argument("--format", choices=["saved_model"], default="saved_model")
-    export.add_argument("--out", type=Path, metavar="PATH", help="default: RUN/export")
-    export.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
-    export.set_defaults(command=_export)
-
-    benchmark = commands.add_parser("benchmark", help="measure feeding and the training step")
-    benchmark.add_argument("recipes", nargs="+", metavar="RECIPE")
-    benchmark.add_argument("--dataset", metavar="NAME", help="data.dataset")
-    benchmark.add_argument("--data-dir", metavar="DIR", help="data.data_dir")
-    benchmark.set_defaults(command=_benchmark)
-
-    listing = commands.add_parser("list", help="what there is to choose from")
-    listing.add_argument("what", choices=["recipes", "models", "datasets", "runs"])
-    listing.add_argument(
-        "--under", type=Path, default=Path("runs"), metavar="DIR", help="of runs (default: runs)"
-    )
-    listing.set_defaults(command=_list)
-    return parser
-
-
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "recipe", metavar="RECIPE", help="a name under experiments/, or a TOML file"
-    )
-    parser.add_argument("--dataset", metavar="NAME", help="TFDS name, digits or folder:PATH")
-    parser.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one key of the recipe, as in --set training.epochs=5",
-    )
 
 
 def _read_recipe(options: argparse.Namespace):
@@ -207,6 +115,15 @@ def _compare(options: argparse.Namespace) -> None:
     print(compare_runs(options.runs, options.out))
 
 
+def _study(options: argparse.Namespace) -> None:
+    from cifar_models.study import run_study
+
+    for page in run_study(
+        options.study, options.out or Path("runs") / f"study-{Path(options.study).stem}"
+    ):
+        print(page)
+
+
 def _export(options: argparse.Namespace) -> None:
     from cifar_models.runtime import import_tensorflow
 
@@ -247,3 +164,16 @@ def _list(options: argparse.Namespace) -> None:
             "models": tables.print_models,
             "datasets": tables.print_datasets,
         }[options.what]()
+
+
+COMMANDS = {
+    "train": _train,
+    "resume": _resume,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "study": _study,
+    "tune": _tune,
+    "export": _export,
+    "benchmark": _benchmark,
+    "list": _list,
+}

@@ -18,7 +18,8 @@ def compare_runs(paths: list[Path], out: Path) -> str:
         RunError: the page cannot be written.
     """
     import_tensorflow()
-    from cifar_models.evaluation.comparison import compare, read_runs
+    from cifar_models.evaluation.compared_runs import read_runs
+    from cifar_models.evaluation.comparison import compare
     from cifar_models.evaluation.report import markdown, write_report
 
     comparison = compare(read_runs(paths))

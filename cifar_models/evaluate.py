@@ -59,7 +59,7 @@ def evaluate(
 
     configure_as_trained(folder, recipe)
     network = restore_network(folder)
-    splits = dataset.splits(recipe.data.validation_fraction, recipe.runtime.seed)
+    splits = dataset.splits(recipe.data, recipe.runtime.seed)
     predictions = predict_split(network, getattr(splits, split), dataset.class_names)
     if dataset_name is None and split == "test" and not folder.predictions_path.exists():
         folder.write_predictions(

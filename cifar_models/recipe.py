@@ -15,12 +15,15 @@ class DataRecipe:
     dataset: str = "cifar10"  # a TFDS name, "digits" (bundled), or "folder:PATH"
     data_dir: str = ""  # where TFDS keeps its data; "" is its own default
     validation_fraction: float = 0.1  # of the training images, stratified, cut out by the seed
+    train_fraction: float = 1.0  # of what is left; stratified, a smaller one is part of a larger
     folder_image_size: int = 32  # pixels; the images of a folder are resized to this square
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what is wrong with its value)."""
         if not 0 < self.validation_fraction < 1:
             yield "validation_fraction", "must lie between 0 and 1"
+        if not 0 < self.train_fraction <= 1:
+            yield "train_fraction", "must be above 0 and at most 1"
         if self.folder_image_size < 4:
             yield "folder_image_size", "must be at least 4 pixels"
 

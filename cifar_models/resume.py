@@ -40,7 +40,7 @@ def resume(path: Path, data_dir: str | None = None) -> dict:
         dataset = load_dataset(
             dataclasses.replace(recipe.data, data_dir=data_dir or recipe.data.data_dir)
         )
-        splits = dataset.splits(recipe.data.validation_fraction, recipe.runtime.seed)
+        splits = dataset.splits(recipe.data, recipe.runtime.seed)
         then = folder.read_fingerprints()
         measure_on = "validation" if then.get("measure_on") == "validation" else "test"
         now = fingerprints(recipe, describe(dataset, splits), measure_on)

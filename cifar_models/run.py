@@ -50,7 +50,7 @@ def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
     """
     RunFolder.refuse_if_taken(path)
     dataset = load_dataset(recipe.data)
-    splits = dataset.splits(recipe.data.validation_fraction, recipe.runtime.seed)
+    splits = dataset.splits(recipe.data, recipe.runtime.seed)
     check_fits(recipe, splits.train)
     import_tensorflow()  # takes seconds: a wrong request was answered before, wherever possible
     folder = RunFolder.create(path)
@@ -184,16 +184,13 @@ def draw_figures(folder: RunFolder, network, split: Split, predictions, title: s
     from cifar_models.evaluation import plots
 
     history, filters = folder.read_history(), f"first layer of {title}"
-    for path, draw in (
-        (folder.curves_path, partial(plots.draw_curves, history, title)),
-        (folder.confusion_matrix_path, partial(plots.draw_confusion_matrix, predictions, title)),
-        (folder.first_layer_path, partial(plots.draw_first_layer, network, filters)),
-        (
-            folder.sample_predictions_path,
-            partial(plots.draw_sample_predictions, split.images, predictions),
-        ),
-    ):
-        write_whole(path, draw)
+    for name, draw in {
+        "curves": partial(plots.draw_curves, history, title),
+        "confusion_matrix": partial(plots.draw_confusion_matrix, predictions, title),
+        "first_layer": partial(plots.draw_first_layer, network, filters),
+        "sample_predictions": partial(plots.draw_sample_predictions, split.images, predictions),
+    }.items():
+        write_whole(folder.picture_path(name), draw)
 
 
 def record_in_tensorboard(
@@ -201,8 +198,8 @@ def record_in_tensorboard(
 ) -> None:
     """Adds the pictures, and the row of the HParams tab, at the last step."""
     step, split = metrics["steps"], metrics["split"]
-    tensorboard.picture("confusion_matrix", step, folder.confusion_matrix_path)
-    tensorboard.picture("first_layer", step, folder.first_layer_path)
+    for name in ("confusion_matrix", "first_layer"):
+        tensorboard.picture(name, step, folder.picture_path(name))
     tables = recipe_tables(recipe)
     values = {
         f"{table}.{key}": value

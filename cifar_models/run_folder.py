@@ -45,21 +45,8 @@ class RunFolder:
     def tensorboard_path(self) -> Path:
         return self.path / "tensorboard"
 
-    @property
-    def curves_path(self) -> Path:
-        return self.path / "plots" / "curves.png"
-
-    @property
-    def confusion_matrix_path(self) -> Path:
-        return self.path / "plots" / "confusion_matrix.png"
-
-    @property
-    def first_layer_path(self) -> Path:
-        return self.path / "plots" / "first_layer.png"
-
-    @property
-    def sample_predictions_path(self) -> Path:
-        return self.path / "plots" / "sample_predictions.png"
+    def picture_path(self, name: str) -> Path:
+        return self.path / "plots" / f"{name}.png"
 
     @classmethod
     def create(cls, path: Path) -> "RunFolder":

@@ -42,7 +42,16 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    for command in ("train", "resume", "evaluate", "tune", "export", "benchmark", "list"):
+    for command in (
+        "train",
+        "resume",
+        "compare",
+        "evaluate",
+        "tune",
+        "export",
+        "benchmark",
+        "list",
+    ):
         assert command in text
 
 

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from cifar_models.cli import main
-from cifar_models.evaluation.comparison import compare, read_runs
+from cifar_models.evaluation.compared_runs import read_runs
+from cifar_models.evaluation.comparison import compare
 from cifar_models.evaluation.comparison_plots import pareto_front
+from cifar_models.evaluation.learning_curves import LearningCurve, Point, crossings
+from cifar_models.evaluation.statistics import Interval
 from cifar_models.run_folder import RunFolder
 from tests.made_runs import answers, make_run
 
@@ -260,3 +263,49 @@ def test_a_browser_draws_the_figures_and_sorts_the_table(page, tmp_path):
     worst = "digits-cnn digits-vit digits-hybrid"
     alphabetic = "digits-vit digits-hybrid digits-cnn"
     assert f'"seen":["{best}","{best}","{worst}","{alphabetic}"]' in found[1]
+
+
+def test_learning_curves_and_where_they_cross(tmp_path, labels):
+    """The CNN is ahead with few images and the ViT with all; the hybrid is the CNN's twin."""
+    rng, names = np.random.default_rng(0), ("cnn", "vit", "hybrid")
+    accuracies = {0.1: (0.7, 0.5, 0.7), 1.0: (0.8, 0.92, 0.8)}
+    for fraction, of_fraction in accuracies.items():
+        for name, accuracy in zip(names, of_fraction, strict=True):
+            for seed in range(4):
+                make_run(
+                    tmp_path / "runs" / f"{name}-{fraction}-{seed}",
+                    f"digits-{name}",
+                    answers(labels, accuracy, rng),
+                    labels,
+                    (f"runtime.seed={seed}", f"data.train_fraction={fraction}"),
+                    dataset={"train_images": round(3000 * fraction)},
+                )
+    result = compare(read_runs([tmp_path / "runs"]))
+    assert {model.name for model in result.models} == {f"digits-{name}" for name in names}
+    assert all(len(model.runs) == 4 for model in result.models)
+    assert [[point.images for point in curve.points] for curve in result.curves] == 3 * [
+        [300, 3000]
+    ]
+    sentences = list(crossings(result.curves))
+    assert (
+        "digits-cnn and digits-vit cross: digits-cnn leads with 300 images, "
+        "digits-vit with 3,000." in sentences
+    )
+    assert (
+        "digits-cnn and digits-hybrid: at no number of images do the runs tell them apart."
+        in sentences
+    )
+    assert main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    assert "How much data it wants" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_one_lead_is_a_lead_and_no_crossing():
+    def curve(name: str, *means: float) -> LearningCurve:
+        points = [
+            Point(images, Interval(mean, mean - 0.02, mean + 0.02, 3))
+            for images, mean in zip((100, 1000, 5000), means, strict=True)
+        ]
+        return LearningCurve(name, tuple(points))
+
+    a, b = curve("a", 0.5, 0.7, 0.9), curve("b", 0.6, 0.8, 0.91)
+    assert list(crossings([a, b])) == ["b leads a with 100, 1,000 images."]

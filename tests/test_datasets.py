@@ -126,7 +126,7 @@ def test_a_class_of_one_image_cannot_be_split():
 
 def test_the_fingerprint_sees_one_changed_pixel():
     dataset = load_dataset(DataRecipe(dataset="digits"))
-    splits = dataset.splits(validation_fraction=0.1, seed=0)
+    splits = dataset.splits(DataRecipe(validation_fraction=0.1), seed=0)
     before = describe(dataset, splits)
     dataset.train.images[0, 0, 0, 0] ^= 1
     after = describe(dataset, splits)
@@ -136,3 +136,20 @@ def test_the_fingerprint_sees_one_changed_pixel():
         144,
         360,
     )
+
+
+def test_a_smaller_training_split_is_part_of_a_larger_one():
+    dataset = load_dataset(DataRecipe(dataset="digits"))
+    fractions = (1.0, 0.5, 0.1, 0.01)
+    parts = [
+        dataset.splits(DataRecipe(dataset="digits", train_fraction=fraction), seed=3)
+        for fraction in fractions
+    ]
+    whole = parts[0]
+    for larger, smaller, fraction in zip(parts, parts[1:], fractions[1:], strict=False):
+        images = {image.tobytes() for image in larger.train.images}
+        assert all(image.tobytes() in images for image in smaller.train.images)
+        counts, of_whole = np.bincount(smaller.train.labels), np.bincount(whole.train.labels)
+        np.testing.assert_array_equal(counts, np.maximum(np.round(fraction * of_whole), 1))
+        np.testing.assert_array_equal(smaller.validation.labels, whole.validation.labels)
+        np.testing.assert_array_equal(smaller.test.images, whole.test.images)

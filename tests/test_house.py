@@ -11,6 +11,8 @@ PACKAGE = Path(cifar_models.__file__).parent
 FLOORS = [
     {"__main__"},
     {"cli"},
+    {"command_line"},
+    {"study"},
     {"tables", "tuning", "evaluate", "benchmark", "compare"},
     {"resume"},
     {"run"},

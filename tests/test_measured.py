@@ -93,7 +93,7 @@ def test_what_a_run_measures_is_what_numpy_measures(pipeline, tmp_path, monkeypa
     run = tmp_path / "run"
     assert main([*arguments, "--dataset", dataset, "--run", str(run)]) == 0
     recipe = read_recipe(str(run / "recipe.toml"))
-    splits = load_dataset(recipe.data).splits(recipe.data.validation_fraction, recipe.runtime.seed)
+    splits = load_dataset(recipe.data).splits(recipe.data, recipe.runtime.seed)
     assert len(splits.test.labels) % 50 and len(splits.validation.labels) % 50
     network = keras.models.load_model(run / "model.keras")
 
@@ -123,7 +123,7 @@ def test_what_training_reports_is_what_numpy_measures(tmp_path):
     run = tmp_path / "run"
     assert main([*arguments, "--run", str(run)]) == 0
     recipe = read_recipe(str(run / "recipe.toml"))
-    splits = load_dataset(recipe.data).splits(recipe.data.validation_fraction, recipe.runtime.seed)
+    splits = load_dataset(recipe.data).splits(recipe.data, recipe.runtime.seed)
     network = keras.models.load_model(run / "model.keras")
     for epoch, row in enumerate(history_of(run)):
         order = epoch_order(np.int64(epoch), len(splits.train.labels), seed=0).numpy()

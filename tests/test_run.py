@@ -16,6 +16,7 @@ from cifar_models import run as run_module
 from cifar_models.cli import main
 from cifar_models.data.datasets import load_dataset
 from cifar_models.data.splits import Split
+from cifar_models.recipe import DataRecipe
 from cifar_models.recipe_file import read_recipe
 from tests.conftest import TINY_CNN
 
@@ -171,7 +172,7 @@ def test_the_best_epoch_is_kept(tmp_path, monkeypatch):
     assert metrics["best_epoch"] == 1 + int(np.argmax(rows))
     network = keras.models.load_model(tmp_path / "run" / "model.keras")
     dataset = load_dataset(read_recipe("digits-cnn").data)
-    splits = dataset.splits(validation_fraction=0.1, seed=0)
+    splits = dataset.splits(DataRecipe(validation_fraction=0.1), seed=0)
     predicted = network.predict(splits.validation.images, verbose=0).argmax(axis=1)
     assert (predicted == splits.validation.labels).mean() == pytest.approx(max(rows), abs=1e-6)
 

@@ -12,7 +12,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from cifar_models.data.splits import Split, Splits, split_off_validation, stratified_indices
+from cifar_models.data.splits import (
+    Split,
+    Splits,
+    smaller_train,
+    split_off_validation,
+    stratified_indices,
+)
 from cifar_models.errors import RequestError, RunError
 from cifar_models.recipe import DataRecipe
 from cifar_models.runtime import import_tensorflow
@@ -38,9 +44,10 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]  # K
 
-    def splits(self, validation_fraction: float, seed: int) -> Splits:
-        """Cuts validation out of train."""
-        return split_off_validation(self.train, self.test, validation_fraction, seed)
+    def splits(self, recipe: DataRecipe, seed: int) -> Splits:
+        """Cuts validation out of train, and keeps the part of the rest that the recipe wants."""
+        whole = split_off_validation(self.train, self.test, recipe.validation_fraction, seed)
+        return smaller_train(whole, recipe.train_fraction, seed)
 
 
 def load_dataset(recipe: DataRecipe) -> Dataset:

@@ -35,6 +35,22 @@ def split_off_validation(train: Split, test: Split, fraction: float, seed: int) 
     return Splits(train=train.part(kept), validation=train.part(held_out), test=test)
 
 
+def smaller_train(splits: Splits, fraction: float, seed: int) -> Splits:
+    """Keeps a part of the training images, the same part of each class and at least one image.
+
+    What a smaller fraction keeps, a larger one keeps too.
+    """
+    if fraction == 1:
+        return splits
+    labels = splits.train.labels
+    rng = np.random.default_rng(seed)
+    kept = []
+    for label in np.unique(labels):
+        of_class = rng.permutation(np.flatnonzero(labels == label))
+        kept.append(of_class[: max(1, round(fraction * len(of_class)))])
+    return Splits(splits.train.part(np.sort(np.concatenate(kept))), splits.validation, splits.test)
+
+
 def stratified_indices(
     labels: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -66,6 +66,29 @@ def draw_training(comparison: Comparison) -> str:
     return _svg("training", draw, (7, 3.6))
 
 
+def draw_learning_curves(comparison: Comparison) -> str:
+    """Test accuracy against the number of training images, with 95 % intervals."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for number, curve in enumerate(comparison.curves):
+            images = [point.images for point in curve.points]
+            mean = [100 * point.accuracy.mean for point in curve.points]
+            low = [100 * point.accuracy.low for point in curve.points]
+            high = [100 * point.accuracy.high for point in curve.points]
+            axes.plot(images, mean, "o-", color=COLOURS[number % len(COLOURS)], label=curve.name)
+            axes.fill_between(
+                images, low, high, color=COLOURS[number % len(COLOURS)], alpha=0.15, lw=0
+            )
+        axes.set(
+            xlabel="training images", ylabel="test accuracy, %", xscale="log", ylim=(None, 100)
+        )
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+
+    return _svg("learning_curves", draw, (7, 3.6))
+
+
 def draw_pareto(comparison: Comparison, costs: Sequence[tuple[str, str]]) -> str:
     """Accuracy against each cost; a line joins the models that nothing beats in both.
 
@@ -153,7 +176,7 @@ def draw_classes(comparison: Comparison) -> str:
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
         axes.set(ylabel="recognised, %", ylim=(0, 100))
         axes.grid(axis="y", alpha=0.3)
-        axes.legend(frameon=False, ncols=3, loc="lower right")
+        figure.legend(frameon=False, ncols=4, loc="outside upper center")
 
     return _svg("classes", draw, (max(7, 0.35 * len(names)), 3.6))
 

@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from cifar_models.data.datasets import load_dataset
 from cifar_models.errors import RequestError, RunError
 from cifar_models.evaluation import comparison_plots as plots
 from cifar_models.evaluation.comparison import COSTS, SCORES, Comparison, Model
+from cifar_models.evaluation.learning_curves import crossings
 from cifar_models.files import write_bytes_whole
 
 PARETO = {"flops_per_image": "FLOPs/image", "train_seconds": "training, s"}
@@ -46,11 +48,16 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
     figures = {
         "accuracies": plots.draw_accuracies(comparison),
         "training": plots.draw_training(comparison),
+        **(
+            {"learning_curves": plots.draw_learning_curves(comparison)} if comparison.curves else {}
+        ),
         "pareto": plots.draw_pareto(comparison, tuple(PARETO.items())),
         "reliability": plots.draw_reliability(comparison),
         "confusions": plots.draw_confusions(comparison),
         "classes": plots.draw_classes(comparison),
     }
+    if comparison.curves:
+        figures["learning_curves"] = plots.draw_learning_curves(comparison)
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,6 +76,7 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
         columns=[*SCORES.values(), *COSTS.values()],
         rows=[(model, list(_cells(model))) for model in comparison.models],
         figures=figures,
+        crossings=list(crossings(comparison.curves)),
         disputed=disputed_images(comparison),
         command=command,
         path_of=lambda run: shlex.quote(str(run.path)),
@@ -87,6 +95,7 @@ def markdown(comparison: Comparison) -> str:
     ]
     lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
     sentences = [f"- {pair.in_words()}" for pair in comparison.pairs]
+    sentences += [f"- {sentence}" for sentence in crossings(comparison.curves)]
     warnings = [f"- {warning}" for warning in comparison.warnings]
     parts = [lines, ["## What follows", "", *sentences] if sentences else []]
     parts += [["## Before you believe it", "", *warnings] if warnings else []]
@@ -105,7 +114,8 @@ def _cells(model: Model) -> Iterator[tuple[str, float]]:
             factor, digits, unit = (100, 2, " %") if key in PERCENTAGES else (1, 4, "")
             text = f"{factor * score.mean:.{digits}f}{unit}"
             if score.count > 1:
-                low, high = factor * score.low, factor * score.high
+                most = factor if key in PERCENTAGES else math.inf  # a mean near 100 % would pass it
+                low, high = max(factor * score.low, 0), min(factor * score.high, most)
                 text += f" [{low:.{digits - 1}f}, {high:.{digits - 1}f}]"
             yield text, score.mean
 

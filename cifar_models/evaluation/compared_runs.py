@@ -1,0 +1,104 @@
+"""The runs of a comparison, read and found comparable."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cifar_models.errors import RequestError
+from cifar_models.recipe import Recipe
+from cifar_models.recipe_file import read_recipe
+from cifar_models.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Run:
+    path: Path
+    recipe: Recipe
+    dataset: dict
+    metrics: dict
+    environment: dict
+    history: list[dict[str, float]]
+    labels: np.ndarray  # int64 (N,)
+    probabilities: np.ndarray  # float32 (N, K)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """bool (N,)"""
+        return self.probabilities.argmax(axis=1) == self.labels
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Reads finished runs; a folder that is none stands for those below it.
+
+    Raises:
+        RequestError: no finished run there, or one that cannot be compared: without predictions,
+            with probabilities that are no numbers, or labels outside the classes.
+    """
+    folders: list[Path] = []
+    for path in paths:
+        below = sorted(found.parent for found in path.rglob("metrics.json"))
+        is_run = (path / "recipe.toml").is_file()
+        if not is_run and not below:
+            raise RequestError(f"{path}: holds no finished run")
+        folders += [path] if is_run else below
+    return [_read_run(path) for path in dict.fromkeys(folders)]
+
+
+def _read_run(path: Path) -> Run:
+    folder = RunFolder.open(path)
+    labels, probabilities = folder.read_predictions()
+    dataset = folder.read_dataset()
+    bad_rows = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+    if len(bad_rows):
+        raise RequestError(
+            f"{folder.predictions_path}: row {bad_rows[0]} holds a probability that is not finite; "
+            "train the run again"
+        )
+    strange = np.flatnonzero((labels < 0) | (labels >= len(dataset["class_names"])))
+    if len(strange):
+        raise RequestError(
+            f"{folder.predictions_path}: row {strange[0]} has label {labels[strange[0]]}, outside "
+            f"the {len(dataset['class_names'])} classes"
+        )
+    return Run(
+        path=path,
+        recipe=read_recipe(str(folder.recipe_path)),
+        dataset=dataset,
+        metrics=folder.read_metrics(),
+        environment=folder.read_environment(),
+        history=folder.read_history(),
+        labels=labels,
+        probabilities=probabilities,
+    )
+
+
+def refuse_same_seed(group: Iterable[Run]) -> None:
+    """Raises RequestError where two runs of one recipe have one seed."""
+    seen: dict[int, Path] = {}
+    for run in group:
+        seed = run.recipe.runtime.seed
+        if seed in seen:
+            raise RequestError(
+                f"{run.path}: is the same recipe and seed ({seed}) as {seen[seed]}; a run counts "
+                "once: leave one out"
+            )
+        seen[seed] = run.path
+
+
+def refuse_other_data(first: Run, other: Run) -> None:
+    """Raises RequestError, and shows the difference, where the test images are not the same."""
+    for what, key in (("classes", "class_names"), ("data (SHA-256)", "sha256")):
+        ours, theirs = first.dataset.get(key), other.dataset.get(key)
+        if ours != theirs:
+            raise RequestError(
+                f"{other.path}: has {what} {theirs}; {first.path} has {ours}: not comparable"
+            )
+    ours, theirs = first.metrics["split"], other.metrics["split"]
+    if ours != theirs:
+        raise RequestError(
+            f"{other.path}: is measured on the {theirs} split, {first.path} on the {ours} split"
+        )
+    if not np.array_equal(first.labels, other.labels):
+        raise RequestError(f"{other.path}: answers to other images than {first.path}")

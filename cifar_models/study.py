@@ -1,0 +1,140 @@
+"""A declared study: every run that is missing of it, one process each, then the comparison."""
+
+import logging
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from cifar_models.compare import compare_runs
+from cifar_models.errors import RequestError, RunError
+from cifar_models.files import locked
+from cifar_models.recipe_file import EXPERIMENTS, read_recipe
+from cifar_models.run_folder import RunFolder
+
+logger = logging.getLogger("cifar_models")
+
+STUDIES = EXPERIMENTS / "studies"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What experiments/studies/*.toml declares; every combination is one run."""
+
+    recipes: tuple[str, ...]
+    seeds: tuple[int, ...]
+    datasets: tuple[str, ...] = ()  # none: each recipe's own
+    train_fractions: tuple[float, ...] = (1.0,)
+    overrides: tuple[str, ...] = ()  # "table.key=value", for every run
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    dataset: str
+    path: Path
+    arguments: list[str]  # of `train`
+
+
+def read_study(name_or_path: str) -> Study:
+    """Reads a study by its name under experiments/studies/ or by the path of a TOML file.
+
+    Raises:
+        RequestError: no such study, not TOML, or something in it that no study has.
+    """
+    known = {path.stem: path for path in sorted(STUDIES.glob("*.toml"))}
+    path = known.get(name_or_path, Path(name_or_path))
+    if not path.is_file():
+        raise RequestError(f"study {name_or_path!r}: neither a file nor one of {', '.join(known)}")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: not a TOML file: {error}") from None
+    keys = [field.name for field in fields(Study)]
+    if strange := set(content) - set(keys):
+        raise RequestError(f"{path}: unknown key {min(strange)}; a study has {', '.join(keys)}")
+    for key in ("recipes", "seeds"):
+        if not content.get(key):
+            raise RequestError(f"{path}: {key} must be a list that is not empty")
+    for key, value in content.items():
+        if not isinstance(value, list):
+            raise RequestError(f"{path}: {key} = {value!r} must be a list")
+    return Study(**{key: tuple(value) for key, value in content.items()})
+
+
+def planned_runs(study: Study, out: Path) -> Iterator[StudyRun]:
+    """Yields every run of a study, the seeds outermost, so that a study cut short is balanced.
+
+    Raises:
+        RequestError: a recipe that does not exist, or an override that it does not have.
+    """
+    for seed in study.seeds:
+        for fraction in study.train_fractions:
+            for recipe in study.recipes:
+                for dataset in study.datasets or (None,):
+                    overrides = [*study.overrides, f"data.train_fraction={fraction}"]
+                    if dataset:
+                        overrides.append(f"data.dataset='''{dataset}'''")
+                    resolved = read_recipe(recipe, [*overrides, f"runtime.seed={seed}"])
+                    named = resolved.data.dataset.replace(":", "-").replace("/", "-")
+                    name = f"{resolved.name}-{fraction:g}-{seed}"
+                    arguments = [recipe, "--seed", str(seed)]
+                    for override in overrides:
+                        arguments += ["--set", override]
+                    yield StudyRun(named, out / named / "runs" / name, arguments)
+
+
+def run_study(name_or_path: str, out: Path) -> list[Path]:
+    """Runs what is missing of a study, then compares; begun again, it goes on.
+
+    Args:
+        name_or_path: of the study.
+        out: its folder; DATASET/runs/* are run folders, DATASET/comparison the page.
+
+    Returns:
+        The paths of the pages.
+
+    Raises:
+        RequestError: the study is wrong, or another process works on it.
+        RunError: no run of a data set succeeded.
+    """
+    runs = list(planned_runs(read_study(name_or_path), out))
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        missing = [run for run in runs if not RunFolder(run.path).is_finished()]
+        logger.info("%d runs, %d of them to do", len(runs), len(missing))
+        began, failed = time.monotonic(), 0
+        for number, run in enumerate(missing):
+            left = ""
+            if number:
+                seconds = (time.monotonic() - began) / number * (len(missing) - number)
+                left = f", about {seconds / 60:.0f} min left"
+            logger.info("run %d of %d: %s%s", number + 1, len(missing), run.path, left)
+            failed += not _run_in_a_process(run)
+        if failed:
+            logger.warning("%d runs failed; the same command tries them again", failed)
+        pages = []
+        for dataset in dict.fromkeys(run.dataset for run in runs):
+            done = [r.path for r in runs if r.dataset == dataset]
+            done = [path for path in done if RunFolder(path).is_finished()]
+            if not done:
+                raise RunError(f"{out / dataset}: no run succeeded; each run's log.txt says why")
+            logger.info("%s", compare_runs(done, out / dataset / "comparison"))
+            pages.append(out / dataset / "comparison" / "report.html")
+    return pages
+
+
+def _run_in_a_process(run: StudyRun) -> bool:
+    """One process a run: none inherits the memory or the failure of another."""
+    command = [sys.executable, "-m", "cifar_models"]
+    if RunFolder(run.path).has_begun():
+        command += ["resume", str(run.path)]
+    else:
+        command += ["train", *run.arguments, "--run", str(run.path)]
+    result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if result.returncode:
+        reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
+        logger.warning("%s failed: %s", run.path, reason)
+    return result.returncode == 0

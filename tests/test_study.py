@@ -1,0 +1,89 @@
+"""A declared study: what it plans, how it goes on, what it refuses."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cifar_models import study as study_module
+from cifar_models.cli import main
+from cifar_models.errors import RequestError
+from cifar_models.run_folder import RunFolder
+from cifar_models.study import planned_runs, read_study
+
+STUDY = """
+recipes = ["digits-cnn"]
+seeds = [0, 1]
+train_fractions = [1.0, 0.2]
+overrides = ["training.epochs=1", "model.stage_filters=[4, 4]", "model.stem_filters=4"]
+"""
+
+
+@pytest.fixture
+def study_path(tmp_path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(STUDY)
+    return path
+
+
+def test_every_study_of_the_project_can_be_planned(tmp_path):
+    for path in study_module.STUDIES.glob("*.toml"):
+        assert list(planned_runs(read_study(path.stem), tmp_path))
+
+
+def test_every_combination_is_one_run(study_path, tmp_path):
+    runs = list(planned_runs(read_study(str(study_path)), tmp_path / "out"))
+    assert [run.path.relative_to(tmp_path / "out").as_posix() for run in runs] == [
+        f"digits/runs/digits-cnn-{fraction}-{seed}" for seed in (0, 1) for fraction in ("1", "0.2")
+    ]
+
+
+def test_a_study_runs_what_is_missing_survives_a_failure_and_compares(
+    study_path, tmp_path, capsys, monkeypatch
+):
+    out, commands, real = tmp_path / "out", [], subprocess.run
+
+    def run(command, **options):
+        commands.append(command)
+        if len(commands) == 2:
+            command = [*command, "--set", "training.peak_learning_rate=1e30"]
+        return real(command, **options)
+
+    monkeypatch.setattr(study_module.subprocess, "run", run)
+    assert main(["study", str(study_path), "--out", str(out)]) == 0
+    output = capsys.readouterr().out
+    assert "run 4 of 4" in output and "min left" in output
+    assert "failed: error: " in output and "training diverged" in output
+    assert (out / "digits" / "comparison" / "report.html").exists()
+    finished = [
+        path for path in (out / "digits" / "runs").iterdir() if RunFolder(path).is_finished()
+    ]
+    assert len(finished) == 3
+
+    failed = next(path for path in (out / "digits" / "runs").iterdir() if path not in finished)
+    commands.clear()
+    main(["study", str(study_path), "--out", str(out)])
+    assert "4 runs, 1 of them to do" in capsys.readouterr().out
+    assert [command[3:5] for command in commands] == [["resume", str(failed)]]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds = [0, 1]", "seeds = 3", "seeds = 3 must be a list"),
+        ("seeds = [0, 1]", "", "seeds must be a list that is not empty"),
+        ("seeds", "seed", "unknown key seed"),
+        ("digits-cnn", "digits-cmn", "digits-cnn"),
+        ("training.epochs=1", "training.epohcs=1", "training.epochs"),
+        ("recipes", "[recipes", "not a TOML file"),
+    ],
+)
+def test_a_wrong_study_is_refused_before_anything_runs(old, new, message, study_path, tmp_path):
+    study_path.write_text(STUDY.replace(old, new))
+    with pytest.raises(RequestError, match=message.replace("[", "\\[")):
+        list(planned_runs(read_study(str(study_path)), tmp_path))
+
+
+def test_an_unknown_study(capsys):
+    assert main(["study", "nothing"]) == 2
+    assert "study 'nothing': neither a file nor one of digits" in capsys.readouterr().err
