@@ -113,11 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
     export.set_defaults(command=_export)
 
-    benchmark = commands.add_parser("benchmark", help="measure feeding and the training step")
-    benchmark.add_argument("recipes", nargs="+", metavar="RECIPE")
-    benchmark.add_argument("--dataset", metavar="NAME", help="data.dataset")
-    benchmark.add_argument("--data-dir", metavar="DIR", help="data.data_dir")
-    benchmark.set_defaults(command=_benchmark)
+    benchmark = commands.add_parser("benchmark", help="speed of training, cost of serving")
+    benchmark.add_argument("subjects", nargs="+", metavar="RUN_OR_RECIPE", help="a folder is a run")
+    benchmark.add_argument("--dataset", metavar="NAME", help="data.dataset of the recipes")
+    benchmark.add_argument("--data-dir", metavar="DIR", help="data.data_dir of the recipes")
+    benchmark.set_defaults(command=_benchmark, set=[], seed=None)
 
     listing = commands.add_parser("list", help="what there is to choose from")
     listing.add_argument("what", choices=["recipes", "models", "datasets", "runs"])
@@ -143,7 +143,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _read_recipe(options: argparse.Namespace):
+def _read_recipe(options: argparse.Namespace, name: str):
     from cifar_models.recipe_file import read_recipe
 
     overrides = list(options.set)
@@ -156,7 +156,7 @@ def _read_recipe(options: argparse.Namespace):
         overrides.append("runtime.deterministic=true")
     if getattr(options, "no_xla", False):
         overrides.append("runtime.xla=off")
-    return read_recipe(options.recipe, overrides)
+    return read_recipe(name, overrides)
 
 
 def _quoted(text: str) -> str:
@@ -164,7 +164,7 @@ def _quoted(text: str) -> str:
 
 
 def _train(options: argparse.Namespace) -> None:
-    recipe = _read_recipe(options)
+    recipe = _read_recipe(options, options.recipe)
     from cifar_models.run import run
 
     dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")
@@ -186,7 +186,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    recipe = _read_recipe(options)
+    recipe = _read_recipe(options, options.recipe)
     if options.trials < 1:
         raise RequestError(f"--trials {options.trials}: must be at least 1")
     if not recipe.search:
@@ -223,17 +223,15 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from cifar_models.recipe_file import read_recipe
-    from cifar_models.runtime import import_tensorflow
+    runs = [Path(name) for name in options.subjects if Path(name).is_dir()]
+    names = [name for name in options.subjects if not Path(name).is_dir()]
+    recipes = [_read_recipe(options, name) for name in names]
+    from cifar_models import benchmark, serving_cost, tables
 
-    values = {"dataset": options.dataset, "data_dir": options.data_dir}
-    overrides = [f"data.{key}={_quoted(text)}" for key, text in values.items() if text is not None]
-    recipes = [read_recipe(name, overrides) for name in options.recipes]
-    import_tensorflow()
-    from cifar_models.benchmark import benchmark
-    from cifar_models.tables import print_benchmark
-
-    print_benchmark([benchmark(recipe) for recipe in recipes])
+    if runs:
+        tables.print_costs(serving_cost.serving_costs(runs))
+    if recipes:
+        tables.print_benchmark([benchmark.benchmark(recipe) for recipe in recipes])
 
 
 def _list(options: argparse.Namespace) -> None:

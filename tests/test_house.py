@@ -11,7 +11,7 @@ PACKAGE = Path(cifar_models.__file__).parent
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"tables", "tuning", "evaluate", "benchmark", "compare"},
+    {"tables", "tuning", "evaluate", "benchmark", "serving_cost", "compare"},
     {"resume"},
     {"run"},
     {"evaluation", "serving"},
