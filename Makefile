@@ -68,8 +68,9 @@ tensorboard: setup ## show every run under RUN= (default: runs) at localhost:600
 	$(VENV)/bin/tensorboard --logdir '$(or $(RUN),runs)' $(ARGS)
 
 .PHONY: benchmark
-benchmark: setup ## measure feeding and the training step of RECIPE= (default: cnn)
-	$(CIFAR_MODELS) benchmark $(call recipe_for,$(or $(RECIPE),cnn)) $(DATA_OPTIONS) $(ARGS)
+benchmark: setup ## measure the training step of RECIPE= (default: cnn), or what RUN= costs to serve
+	$(CIFAR_MODELS) benchmark $(if $(RUN),'$(RUN)',$(call recipe_for,$(or $(RECIPE),cnn))) \
+		$(DATA_OPTIONS) $(ARGS)
 
 .PHONY: lint
 lint: setup ## ruff and mypy

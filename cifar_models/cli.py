@@ -51,7 +51,7 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _read_recipe(options: argparse.Namespace):
+def _read_recipe(options: argparse.Namespace, name: str):
     from cifar_models.recipe_file import read_recipe
 
     overrides = list(options.set)
@@ -64,7 +64,7 @@ def _read_recipe(options: argparse.Namespace):
         overrides.append("runtime.deterministic=true")
     if getattr(options, "no_xla", False):
         overrides.append("runtime.xla=off")
-    return read_recipe(options.recipe, overrides)
+    return read_recipe(name, overrides)
 
 
 def _quoted(text: str) -> str:
@@ -72,7 +72,7 @@ def _quoted(text: str) -> str:
 
 
 def _train(options: argparse.Namespace) -> None:
-    recipe = _read_recipe(options)
+    recipe = _read_recipe(options, options.recipe)
     from cifar_models.run import run
 
     dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")
@@ -94,7 +94,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    recipe = _read_recipe(options)
+    recipe = _read_recipe(options, options.recipe)
     if options.trials < 1:
         raise RequestError(f"--trials {options.trials}: must be at least 1")
     if not recipe.search:
@@ -140,17 +140,15 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from cifar_models.recipe_file import read_recipe
-    from cifar_models.runtime import import_tensorflow
+    runs = [Path(name) for name in options.subjects if Path(name).is_dir()]
+    names = [name for name in options.subjects if not Path(name).is_dir()]
+    recipes = [_read_recipe(options, name) for name in names]
+    from cifar_models import benchmark, serving_cost, tables
 
-    values = {"dataset": options.dataset, "data_dir": options.data_dir}
-    overrides = [f"data.{key}={_quoted(text)}" for key, text in values.items() if text is not None]
-    recipes = [read_recipe(name, overrides) for name in options.recipes]
-    import_tensorflow()
-    from cifar_models.benchmark import benchmark
-    from cifar_models.tables import print_benchmark
-
-    print_benchmark([benchmark(recipe) for recipe in recipes])
+    if runs:
+        tables.print_costs(serving_cost.serving_costs(runs))
+    if recipes:
+        tables.print_benchmark([benchmark.benchmark(recipe) for recipe in recipes])
 
 
 def _list(options: argparse.Namespace) -> None:

@@ -70,10 +70,11 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, metavar="PATH", help="default: RUN/export")
     export.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
 
-    benchmark = commands.add_parser("benchmark", help="measure feeding and the training step")
-    benchmark.add_argument("recipes", nargs="+", metavar="RECIPE")
-    benchmark.add_argument("--dataset", metavar="NAME", help="data.dataset")
-    benchmark.add_argument("--data-dir", metavar="DIR", help="data.data_dir")
+    benchmark = commands.add_parser("benchmark", help="speed of training, cost of serving")
+    benchmark.add_argument("subjects", nargs="+", metavar="RUN_OR_RECIPE", help="a folder is a run")
+    benchmark.add_argument("--dataset", metavar="NAME", help="data.dataset of the recipes")
+    benchmark.add_argument("--data-dir", metavar="DIR", help="data.data_dir of the recipes")
+    benchmark.set_defaults(set=[], seed=None)
 
     listing = commands.add_parser("list", help="what there is to choose from")
     listing.add_argument("what", choices=["recipes", "models", "datasets", "runs"])

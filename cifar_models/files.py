@@ -1,7 +1,11 @@
-"""Files that appear whole or not at all, whatever happens to the process or to the disk."""
+"""Files that appear whole or not at all, whatever happens to the process or to the disk.
+
+And records that are read with suspicion: a stranger may have written them.
+"""
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,6 +15,7 @@ from cifar_models.errors import RequestError, RunError
 
 LOCK = ".lock"
 PARTIAL = ".partial-"  # begins the name under which a file is written
+MOST_JSON_BYTES = 10_000_000
 
 
 class WriteError(RunError):
@@ -76,6 +81,23 @@ def write_whole(path: Path, write: Callable[[Path], object], size: int | None = 
 def write_bytes_whole(path: Path, content: bytes) -> None:
     """Writes bytes as `write_whole` does."""
     write_whole(path, lambda temporary: temporary.write_bytes(content), len(content))
+
+
+def read_json(path: Path, *keys: str) -> dict:
+    """Reads a table that somebody else may have written.
+
+    Raises:
+        RequestError: it cannot be read, is far too large, or lacks one of the keys.
+    """
+    try:
+        if path.stat().st_size > MOST_JSON_BYTES:
+            raise ValueError("far too large")
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict) or not set(keys) <= set(content):
+            raise ValueError(f"must be a table {'with ' if keys else ''}{', '.join(keys)}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path}: cannot be read: {error}") from None
+    return content
 
 
 def write_error(path: Path, reason: str, size: int | None = None) -> WriteError:

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from cifar_models.errors import RequestError
-from cifar_models.files import LOCK, PARTIAL, write_bytes_whole, write_whole
+from cifar_models.files import LOCK, PARTIAL, read_json, write_bytes_whole, write_whole
 
-MOST_JSON_BYTES = 10_000_000
 CHECKPOINTS_KEPT = 2  # the newest, and one to fall back on
 
 
@@ -173,6 +172,15 @@ class RunFolder:
     def read_metrics(self) -> dict:
         return self._read_json("metrics.json")
 
+    def write_cost(self, cost: dict) -> None:
+        """What the model costs to serve; a finished run gets it from `benchmark`."""
+        self._write_json("cost.json", cost)
+
+    def read_cost(self) -> dict | None:
+        """None where nobody measured it."""
+        path = self.path / "cost.json"
+        return self._read_json(path.name) if path.is_file() else None
+
     def write_failure(self, reason: str) -> None:
         """Why a trial of a search failed, so that the search need not train it again."""
         self._write_json("failure.json", {"reason": reason})
@@ -225,13 +233,4 @@ class RunFolder:
         write_bytes_whole(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
 
     def _read_json(self, name: str, *keys: str) -> dict:
-        path = self.path / name
-        try:
-            if path.stat().st_size > MOST_JSON_BYTES:
-                raise ValueError("far too large")
-            content = json.loads(path.read_bytes())
-            if not isinstance(content, dict) or not set(keys) <= set(content):
-                raise ValueError(f"must be a table {'with ' if keys else ''}{', '.join(keys)}")
-        except (OSError, ValueError, RecursionError) as error:
-            raise RequestError(f"{path}: cannot be read: {error}") from None
-        return content
+        return read_json(self.path / name, *keys)

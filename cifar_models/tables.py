@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from cifar_models.architectures import PRESETS
@@ -95,6 +96,24 @@ def print_benchmark(rows: list[dict]) -> None:
     table = _table(*rows[0])
     for row in rows:
         table.add_row(*(f"{v:,.0f}" if isinstance(v, int) else str(v) for v in row.values()))
+    _print(table)
+
+
+def print_costs(costs: dict[Path, dict]) -> None:
+    """One row for each run, as `serving_cost.serving_costs` measured it."""
+    sizes = next(iter(costs.values()))["latency_ms"]
+    latencies = (f"batch {size}: p50, p95 ms" for size in sizes)
+    table = _table("run", *latencies, "images/s", "memory, before", "model", "precision", "device")
+    for path, cost in costs.items():
+        table.add_row(
+            str(path),
+            *(f"{each['p50']:.2f}, {each['p95']:.2f}" for each in cost["latency_ms"].values()),
+            f"{cost['images_per_second']:,.0f}",
+            f"{decimal(cost['peak_memory_bytes'])}, {decimal(cost['memory_before_bytes'])}",
+            decimal(cost["model_bytes"]),
+            cost["precision"],
+            cost["device"],
+        )
     _print(table)
 
 

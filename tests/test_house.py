@@ -13,7 +13,7 @@ FLOORS = [
     {"cli"},
     {"command_line"},
     {"study"},
-    {"tables", "tuning", "evaluate", "benchmark", "compare"},
+    {"tables", "tuning", "evaluate", "benchmark", "serving_cost", "compare"},
     {"resume"},
     {"run"},
     {"evaluation", "serving"},

@@ -95,7 +95,7 @@ def test_killed_at_random_moments(whole, tmp_path):
         process.kill()
         _, errors = process.communicate()
         assert "error" not in errors
-    assert main(["resume", str(run)]) == 0
+    assert main(["resume", str(run)] if RunFolder(run).has_begun() else command) == 0
     assert outcome_of(run) == whole
 
 

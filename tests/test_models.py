@@ -63,12 +63,44 @@ def test_published_sizes_of_the_hybrids():
 
 @pytest.mark.parametrize(
     ("name", "giga_multiply_adds", "tolerance"),
-    # 0.56 G: kuangliu's ResNet-18; 0.95 G and 0.03 G: the table of Compact-Transformers, which
-    # rounds and counts attention's matrix products differently.
+    # Published as multiply-adds, two operations each. 0.56 G: kuangliu's ResNet-18, 1.11 GFLOPs
+    # here; 0.95 G and 0.03 G: the table of Compact-Transformers, which rounds and counts
+    # attention's matrix products differently.
     [("resnet18", 0.56, 0.01), ("cct7_3x1", 0.95, 0.3), ("hybrid", 0.03, 0.01)],
 )
 def test_flops_are_the_published_ones(name, giga_multiply_adds, tolerance):
     assert flops_per_image(build(name)) / 2e9 == pytest.approx(giga_multiply_adds, abs=tolerance)
+
+
+def vit_multiply_adds(p: VisionTransformer, channels: int, num_classes: int) -> int:
+    width, places = p.hidden_dim, (p.image_size // p.patch_size) ** 2
+    length = places + (1 if p.pooling == "token" else 0)
+    patches = places * p.patch_size**2 * channels * width
+    projections = 4 * length * width**2  # query, key, value and output
+    attention = 2 * length**2 * width  # scores, and the mean that they weight
+    mlp = 2 * length * width * p.mlp_dim
+    return patches + p.num_layers * (projections + attention + mlp) + width * num_classes
+
+
+@pytest.mark.parametrize("name", ["vit", "vit_notebook"])
+def test_flops_of_a_vit_by_formula(name):
+    assert flops_per_image(build(name)) == 2 * vit_multiply_adds(PRESETS[name], 3, 10)
+
+
+def test_flops_of_vit_b_16_are_the_published_ones():
+    """17.56 G multiply-adds in torchvision's table, which calls them FLOPs."""
+    recipe = VisionTransformer(
+        image_size=224,
+        patch_size=16,
+        hidden_dim=768,
+        num_layers=12,
+        num_heads=12,
+        mlp_dim=3072,
+        pooling="token",
+    )
+    with keras.StatelessScope(initialize_variables=False):  # a drawing, which takes no memory
+        network = build_network(recipe, (224, 224, 3), 1000)
+    assert flops_per_image(network) / 2e9 == pytest.approx(17.56, abs=0.005)
 
 
 def test_flops_of_a_convolution_and_a_dense_layer_by_hand():

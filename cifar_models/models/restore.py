@@ -1,6 +1,7 @@
 """A run folder becomes the network that it holds."""
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -28,8 +29,14 @@ def restore_network(folder: RunFolder) -> keras.Model:
         return build_network(recipe.model, shape, len(dataset["class_names"]))
 
     path = folder.model_path
-    with keras.StatelessScope(initialize_variables=False):  # a drawing, which takes no memory
-        check_model_file(path, build())
+
+    def check() -> None:
+        with keras.StatelessScope(initialize_variables=False):  # a drawing, which takes no memory
+            check_model_file(path, build())
+
+    # In a thread of its own: Keras would make up for the variables later in this one.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        thread.submit(check).result()
     network = build()
     try:
         with warnings.catch_warnings():
