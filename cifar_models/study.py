@@ -14,6 +14,7 @@ from cifar_models.errors import RequestError, RunError
 from cifar_models.files import locked
 from cifar_models.recipe_file import EXPERIMENTS, read_recipe
 from cifar_models.run_folder import RunFolder
+from cifar_models.serving_cost import serving_costs
 
 logger = logging.getLogger("cifar_models")
 
@@ -121,9 +122,23 @@ def run_study(name_or_path: str, out: Path) -> list[Path]:
             done = [path for path in done if RunFolder(path).is_finished()]
             if not done:
                 raise RunError(f"{out / dataset}: no run succeeded; each run's log.txt says why")
+            _measure_serving(done)
             logger.info("%s", compare_runs(done, out / dataset / "comparison"))
             pages.append(out / dataset / "comparison" / "report.html")
     return pages
+
+
+def _measure_serving(paths: list[Path]) -> None:
+    """Of the first run of each recipe: the others differ in their weights alone."""
+    first: dict[tuple[str, str], Path] = {}
+    for path in paths:
+        folder = RunFolder(path)
+        recipe = read_recipe(str(folder.recipe_path))
+        first.setdefault((recipe.name, repr(recipe.model)), path)
+    missing = [path for path in first.values() if RunFolder(path).read_cost() is None]
+    if missing:
+        logger.info("measuring what %d models cost to serve", len(missing))
+        serving_costs(missing)
 
 
 def _run_in_a_process(run: StudyRun) -> bool:

@@ -68,7 +68,7 @@ def test_the_numbers_are_those_of_the_predictions(tmp_path, labels):
     assert model.accuracy.mean == pytest.approx(np.mean(by_hand))
     half = 4.302652729911275 * np.std(by_hand, ddof=1) / np.sqrt(3)  # Student, 2 degrees
     assert model.accuracy.high == pytest.approx(np.mean(by_hand) + half)
-    assert model.class_accuracy().mean() == pytest.approx(model.mean("recall_macro"))
+    assert model.class_accuracy().mean() == pytest.approx(model.score("recall_macro").mean)
 
 
 def test_a_folder_stands_for_the_runs_below_it(tmp_path, labels):

@@ -17,7 +17,7 @@ class Run:
     path: Path
     recipe: Recipe
     dataset: dict
-    metrics: dict
+    metrics: dict  # metrics.json, and what cost.json knows
     environment: dict
     history: list[dict[str, float]]
     labels: np.ndarray  # int64 (N,)
@@ -66,12 +66,28 @@ def _read_run(path: Path) -> Run:
         path=path,
         recipe=read_recipe(str(folder.recipe_path)),
         dataset=dataset,
-        metrics=folder.read_metrics(),
+        metrics={**folder.read_metrics(), **_cost(folder)},
         environment=folder.read_environment(),
         history=folder.read_history(),
         labels=labels,
         probabilities=probabilities,
     )
+
+
+def _cost(folder: RunFolder) -> dict[str, float]:
+    """What `benchmark` measured of a run, flat; empty where it did not."""
+    cost = folder.read_cost()
+    if cost is None:
+        return {}
+    return {
+        **{
+            f"latency_{batch}_{part}": milliseconds
+            for batch, parts in cost["latency_ms"].items()
+            for part, milliseconds in parts.items()
+        },
+        "peak_memory_megabytes": cost["peak_memory_bytes"] / 1e6,
+        "model_megabytes": cost["model_bytes"] / 1e6,
+    }
 
 
 def refuse_same_seed(group: Iterable[Run]) -> None:

@@ -34,6 +34,12 @@ COSTS = {
     "flops_per_image": "FLOPs/image",
     "train_seconds": "training s",
     "images_per_second": "training images/s",
+    "latency_1_p50": "latency of 1, p50 ms",  # what `benchmark` measured, where it did
+    "latency_1_p95": "latency of 1, p95 ms",
+    "latency_128_p50": "latency of 128, p50 ms",
+    "latency_128_p95": "latency of 128, p95 ms",
+    "peak_memory_megabytes": "peak memory, MB",
+    "model_megabytes": "model file, MB",
 }
 
 
@@ -49,8 +55,10 @@ class Model:
         return np.stack([run.correct for run in self.runs])
 
     def score(self, key: str) -> Interval | None:
-        """Over the runs; None where one of them has no such number."""
+        """Over the runs; None where one of them, or for a cost all of them, lack the number."""
         values = [run.metrics.get(key) for run in self.runs]
+        if key in COSTS:
+            values = [value for value in values if value is not None] or [None]
         return None if None in values else mean_interval(np.array(values, np.float64))
 
     @property
@@ -58,8 +66,9 @@ class Model:
         return mean_interval(self.correct().mean(axis=1))
 
     def mean(self, key: str) -> float:
-        """Of a number that every run has."""
-        return float(np.mean([run.metrics[key] for run in self.runs]))
+        """Over the runs that have the number."""
+        values = [run.metrics[key] for run in self.runs if run.metrics.get(key) is not None]
+        return float(np.mean(values))
 
     def class_accuracy(self) -> np.ndarray:
         """The part of each class that is recognised, mean over the runs: (K,)."""

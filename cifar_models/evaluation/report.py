@@ -20,7 +20,11 @@ from cifar_models.evaluation.comparison import COSTS, SCORES, Comparison, Model
 from cifar_models.evaluation.learning_curves import crossings
 from cifar_models.files import write_bytes_whole
 
-PARETO = {"flops_per_image": "FLOPs/image", "train_seconds": "training, s"}
+PARETO = {
+    "flops_per_image": "FLOPs/image",
+    "train_seconds": "training, s",
+    "latency_1_p50": "latency of one image, ms",
+}
 MOST_DISPUTED = 24  # images on the page
 PERCENTAGES = set(SCORES) - {"loss"}
 
@@ -45,13 +49,18 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
     Raises:
         WriteError: the folder cannot be written.
     """
+    measured_costs = [
+        (key, label)
+        for key, label in PARETO.items()
+        if all(model.score(key) for model in comparison.models)
+    ]
     figures = {
         "accuracies": plots.draw_accuracies(comparison),
         "training": plots.draw_training(comparison),
         **(
             {"learning_curves": plots.draw_learning_curves(comparison)} if comparison.curves else {}
         ),
-        "pareto": plots.draw_pareto(comparison, tuple(PARETO.items())),
+        "pareto": plots.draw_pareto(comparison, measured_costs),
         "reliability": plots.draw_reliability(comparison),
         "confusions": plots.draw_confusions(comparison),
         "classes": plots.draw_classes(comparison),
@@ -109,7 +118,7 @@ def _cells(model: Model) -> Iterator[tuple[str, float]]:
         if score is None:
             yield "–", float("-inf")
         elif key in COSTS:
-            yield f"{score.mean:,.0f}", score.mean
+            yield f"{score.mean:,.{0 if score.mean >= 100 else 2}f}", score.mean
         else:
             factor, digits, unit = (100, 2, " %") if key in PERCENTAGES else (1, 4, "")
             text = f"{factor * score.mean:.{digits}f}{unit}"
