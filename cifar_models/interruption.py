@@ -38,6 +38,9 @@ class StopRequest:
         finally:
             self.is_deferred = False
 
+    def is_asked(self) -> bool:
+        return self.signal_number is not None
+
     def obey(self, message: str = "interrupted") -> None:
         """Raises Interruption if a signal came."""
         if self.signal_number is not None:

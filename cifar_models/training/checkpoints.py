@@ -159,18 +159,22 @@ class Checkpointer(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self._progress.step % self._steps_per_epoch == 0:
             return  # the end of the epoch comes next
-        if self._stop.signal_number is not None or self._is_time():
+        is_asked = self._stop.is_asked()
+        if is_asked or self._is_time():
             float(logs["loss"])  # waits for the device
             self._stopwatch.book("stepping")
             self._save()
-        self._stop_if_asked()
+        if is_asked:
+            self._obey()
 
     def on_epoch_end(self, epoch, logs=None):
         cost = self._progress.saving + self._last_cost
         is_cheap = not self._last_cost or cost <= MOST_OF_TIME * self._progress.training_seconds
-        if is_cheap or self._is_time() or self._stop.signal_number is not None:
+        is_asked = self._stop.is_asked()  # asked later, it waits for the next step and its save
+        if is_asked or is_cheap or self._is_time():
             self._save()
-        self._stop_if_asked()
+        if is_asked:
+            self._obey()
 
     def _is_time(self) -> bool:
         return time.monotonic() - self._last_time >= self._seconds
@@ -183,7 +187,7 @@ class Checkpointer(keras.callbacks.Callback):
         self._last_cost = self._progress.saving - before
         self._last_time = time.monotonic()
 
-    def _stop_if_asked(self) -> None:
+    def _obey(self) -> None:
         self._stop.obey(
             f"stopped after step {self._progress.step}, which is saved; go on with: "
             f"{self._folder.resume_command()}"
