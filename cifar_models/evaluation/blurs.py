@@ -39,7 +39,8 @@ def glass_blur(
 
     The paper speaks of swapping them. The published images were made by code whose swap writes
     through a view, so that one of the two values is copied; that is what stands here. In images
-    so large that `most` is above 1, a pixel always takes a value as it was before the round.
+    so large that `most` is above 1, the other pixel lies up to `most` - 1 down and right too, and
+    always gives the value that it had before the round.
     """
     deviation *= scale_of(pixels)
     most = max(1, round(most * scale_of(pixels)))

@@ -2,9 +2,9 @@
 
 The constants are those of the code that made the published images of 32 pixels. For images of
 another size every length in pixels is scaled with the shorter side, so that in images of 8 pixels
-the finest blurs change nothing. The published random numbers are others, so an image is not
-the published one; frost is made by a rule instead of photographs (weather.py), and bilinear
-warps are exact where OpenCV's are to 1/32 pixel.
+the finest blurs change nothing. An image is not the published one: the random numbers are others,
+frost is made by a rule instead of photographs (weather.py), and OpenCV rounded the affine map of
+elastic_transform to 1/32 pixel, which this does not.
 """
 
 import io
