@@ -87,10 +87,19 @@ def _resume(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from cifar_models.evaluate import evaluate
-    from cifar_models.tables import print_metrics
+    from cifar_models import tables
 
-    print_metrics(evaluate(options.run, options.dataset, options.data_dir, options.split))
+    is_elsewhere = options.dataset is not None or options.split != "test"
+    if is_elsewhere if options.corruptions else options.images is not None:
+        raise RequestError("evaluate: --corruptions goes with --images, not --dataset or --split")
+    if options.corruptions:
+        from cifar_models.robustness import measure_robustness
+
+        report = measure_robustness(options.run, options.data_dir, options.images)
+        return tables.print_robustness(report)
+    from cifar_models.evaluate import evaluate
+
+    tables.print_metrics(evaluate(options.run, options.dataset, options.data_dir, options.split))
 
 
 def _tune(options: argparse.Namespace) -> None:

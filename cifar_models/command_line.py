@@ -42,6 +42,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--split", choices=["train", "validation", "test"], default="test", help="default: test"
     )
     evaluate.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
+    evaluate.add_argument(
+        "--corruptions", action="store_true", help="instead: on corrupted images and on noise"
+    )
+    evaluate.add_argument("--images", type=int, metavar="N", help="of --corruptions: the first N")
 
     tune = commands.add_parser("tune", help="search the ranges that a recipe declares")
     _add_recipe(tune)

@@ -181,6 +181,15 @@ class RunFolder:
         path = self.path / "cost.json"
         return self._read_json(path.name) if path.is_file() else None
 
+    def write_robustness(self, report: dict) -> None:
+        """What `robustness.measure_robustness` found."""
+        self._write_json("robustness.json", report)
+
+    def read_robustness(self) -> dict | None:
+        """None where nobody measured it."""
+        path = self.path / "robustness.json"
+        return self._read_json(path.name) if path.is_file() else None
+
     def write_failure(self, reason: str) -> None:
         """Why a trial of a search failed, so that the search need not train it again."""
         self._write_json("failure.json", {"reason": reason})

@@ -92,6 +92,20 @@ def print_metrics(metrics: dict) -> None:
     _print(table)
 
 
+def print_robustness(report: dict) -> None:
+    """A row for each corruption, its accuracy by severity, then the other numbers."""
+    table = _table("corruption", *(f"severity {number}" for number in range(1, 6)))
+    for name, accuracies in report["accuracy"].items():
+        table.add_row(name, *(f"{accuracy:.2%}" for accuracy in accuracies))
+    _print(table)
+    table = _table("metric", "value")
+    for key in ("images", "clean_accuracy", "mean_corrupted_accuracy"):
+        table.add_row(key, f"{report[key]:.6g}")
+    for name, value in report["roc_auc"].items():
+        table.add_row(f"roc_auc of entropy, test or {name}", f"{value:.6f}")
+    _print(table)
+
+
 def print_benchmark(rows: list[dict]) -> None:
     table = _table(*rows[0])
     for row in rows:

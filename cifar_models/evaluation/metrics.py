@@ -1,6 +1,7 @@
 """Labels and probabilities become numbers; the only importer of scikit-learn's metrics."""
 
 import numpy as np
+from scipy.special import entr
 from sklearn import metrics as sklearn_metrics
 
 CALIBRATION_BINS = 15
@@ -81,6 +82,17 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
     bins = np.ceil(confidence * CALIBRATION_BINS).astype(int).clip(1, CALIBRATION_BINS)
     gaps = np.bincount(bins, weights=confidence - correct)
     return float(np.abs(gaps).sum() / len(labels))
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """How unsure each prediction is, in nats: (N, K) → float64 (N,), from 0 to log K."""
+    return entr(_summing_to_one(probabilities)).sum(axis=1)
+
+
+def roc_auc_between(lower: np.ndarray, higher: np.ndarray) -> float:
+    """How well scores tell two groups (N,) and (M,) apart: 1 perfectly, 0.5 not at all."""
+    is_higher = np.repeat([0, 1], [len(lower), len(higher)])
+    return float(sklearn_metrics.roc_auc_score(is_higher, np.concatenate([lower, higher])))
 
 
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
