@@ -178,6 +178,20 @@ def test_nothing_to_object_to(tmp_path, labels):
     assert compare(read_runs(make_models(tmp_path, labels, cnn=0.8, vit=0.8))).warnings == ()
 
 
+def test_what_was_measured_later_stands_in_the_table_too(tmp_path, labels):
+    paths = make_models(tmp_path, labels, cnn=0.8)
+    latency = {batch: {"p50": 1.5, "p95": 2.5} for batch in ("1", "128")}
+    RunFolder(paths[0]).write_cost(
+        {"latency_ms": latency, "peak_memory_bytes": 4e8, "model_bytes": 2e6}
+    )
+    for number, path in enumerate(paths):
+        RunFolder(path).write_robustness({"mean_corrupted_accuracy": 0.5 + number / 10})
+    model = compare(read_runs(paths)).models[0]
+    assert model.score("latency_1_p95").mean == 2.5
+    assert model.score("peak_memory_megabytes").mean == 400
+    assert model.score("mean_corrupted_accuracy").mean == pytest.approx(0.6)
+
+
 def test_the_front_holds_what_nothing_beats():
     points = [(1.0, 80.0), (2.0, 79.0), (2.0, 85.0), (3.0, 85.0), (4.0, 90.0)]
     assert pareto_front(points) == [(1.0, 80.0), (2.0, 85.0), (4.0, 90.0)]

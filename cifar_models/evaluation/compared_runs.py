@@ -17,7 +17,7 @@ class Run:
     path: Path
     recipe: Recipe
     dataset: dict
-    metrics: dict  # metrics.json, and what cost.json knows
+    metrics: dict  # metrics.json, and what was measured later
     environment: dict
     history: list[dict[str, float]]
     labels: np.ndarray  # int64 (N,)
@@ -66,7 +66,7 @@ def _read_run(path: Path) -> Run:
         path=path,
         recipe=read_recipe(str(folder.recipe_path)),
         dataset=dataset,
-        metrics={**folder.read_metrics(), **_cost(folder)},
+        metrics={**folder.read_metrics(), **_measured_later(folder)},
         environment=folder.read_environment(),
         history=folder.read_history(),
         labels=labels,
@@ -74,12 +74,16 @@ def _read_run(path: Path) -> Run:
     )
 
 
-def _cost(folder: RunFolder) -> dict[str, float]:
-    """What `benchmark` measured of a run, flat; empty where it did not."""
-    cost = folder.read_cost()
+def _measured_later(folder: RunFolder) -> dict[str, float]:
+    """What `benchmark` and `evaluate --corruptions` measured of a run, flat."""
+    robustness, cost = folder.read_robustness(), folder.read_cost()
+    measured = {}
+    if robustness is not None:
+        measured["mean_corrupted_accuracy"] = robustness["mean_corrupted_accuracy"]
     if cost is None:
-        return {}
+        return measured
     return {
+        **measured,
         **{
             f"latency_{batch}_{part}": milliseconds
             for batch, parts in cost["latency_ms"].items()

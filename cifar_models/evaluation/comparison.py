@@ -28,6 +28,7 @@ SCORES = {  # of metrics.json → how a page calls it
     "f1_macro": "F1",
     "roc_auc_macro": "ROC AUC",
     "expected_calibration_error": "calibration error",
+    "mean_corrupted_accuracy": "accuracy, corrupted",  # where `evaluate --corruptions` measured it
 }
 COSTS = {
     "parameters": "parameters",
