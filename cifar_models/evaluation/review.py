@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from cifar_models.evaluation.comparison import Model
 
 UNEQUAL = 1.5  # one budget is so many times the other
-OVERCONFIDENT = 0.05  # mean confidence less accuracy
+MISCALIBRATED = 0.05  # between mean confidence and accuracy
 
 
 def objections(models: Sequence["Model"]) -> Iterator[str]:
@@ -43,9 +43,10 @@ def _about_one(model: "Model") -> Iterator[str]:
         yield f"{model.name} never predicts {', '.join(missing)}."
     confidence = np.mean([run.probabilities.max(axis=1).mean() for run in model.runs])
     accuracy = float(model.correct().mean())
-    if confidence - accuracy > OVERCONFIDENT:
+    if abs(confidence - accuracy) > MISCALIBRATED:
+        word = "overconfident" if confidence > accuracy else "less sure than it could be"
         yield (
-            f"{model.name} is overconfident: on average it is sure of {confidence:.1%} and right "
+            f"{model.name} is {word}: on average it is sure of {confidence:.1%} and right "
             f"in {accuracy:.1%}."
         )
 
