@@ -122,14 +122,14 @@ def run_study(name_or_path: str, out: Path) -> list[Path]:
             done = [path for path in done if RunFolder(path).is_finished()]
             if not done:
                 raise RunError(f"{out / dataset}: no run succeeded; each run's log.txt says why")
-            _measure_serving(done)
+            _measure_further(done)
             logger.info("%s", compare_runs(done, out / dataset / "comparison"))
             pages.append(out / dataset / "comparison" / "report.html")
     return pages
 
 
-def _measure_serving(paths: list[Path]) -> None:
-    """Of the first run of each recipe: the others differ in their weights alone."""
+def _measure_further(paths: list[Path]) -> None:
+    """What serving costs, and robustness, of the first run of each recipe."""
     first: dict[tuple[str, str], Path] = {}
     for path in paths:
         folder = RunFolder(path)
@@ -139,17 +139,23 @@ def _measure_serving(paths: list[Path]) -> None:
     if missing:
         logger.info("measuring what %d models cost to serve", len(missing))
         serving_costs(missing)
+    for path in first.values():
+        if RunFolder(path).read_robustness() is None:
+            logger.info("measuring the robustness of %s", path)
+            _succeeds(path, ["evaluate", str(path), "--corruptions"])
 
 
 def _run_in_a_process(run: StudyRun) -> bool:
     """One process a run: none inherits the memory or the failure of another."""
-    command = [sys.executable, "-m", "cifar_models"]
     if RunFolder(run.path).has_begun():
-        command += ["resume", str(run.path)]
-    else:
-        command += ["train", *run.arguments, "--run", str(run.path)]
+        return _succeeds(run.path, ["resume", str(run.path)])
+    return _succeeds(run.path, ["train", *run.arguments, "--run", str(run.path)])
+
+
+def _succeeds(path: Path, arguments: list[str]) -> bool:
+    command = [sys.executable, "-m", "cifar_models", *arguments]
     result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if result.returncode:
         reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        logger.warning("%s failed: %s", run.path, reason)
+        logger.warning("%s failed: %s", path, reason)
     return result.returncode == 0

@@ -185,7 +185,18 @@ def test_what_was_measured_later_stands_in_the_table_too(tmp_path, labels):
         {"latency_ms": latency, "peak_memory_bytes": 4e8, "model_bytes": 2e6}
     )
     for number, path in enumerate(paths):
-        RunFolder(path).write_robustness({"mean_corrupted_accuracy": 0.5 + number / 10})
+        RunFolder(path).write_robustness(
+            {
+                **{"mean_corrupted_accuracy": 0.5 + number / 10, "clean_accuracy": 0.8},
+                "accuracy": {"fog": [0.7, 0.6, 0.5, 0.4, 0.3], "snow": [0.5] * 5},
+                "entropy": {
+                    **{"test": [9, 1], "noise": [2, 8], "shuffled": [5, 5]},
+                    "bins": [0.0, 0.55, 1.1],
+                },
+            }
+        )
+    assert main(["compare", *map(str, paths), "--out", str(tmp_path / "out")]) == 0
+    assert "Under bad conditions" in (tmp_path / "out" / "report.html").read_text()
     model = compare(read_runs(paths)).models[0]
     assert model.score("latency_1_p95").mean == 2.5
     assert model.score("peak_memory_megabytes").mean == 400
@@ -302,11 +313,11 @@ def test_learning_curves_and_where_they_cross(tmp_path, labels):
     ]
     sentences = list(crossings(result.curves))
     assert (
-        "digits-cnn and digits-vit cross: digits-cnn leads with 300 images, "
+        "digits-vit and digits-cnn cross: digits-cnn leads with 300 images, "
         "digits-vit with 3,000." in sentences
     )
     assert (
-        "digits-cnn and digits-hybrid: at no number of images do the runs tell them apart."
+        "digits-hybrid and digits-cnn: at no number of images do the runs tell them apart."
         in sentences
     )
     assert main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0

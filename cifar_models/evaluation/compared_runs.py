@@ -19,6 +19,7 @@ class Run:
     dataset: dict
     metrics: dict  # metrics.json, and what was measured later
     environment: dict
+    robustness: dict | None  # where it was measured
     history: list[dict[str, float]]
     labels: np.ndarray  # int64 (N,)
     probabilities: np.ndarray  # float32 (N, K)
@@ -68,6 +69,7 @@ def _read_run(path: Path) -> Run:
         dataset=dataset,
         metrics={**folder.read_metrics(), **_measured_later(folder)},
         environment=folder.read_environment(),
+        robustness=folder.read_robustness(),
         history=folder.read_history(),
         labels=labels,
         probabilities=probabilities,

@@ -56,9 +56,9 @@ class Model:
         return np.stack([run.correct for run in self.runs])
 
     def score(self, key: str) -> Interval | None:
-        """Over the runs; None where one of them, or for a cost all of them, lack the number."""
+        """Over the runs; None where one lacks the number, or all do that was measured later."""
         values = [run.metrics.get(key) for run in self.runs]
-        if key in COSTS:
+        if key in COSTS or key == "mean_corrupted_accuracy":
             values = [value for value in values if value is not None] or [None]
         return None if None in values else mean_interval(np.array(values, np.float64))
 
@@ -70,6 +70,10 @@ class Model:
         """Over the runs that have the number."""
         values = [run.metrics[key] for run in self.runs if run.metrics.get(key) is not None]
         return float(np.mean(values))
+
+    def robustness(self) -> list[dict]:
+        """Of the runs of which it was measured."""
+        return [run.robustness for run in self.runs if run.robustness is not None]
 
     def class_accuracy(self) -> np.ndarray:
         """The part of each class that is recognised, mean over the runs: (K,)."""
@@ -138,7 +142,14 @@ def compare(runs: Sequence[Run]) -> Comparison:
         Pair(better.name, worse.name, difference, p_value, len(couples))
         for (better, worse), difference, p_value in zip(couples, differences, p_values, strict=True)
     )
-    return Comparison(tuple(models), pairs, tuple(objections(models)), learning_curves(runs))
+    return Comparison(tuple(models), pairs, tuple(objections(models)), _curves(runs, models))
+
+
+def _curves(runs: Sequence[Run], models: list[Model]) -> tuple[LearningCurve, ...]:
+    """In the order of the models, so that both have the same colours."""
+    names = [model.runs[0].recipe.name for model in models]
+    names += [run.recipe.name for run in runs]  # a recipe may have smaller parts alone
+    return tuple(sorted(learning_curves(runs), key=lambda curve: names.index(curve.name)))
 
 
 def _models(runs: Iterable[Run]) -> list[Model]:

@@ -45,7 +45,7 @@ def draw_accuracies(comparison: Comparison) -> str:
         axes.set(xlabel="test accuracy, %", ylim=(-0.6, len(comparison.models) - 0.4))
         axes.grid(axis="x", alpha=0.3)
 
-    return _svg("accuracies", draw, (7, 1 + 0.45 * len(comparison.models)))
+    return svg("accuracies", draw, (7, 1 + 0.45 * len(comparison.models)))
 
 
 def draw_training(comparison: Comparison) -> str:
@@ -63,7 +63,7 @@ def draw_training(comparison: Comparison) -> str:
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
 
-    return _svg("training", draw, (7, 3.6))
+    return svg("training", draw, (7, 3.6))
 
 
 def draw_learning_curves(comparison: Comparison) -> str:
@@ -86,7 +86,7 @@ def draw_learning_curves(comparison: Comparison) -> str:
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
 
-    return _svg("learning_curves", draw, (7, 3.6))
+    return svg("learning_curves", draw, (7, 3.6))
 
 
 def draw_pareto(comparison: Comparison, costs: Sequence[tuple[str, str]]) -> str:
@@ -114,7 +114,7 @@ def draw_pareto(comparison: Comparison, costs: Sequence[tuple[str, str]]) -> str
             axes.grid(alpha=0.3)
         figure.axes[0].set_ylabel("test accuracy, %")
 
-    return _svg("pareto", draw, (4 * len(costs), 3.4))
+    return svg("pareto", draw, (4 * len(costs), 3.4))
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -142,7 +142,7 @@ def draw_reliability(comparison: Comparison) -> str:
         axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
         axes.set(xlabel="confidence", xlim=(0, 1), ylim=(0, 1), aspect="equal")
 
-    return _panels("reliability", comparison, draw, "accuracy", 3.0)
+    return panels("reliability", comparison, draw, "accuracy", 3.0)
 
 
 def draw_confusions(comparison: Comparison) -> str:
@@ -159,7 +159,7 @@ def draw_confusions(comparison: Comparison) -> str:
             axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="predicted")
 
-    return _panels("confusions", comparison, draw, "true", 3.6)
+    return panels("confusions", comparison, draw, "true", 3.6)
 
 
 def draw_classes(comparison: Comparison) -> str:
@@ -178,14 +178,14 @@ def draw_classes(comparison: Comparison) -> str:
         axes.grid(axis="y", alpha=0.3)
         figure.legend(frameon=False, ncols=4, loc="outside upper center")
 
-    return _svg("classes", draw, (max(7, 0.35 * len(names)), 3.6))
+    return svg("classes", draw, (max(7, 0.35 * len(names)), 3.6))
 
 
 def colour_of(comparison: Comparison, model: Model) -> str:
     return COLOURS[comparison.models.index(model) % len(COLOURS)]
 
 
-def _panels(
+def panels(
     name: str,
     comparison: Comparison,
     draw: Callable[[Axes, Model], None],
@@ -197,19 +197,19 @@ def _panels(
     rows = -(-len(comparison.models) // columns)
 
     def draw_all(figure: Figure) -> None:
-        panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
-        for axes, model in zip(panels, comparison.models, strict=False):
+        grid = np.ravel(figure.subplots(rows, columns, squeeze=False))
+        for axes, model in zip(grid, comparison.models, strict=False):
             draw(axes, model)
             axes.set_title(model.name)
-        for axes in panels[len(comparison.models) :]:
+        for axes in grid[len(comparison.models) :]:
             axes.set_axis_off()
-        for axes in panels[::columns]:
+        for axes in grid[::columns]:
             axes.set_ylabel(ylabel)
 
-    return _svg(name, draw_all, (side * columns, side * rows))
+    return svg(name, draw_all, (side * columns, side * rows))
 
 
-def _svg(name: str, draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
+def svg(name: str, draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
     """Returns an <svg> element; the same data give the same text."""
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")

@@ -16,6 +16,7 @@ from PIL import Image
 from cifar_models.data.datasets import load_dataset
 from cifar_models.errors import RequestError, RunError
 from cifar_models.evaluation import comparison_plots as plots
+from cifar_models.evaluation import robustness_plots
 from cifar_models.evaluation.comparison import COSTS, SCORES, Comparison, Model
 from cifar_models.evaluation.learning_curves import crossings
 from cifar_models.files import write_bytes_whole
@@ -65,6 +66,9 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
         "confusions": plots.draw_confusions(comparison),
         "classes": plots.draw_classes(comparison),
     }
+    if all(model.robustness() for model in comparison.models):
+        figures["corruptions"] = robustness_plots.draw_corruptions(comparison)
+        figures["entropies"] = robustness_plots.draw_entropies(comparison)
     if comparison.curves:
         figures["learning_curves"] = plots.draw_learning_curves(comparison)
     try:
