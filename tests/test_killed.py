@@ -166,8 +166,9 @@ def test_one_process_at_a_time_and_a_killed_one_leaves_no_lock(stuck, tmp_path, 
         pass
 
 
-@pytest.mark.parametrize("seconds", [0.3, 2.0])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "seconds"), [(signal.SIGINT, 2.0), (signal.SIGTERM, 2.0), (signal.SIGTERM, 0.3)]
+)
 def test_a_signal_before_the_first_step(number, seconds, tmp_path):
     """While Python starts, or TensorFlow is imported, nothing is left that stands in the way."""
     run = tmp_path / "run"
