@@ -97,6 +97,7 @@ SOME = (
     *("step-0000000007.safetensors", "step-0000000020.safetensors", "model.keras"),
     *("predictions.npz", "first_layer.png", "metrics.json"),
 )
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(SAVES - set(SOME))]
 
 
 def test_these_are_the_saves_of_a_run(tmp_path, monkeypatch):
@@ -108,7 +109,7 @@ def test_these_are_the_saves_of_a_run(tmp_path, monkeypatch):
     assert set(seen) == SAVES
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", [*SOME, *OTHERS])
 def test_an_error_at_each_save(name, tmp_path, monkeypatch, capsys):
     """The system's answer is made up here, so that every save gets it, whoever runs the test."""
     run = tmp_path / "run"

@@ -91,7 +91,13 @@ class World:
 
 @pytest.mark.parametrize(
     ("runs", "luck", "shift"),
-    [(2, 0.1, 0.0), (3, 0.15, 0.0), (3, 0.0, 0.4), (5, 0.3, 0.4)],
+    [
+        *[(2, 0.1, 0.0), (3, 0.15, 0.0), (3, 0.0, 0.4), (5, 0.3, 0.4)],
+        pytest.param(2, 0.1, 0.4, marks=pytest.mark.slow),
+        pytest.param(3, 0.15, 0.4, marks=pytest.mark.slow),
+        pytest.param(3, 0.0, 0.0, marks=pytest.mark.slow),
+        pytest.param(5, 0.3, 0.0, marks=pytest.mark.slow),
+    ],
 )
 def test_false_findings_are_rare_and_intervals_cover_the_truth(runs, luck, shift, monkeypatch):
     monkeypatch.setattr("cifar_models.evaluation.statistics._bootstrap", lambda *a: (0.0, 0.0))

@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cifar_models import study as study_module
@@ -10,6 +11,7 @@ from cifar_models.cli import main
 from cifar_models.errors import RequestError
 from cifar_models.run_folder import RunFolder
 from cifar_models.study import planned_runs, read_study
+from tests.made_runs import answers, make_run
 
 STUDY = """
 recipes = ["digits-cnn"]
@@ -17,6 +19,11 @@ seeds = [0, 1]
 train_fractions = [1.0, 0.2]
 overrides = ["training.epochs=1", "model.stage_filters=[4, 4]", "model.stem_filters=4"]
 """
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    return np.arange(60) % 3
 
 
 @pytest.fixture
@@ -67,6 +74,27 @@ def test_a_study_runs_what_is_missing_survives_a_failure_and_compares(
     main(["study", str(study_path), "--out", str(out)])
     assert "2 runs, 1 of them to do" in capsys.readouterr().out
     assert [command[3:5] for command in commands] == [["resume", str(failed)]]
+
+
+def test_one_run_of_each_recipe_is_measured_further_and_once(tmp_path, labels, monkeypatch):
+    paths = [
+        make_run(
+            tmp_path / f"{name}-{seed}", f"digits-{name}", answers(labels, 0.8, rng), labels,
+            (f"runtime.seed={seed}",),
+        )
+        for rng in [np.random.default_rng(0)]
+        for seed in (0, 1)
+        for name in ("cnn", "vit")
+    ]  # fmt: skip
+    served, commands = [], []
+    monkeypatch.setattr(study_module, "serving_costs", served.extend)
+    monkeypatch.setattr(
+        study_module, "_succeeds", lambda path, arguments: commands.append((path, arguments))
+    )
+    RunFolder(paths[1]).write_robustness({"mean_corrupted_accuracy": 0.5})
+    study_module._measure_further(paths)
+    assert served == paths[:2]
+    assert commands == [(paths[0], ["evaluate", str(paths[0]), "--corruptions"])]
 
 
 @pytest.mark.parametrize(

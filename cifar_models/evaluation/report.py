@@ -58,9 +58,6 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
     figures = {
         "accuracies": plots.draw_accuracies(comparison),
         "training": plots.draw_training(comparison),
-        **(
-            {"learning_curves": plots.draw_learning_curves(comparison)} if comparison.curves else {}
-        ),
         "pareto": plots.draw_pareto(comparison, measured_costs),
         "reliability": plots.draw_reliability(comparison),
         "confusions": plots.draw_confusions(comparison),

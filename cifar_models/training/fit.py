@@ -15,10 +15,7 @@ from cifar_models.runtime import Runtime
 from cifar_models.tensorboard_log import TensorBoardLog
 from cifar_models.training.best import BestEpoch
 from cifar_models.training.callbacks import AugmentedImages, EpochRecord, ProgressBar
-from cifar_models.training.checkpoints import (
-    Checkpointer,
-    TrainingState,
-)
+from cifar_models.training.checkpoints import Checkpointer, TrainingState
 from cifar_models.training.divergence import DivergenceGuard
 from cifar_models.training.optimizers import make_optimizer
 from cifar_models.training.progress import Progress, Stopwatch
