@@ -30,6 +30,7 @@ class Study:
     datasets: tuple[str, ...] = ()  # none: each recipe's own
     train_fractions: tuple[float, ...] = (1.0,)
     overrides: tuple[str, ...] = ()  # "table.key=value", for every run
+    robustness_images: int | None = None  # the first so many test images; none: all of them
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,13 @@ def read_study(name_or_path: str) -> Study:
     for key in ("recipes", "seeds"):
         if not content.get(key):
             raise RequestError(f"{path}: {key} must be a list that is not empty")
+    images = content.pop("robustness_images", None)
+    if images is not None and (type(images) is not int or images < 1):
+        raise RequestError(f"{path}: robustness_images = {images!r} must be a positive integer")
     for key, value in content.items():
         if not isinstance(value, list):
             raise RequestError(f"{path}: {key} = {value!r} must be a list")
-    return Study(**{key: tuple(value) for key, value in content.items()})
+    return Study(**{key: tuple(value) for key, value in content.items()}, robustness_images=images)
 
 
 def planned_runs(study: Study, out: Path) -> Iterator[StudyRun]:
@@ -101,7 +105,8 @@ def run_study(name_or_path: str, out: Path) -> list[Path]:
         RequestError: the study is wrong, or another process works on it.
         RunError: no run of a data set succeeded.
     """
-    runs = list(planned_runs(read_study(name_or_path), out))
+    study = read_study(name_or_path)
+    runs = list(planned_runs(study, out))
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         missing = [run for run in runs if not RunFolder(run.path).is_finished()]
@@ -122,13 +127,13 @@ def run_study(name_or_path: str, out: Path) -> list[Path]:
             done = [path for path in done if RunFolder(path).is_finished()]
             if not done:
                 raise RunError(f"{out / dataset}: no run succeeded; each run's log.txt says why")
-            _measure_further(done)
+            _measure_further(done, study.robustness_images)
             logger.info("%s", compare_runs(done, out / dataset / "comparison"))
             pages.append(out / dataset / "comparison" / "report.html")
     return pages
 
 
-def _measure_further(paths: list[Path]) -> None:
+def _measure_further(paths: list[Path], robustness_images: int | None) -> None:
     """What serving costs, and robustness, of the first run of each recipe."""
     first: dict[tuple[str, str], Path] = {}
     for path in paths:
@@ -142,7 +147,8 @@ def _measure_further(paths: list[Path]) -> None:
     for path in first.values():
         if RunFolder(path).read_robustness() is None:
             logger.info("measuring the robustness of %s", path)
-            _succeeds(path, ["evaluate", str(path), "--corruptions"])
+            limit = ["--images", str(robustness_images)] if robustness_images else []
+            _succeeds(path, ["evaluate", str(path), "--corruptions", *limit])
 
 
 def _run_in_a_process(run: StudyRun) -> bool:

@@ -50,7 +50,7 @@ def test_a_study_runs_what_is_missing_survives_a_failure_and_compares(
 ):
     out, commands, real = tmp_path / "out", [], subprocess.run
     study_path.write_text(STUDY.replace("[0, 1]", "[0]"))
-    monkeypatch.setattr(study_module, "_measure_further", lambda paths: None)
+    monkeypatch.setattr(study_module, "_measure_further", lambda *arguments: None)
 
     def run(command, **options):
         commands.append(command)
@@ -92,9 +92,11 @@ def test_one_run_of_each_recipe_is_measured_further_and_once(tmp_path, labels, m
         study_module, "_succeeds", lambda path, arguments: commands.append((path, arguments))
     )
     RunFolder(paths[1]).write_robustness({"mean_corrupted_accuracy": 0.5})
-    study_module._measure_further(paths)
+    study_module._measure_further(paths, None)
     assert served == paths[:2]
     assert commands == [(paths[0], ["evaluate", str(paths[0]), "--corruptions"])]
+    study_module._measure_further(paths, 50)
+    assert commands[1][1][2:] == ["--corruptions", "--images", "50"]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,7 @@ def test_one_run_of_each_recipe_is_measured_further_and_once(tmp_path, labels, m
     [
         ("seeds = [0, 1]", "seeds = 3", "seeds = 3 must be a list"),
         ("seeds = [0, 1]", "", "seeds must be a list that is not empty"),
+        ("seeds", "robustness_images = 0\nseeds", "robustness_images = 0 must be a positive"),
         ("seeds", "seed", "unknown key seed"),
         ("digits-cnn", "digits-cmn", "digits-cnn"),
         ("training.epochs=1", "training.epohcs=1", "training.epochs"),
@@ -116,4 +119,7 @@ def test_a_wrong_study_is_refused_before_anything_runs(old, new, message, study_
 
 def test_an_unknown_study(capsys):
     assert main(["study", "nothing"]) == 2
-    assert "study 'nothing': neither a file nor one of digits" in capsys.readouterr().err
+    assert (
+        "study 'nothing': neither a file nor one of cifar10-small, digits"
+        in capsys.readouterr().err
+    )
