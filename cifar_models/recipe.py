@@ -45,6 +45,7 @@ class TrainingRecipe:
     ema_decay: float = 0.0  # of an average of the weights, measured and kept instead; 0 is off
     keep: str = "best"  # the weights of the "best" epoch by validation accuracy, or the "last"
     early_stopping_epochs: int = 0  # stop after so many epochs without a better one; 0 is off
+    tuning_trials: int = 0  # of the search that chose these values: for comparisons to weigh
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what is wrong with its value)."""
@@ -63,7 +64,10 @@ class TrainingRecipe:
                 yield key, "must be at least 0 and below 1"
         if not 0 <= self.final_learning_rate_fraction <= 1:
             yield "final_learning_rate_fraction", "must lie between 0 and 1"
-        for key in ("weight_decay", "gradient_clip_norm", "early_stopping_epochs"):
+        for key in (
+            *("weight_decay", "gradient_clip_norm", "early_stopping_epochs"),
+            "tuning_trials",
+        ):
             if getattr(self, key) < 0:
                 yield key, "must not be negative"
         if self.keep not in ("best", "last"):

@@ -174,6 +174,23 @@ def test_what_a_reviewer_would_object_to(tmp_path, labels):
     assert "number of runs" not in text and "device" not in text
 
 
+def test_objections_to_how_settings_were_chosen(tmp_path, labels):
+    rng = np.random.default_rng(0)
+    seen = {"test_images_in_train": 7}
+    for name, recipe, overrides in (
+        ("a", "digits-cnn", ("training.tuning_trials=20",)),
+        ("b", "digits-cnn", ("training.peak_learning_rate=0.5",)),
+        ("c", "digits-vit", ()),
+    ):
+        make_run(tmp_path / name, recipe, answers(labels, 0.8, rng), labels, overrides, seen)
+    text = " ".join(compare(read_runs([tmp_path])).warnings)
+    assert f"7 of the {len(labels)} test images are training images too" in text
+    assert "are residual_cnn with other settings: whoever keeps the best" in text
+    assert "are vit with" not in text
+    assert "differ in trials of the search that chose their settings" in text
+    assert "digits-vit: 0" in text and ": 20" in text
+
+
 def test_nothing_to_object_to(tmp_path, labels):
     assert compare(read_runs(make_models(tmp_path, labels, cnn=0.8, vit=0.8))).warnings == ()
 

@@ -124,6 +124,14 @@ def test_a_class_of_one_image_cannot_be_split():
         splits_of(np.array([0] * 30 + [1]), seed=0)
 
 
+def test_test_images_that_are_trained_on_are_counted():
+    dataset = load_dataset(DataRecipe(dataset="digits"))
+    splits = dataset.splits(DataRecipe(), seed=0)
+    assert describe(dataset, splits)["test_images_in_train"] == 0
+    dataset.train.images[:3] = dataset.test.images[10:13]
+    assert describe(dataset, splits)["test_images_in_train"] == 3
+
+
 def test_the_fingerprint_sees_one_changed_pixel():
     dataset = load_dataset(DataRecipe(dataset="digits"))
     splits = dataset.splits(DataRecipe(validation_fraction=0.1), seed=0)

@@ -1,5 +1,6 @@
 """What a reviewer would object to, found by rule."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,11 @@ def objections(models: Sequence["Model"]) -> Iterator[str]:
     """Yields sentences about one model, then about what sets several apart."""
     for model in models:
         yield from _about_one(model)
+    yield from _test_split_seen(models)
     yield from _unequal(models, "training images seen", _images_seen, UNEQUAL)
     yield from _unequal(models, "training seconds", _train_seconds, 2 * UNEQUAL)
     for what, value in (
+        ("trials of the search that chose their settings", _tuning_trials),
         ("resolution in pixels", lambda model: model.runs[0].recipe.model.image_size),
         ("precision", lambda model: model.runs[0].metrics["precision"]),
         ("device", lambda model: model.runs[0].metrics["device"]),
@@ -51,6 +54,25 @@ def _about_one(model: "Model") -> Iterator[str]:
         )
 
 
+def _test_split_seen(models: Sequence["Model"]) -> Iterator[str]:
+    dataset = models[0].runs[0].dataset
+    if shared := dataset.get("test_images_in_train"):  # older run folders lack it
+        yield (
+            f"{shared} of the {dataset['test_images']} test images are training images too: every "
+            "accuracy here is too high."
+        )
+    alike: dict[str, list[str]] = defaultdict(list)
+    for model in models:
+        alike[model.runs[0].recipe.architecture].append(model.name)
+    for architecture, names in alike.items():
+        if len(names) > 1:
+            yield (
+                f"{', '.join(names)} are {architecture} with other settings: whoever keeps the "
+                "best of them for these figures chooses it on the test split. `evaluate --split "
+                "validation` and `tune` choose on the validation split."
+            )
+
+
 def _unequal(models: Sequence["Model"], what: str, value, factor: float) -> Iterator[str]:
     values = {model.name: value(model) for model in models}
     low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
@@ -69,6 +91,10 @@ def _images_seen(model: "Model") -> float:
 
 def _train_seconds(model: "Model") -> float:
     return float(np.mean([run.metrics["train_seconds"] for run in model.runs]))
+
+
+def _tuning_trials(model: "Model") -> int:
+    return model.runs[0].recipe.training.tuning_trials
 
 
 def _keras_version(model: "Model") -> str:

@@ -19,7 +19,7 @@ from cifar_models.files import FolderInUse, WriteError, locked, write_bytes_whol
 from cifar_models.fingerprints import decisive_values
 from cifar_models.interruption import Interruption
 from cifar_models.recipe import Recipe
-from cifar_models.recipe_file import recipe_tables
+from cifar_models.recipe_file import read_recipe, recipe_tables, recipe_toml, with_values
 from cifar_models.resume import resume
 from cifar_models.run import run
 from cifar_models.run_folder import RunFolder
@@ -175,12 +175,16 @@ def _search(tuner: RecipeTuner) -> Path:
     if not tuner.finished:
         raise RunError(f"{out}: no trial finished")
     best = max(tuner.finished, key=tuner.finished.__getitem__)
-    winner = RunFolder(out / "trials" / best).recipe_path.read_text(encoding="utf-8")
+    trials = recipe.training.tuning_trials + len(tuner.finished)
+    winner = with_values(
+        read_recipe(str(RunFolder(out / "trials" / best).recipe_path)),
+        {"training.tuning_trials": trials},
+    )
     head = (
         f"# The best of {len(tuner.finished)} trials of {recipe.name} by validation accuracy: "
         f"trial {best}, {tuner.finished[best]:.4f}\n"
     )
     path = out / "best.toml"
-    write_bytes_whole(path, (head + winner).encode())
+    write_bytes_whole(path, (head + recipe_toml(winner)).encode())
     logger.info("best: trial %s, validation accuracy %.4f; %s", best, tuner.finished[best], path)
     return path
