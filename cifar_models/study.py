@@ -19,6 +19,11 @@ from cifar_models.serving_cost import serving_costs
 logger = logging.getLogger("cifar_models")
 
 STUDIES = EXPERIMENTS / "studies"
+DECLARED = {  # what a study varies, so that no override may set it
+    "data.dataset": "datasets",
+    "data.train_fraction": "train_fractions",
+    "runtime.seed": "seeds",
+}
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,9 @@ def read_study(name_or_path: str) -> Study:
     for key, value in content.items():
         if not isinstance(value, list):
             raise RequestError(f"{path}: {key} = {value!r} must be a list")
+    for override in content.get("overrides", []):
+        if declared := DECLARED.get(str(override).partition("=")[0].strip()):
+            raise RequestError(f"{path}: override {override!r}: say it in {declared}")
     return Study(**{key: tuple(value) for key, value in content.items()}, robustness_images=images)
 
 

@@ -104,6 +104,7 @@ def test_one_run_of_each_recipe_is_measured_further_and_once(tmp_path, labels, m
     [
         ("seeds = [0, 1]", "seeds = 3", "seeds = 3 must be a list"),
         ("seeds = [0, 1]", "", "seeds must be a list that is not empty"),
+        ("training.epochs=1", "runtime.seed=3", "override 'runtime.seed=3': say it in seeds"),
         ("seeds", "robustness_images = 0\nseeds", "robustness_images = 0 must be a positive"),
         ("seeds", "seed", "unknown key seed"),
         ("digits-cnn", "digits-cmn", "digits-cnn"),
