@@ -41,6 +41,34 @@ class ResidualCNN:
 
 
 @dataclass(frozen=True)
+class FastCNN:
+    """A network for short schedules: Jordan 2024, arXiv:2404.00498 ("airbench")."""
+
+    image_size: int = 32  # pixels; images of another size are resized inside the network
+    whitening_size: int = 2  # pixels; the first kernel's, fitted to the data and fixed
+    stage_filters: tuple[int, ...] = (64, 256, 256)  # every stage halves the image
+    stage_convolutions: int = 2  # 3: the last two beside a shortcut
+    logit_scale: float = 1 / 9
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yields (key, what is wrong with its value)."""
+        yield from _not_positive(self, "image_size", "whitening_size")
+        if not self.stage_filters or any(filters < 1 for filters in self.stage_filters):
+            yield "stage_filters", "must hold positive integers"
+        most = max(self.image_size - self.whitening_size + 1, 1).bit_length() - 1
+        if len(self.stage_filters) > most:
+            yield (
+                "stage_filters",
+                f"halve the image {len(self.stage_filters)} times; {self.image_size} pixels "
+                f"bear {most}",
+            )
+        if self.stage_convolutions not in (2, 3):
+            yield "stage_convolutions", "must be 2 or 3"
+        if self.logit_scale <= 0:
+            yield "logit_scale", "must be above 0"
+
+
+@dataclass(frozen=True)
 class VisionTransformer:
     """A plain Vision Transformer: Dosovitskiy et al. 2020, arXiv:2010.11929."""
 
@@ -99,7 +127,7 @@ class CompactConvolutionalTransformer:
         yield from _transformer_problems(self)
 
 
-ModelRecipe = ResidualCNN | VisionTransformer | CompactConvolutionalTransformer
+ModelRecipe = ResidualCNN | FastCNN | VisionTransformer | CompactConvolutionalTransformer
 
 PRESETS: dict[str, ModelRecipe] = {
     "residual_cnn": ResidualCNN(),
@@ -111,6 +139,9 @@ PRESETS: dict[str, ModelRecipe] = {
         stage_filters=(64, 128, 256, 512),
         stage_blocks=(2, 2, 2, 2),
     ),
+    # airbench94 and airbench96.
+    "fast_cnn": FastCNN(),
+    "strong_cnn": FastCNN(stage_filters=(128, 384, 512), stage_convolutions=3),
     "vit": VisionTransformer(),
     # The notebook that this project began with: images enlarged to 128 pixels.
     "vit_notebook": VisionTransformer(

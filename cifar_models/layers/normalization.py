@@ -18,8 +18,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         if not training or not self.trainable:
             return super().call(inputs, training=False, mask=mask)
+        ones, zeros = tf.ones(inputs.shape[-1:]), tf.zeros(inputs.shape[-1:])
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
+            inputs,
+            self.gamma if self.scale else ones,
+            self.beta if self.center else zeros,
+            epsilon=self.epsilon,
+            is_training=True,
         )
         # The kernel returns the unbiased variance; Keras averages the biased one.
         count = tf.cast(tf.size(inputs) / tf.size(mean), variance.dtype)

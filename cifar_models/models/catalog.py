@@ -6,16 +6,19 @@ import keras
 
 from cifar_models.architectures import (
     CompactConvolutionalTransformer,
+    FastCNN,
     ModelRecipe,
     ResidualCNN,
     VisionTransformer,
 )
+from cifar_models.models.fast_cnn import build_fast_cnn
 from cifar_models.models.hybrid import build_hybrid
 from cifar_models.models.residual_cnn import build_residual_cnn
 from cifar_models.models.vit import build_vit
 
 BUILDERS: dict[type, Callable[..., keras.Model]] = {
     ResidualCNN: build_residual_cnn,
+    FastCNN: build_fast_cnn,
     VisionTransformer: build_vit,
     CompactConvolutionalTransformer: build_hybrid,
 }
