@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cifar_models.errors import RequestError
 from cifar_models.reopen import reopen
 
 
@@ -27,7 +28,8 @@ def evaluate(
         data set and split.
 
     Raises:
-        RequestError: no finished run, or data of other classes or another image shape.
+        RequestError: no finished run, no such split in it, or data of other classes or another
+            image shape.
         RunError: the data cannot be had.
     """
     run = reopen(path, dataset_name, data_dir)
@@ -35,6 +37,8 @@ def evaluate(
     from cifar_models.evaluation.predictions import predict_split
 
     splits = run.dataset.splits(run.recipe.data, run.recipe.runtime.seed)
+    if not len(getattr(splits, split).labels):
+        raise RequestError(f"{path}: has no {split} split; its data.validation_fraction is 0")
     predictions = predict_split(run.network, getattr(splits, split), run.dataset.class_names)
     if dataset_name is None and split == "test" and not run.folder.predictions_path.exists():
         run.folder.write_predictions(

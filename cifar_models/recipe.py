@@ -14,14 +14,15 @@ from cifar_models.architectures import ModelRecipe
 class DataRecipe:
     dataset: str = "cifar10"  # a TFDS name, "digits" (bundled), or "folder:PATH"
     data_dir: str = ""  # where TFDS keeps its data; "" is its own default
-    validation_fraction: float = 0.1  # of the training images, stratified, cut out by the seed
+    # Of the training images, stratified, cut out by the seed; 0: all of them are trained on.
+    validation_fraction: float = 0.1
     train_fraction: float = 1.0  # of what is left; stratified, a smaller one is part of a larger
     folder_image_size: int = 32  # pixels; the images of a folder are resized to this square
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what is wrong with its value)."""
-        if not 0 < self.validation_fraction < 1:
-            yield "validation_fraction", "must lie between 0 and 1"
+        if not 0 <= self.validation_fraction < 1:
+            yield "validation_fraction", "must be at least 0 and below 1"
         if not 0 < self.train_fraction <= 1:
             yield "train_fraction", "must be above 0 and at most 1"
         if self.folder_image_size < 4:
@@ -32,17 +33,23 @@ class DataRecipe:
 class TrainingRecipe:
     epochs: int = 20
     batch_size: int = 128  # images
-    optimizer: str = "sgd"  # "sgd" (Nesterov momentum) or "adamw"
-    peak_learning_rate: float = 0.1  # warm-up rises to it linearly, a cosine falls from it
+    optimizer: str = "sgd"  # "sgd" (Nesterov momentum), "adamw" or "muon" (AdamW for non-kernels)
+    peak_learning_rate: float = 0.1  # warm-up rises to it linearly, the schedule falls from it
+    schedule: str = "cosine"  # or "linear"
     warmup_fraction: float = 0.1  # of all steps
+    initial_learning_rate_fraction: float = 0.0  # of the peak, where warm-up begins
     final_learning_rate_fraction: float = 0.0  # of the peak
-    momentum: float = 0.9  # sgd
-    beta_1: float = 0.9  # adamw
-    beta_2: float = 0.98  # adamw
+    momentum: float = 0.9  # sgd, muon
+    norm_learning_rate_factor: float = 1.0  # sgd: the norms' scales and shifts beside the rest
+    beta_1: float = 0.9  # adamw, and muon's AdamW
+    beta_2: float = 0.98  # likewise
+    adamw_learning_rate_factor: float = 1.0  # muon: its AdamW's rate beside its own
     weight_decay: float = 0.0  # decoupled; spares norms, biases, class token and positions
     label_smoothing: float = 0.0
     gradient_clip_norm: float = 0.0  # global norm; 0 is off
     ema_decay: float = 0.0  # of an average of the weights, measured and kept instead; 0 is off
+    lookahead_steps: int = 0  # between two pulls of the weights to a slow average; 0 is off
+    lookahead_decay: float = 0.95  # of that average, for one step, at the end of the run
     keep: str = "best"  # the weights of the "best" epoch by validation accuracy, or the "last"
     early_stopping_epochs: int = 0  # stop after so many epochs without a better one; 0 is off
     tuning_trials: int = 0  # of the search that chose these values: for comparisons to weigh
@@ -52,21 +59,29 @@ class TrainingRecipe:
         for key in ("epochs", "batch_size"):
             if getattr(self, key) < 1:
                 yield key, "must be at least 1"
-        if self.optimizer not in ("sgd", "adamw"):
-            yield "optimizer", 'must be "sgd" or "adamw"'
-        if self.peak_learning_rate <= 0:
-            yield "peak_learning_rate", "must be above 0"
+        if self.optimizer not in ("sgd", "adamw", "muon"):
+            yield "optimizer", 'must be "sgd", "adamw" or "muon"'
+        if self.schedule not in ("cosine", "linear"):
+            yield "schedule", 'must be "cosine" or "linear"'
+        for key in (
+            "peak_learning_rate",
+            "norm_learning_rate_factor",
+            "adamw_learning_rate_factor",
+        ):
+            if getattr(self, key) <= 0:
+                yield key, "must be above 0"
         for key in (
             *("warmup_fraction", "momentum", "beta_1", "beta_2", "label_smoothing"),
-            "ema_decay",
+            *("ema_decay", "lookahead_decay"),
         ):
             if not 0 <= getattr(self, key) < 1:
                 yield key, "must be at least 0 and below 1"
-        if not 0 <= self.final_learning_rate_fraction <= 1:
-            yield "final_learning_rate_fraction", "must lie between 0 and 1"
+        for key in ("initial_learning_rate_fraction", "final_learning_rate_fraction"):
+            if not 0 <= getattr(self, key) <= 1:
+                yield key, "must lie between 0 and 1"
         for key in (
             *("weight_decay", "gradient_clip_norm", "early_stopping_epochs"),
-            "tuning_trials",
+            *("tuning_trials", "lookahead_steps"),
         ):
             if getattr(self, key) < 0:
                 yield key, "must not be negative"
@@ -78,6 +93,8 @@ class TrainingRecipe:
 class AugmentationRecipe:
     crop_padding: int = 0  # pixels of reflection around the image before a random crop
     horizontal_flip: bool = False
+    alternating_flip: bool = False  # instead: mirrored in every other epoch
+    cutout_size: int = 0  # pixels, the side of a square that is blanked; 0 is off
     rand_augment_layers: int = 0  # transformations an image, drawn from RandAugment's fourteen
     rand_augment_magnitude: float = 9.0  # 0 to 10
     random_erasing: float = 0.0  # probability
@@ -85,12 +102,20 @@ class AugmentationRecipe:
     cutmix_alpha: float = 0.0  # likewise; where both are on, each image draws one of them
     mix_probability: float = 1.0  # that an image is mixed at all
     mix_until_fraction: float = 1.0  # of all steps; no mixing after it
+    test_views: int = 1  # of an image, whose logits are averaged: 1, 2 (mirrored) or 6 (shifted)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what is wrong with its value)."""
-        for key in ("crop_padding", "rand_augment_layers", "mixup_alpha", "cutmix_alpha"):
+        for key in (
+            *("crop_padding", "cutout_size", "rand_augment_layers"),
+            *("mixup_alpha", "cutmix_alpha"),
+        ):
             if getattr(self, key) < 0:
                 yield key, "must not be negative"
+        if self.horizontal_flip and self.alternating_flip:
+            yield "alternating_flip", "stands in place of horizontal_flip: choose one"
+        if self.test_views not in (1, 2, 6):
+            yield "test_views", "must be 1, 2 or 6"
         if not 0 <= self.rand_augment_magnitude <= 10:
             yield "rand_augment_magnitude", "must lie between 0 and 10"
         for key in ("random_erasing", "mix_probability", "mix_until_fraction"):
@@ -148,3 +173,10 @@ class Recipe:
     runtime: RuntimeRecipe
     # "table.key" → what `tune` may try for it
     search: dict[str, SearchRange | SearchChoices] = field(default_factory=dict)
+
+    def problems(self) -> Iterator[str]:
+        """Yields what does not go together between tables."""
+        if not self.data.validation_fraction and self.training.keep == "best":
+            yield 'training.keep must be "last" where data.validation_fraction is 0'
+        if not self.data.validation_fraction and self.training.early_stopping_epochs:
+            yield "training.early_stopping_epochs must be 0 where data.validation_fraction is 0"

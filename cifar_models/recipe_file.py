@@ -206,6 +206,8 @@ def _check(recipe: Recipe, where: str) -> None:
         for key, problem in getattr(recipe, table).problems():
             value = getattr(getattr(recipe, table), key)
             raise RequestError(f"{where}: {table}.{key} = {value!r} {problem}")
+    for problem in recipe.problems():
+        raise RequestError(f"{where}: {problem}")
     bare = dataclasses.replace(recipe, search={})
     for key, entry in recipe.search.items():
         values = entry.choices if isinstance(entry, SearchChoices) else (entry.low, entry.high)

@@ -6,7 +6,7 @@ recipe ──► data ──► network ──► fit ──► predictions ─�
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,14 +87,20 @@ def carry_out(
     from cifar_models.evaluation.metrics import accuracy_and_loss, classification_metrics
     from cifar_models.evaluation.predictions import predict_split
     from cifar_models.models.catalog import build_network
+    from cifar_models.models.fast_cnn import adapt
+    from cifar_models.models.views import with_views
     from cifar_models.training.fit import fit
 
     def build() -> "keras.Model":
         shape = dataset.train.images.shape[1:]
         return build_network(recipe.model, shape, len(dataset.class_names))
 
+    @cache  # each is compiled once
+    def answering(network: "keras.Model") -> "keras.Model":
+        return with_views(network, recipe.augmentation.test_views)
+
     def measure(network: "keras.Model") -> tuple[float, float]:
-        predictions = predict_split(network, splits.validation, dataset.class_names)
+        predictions = predict_split(answering(network), splits.validation, dataset.class_names)
         return accuracy_and_loss(predictions.labels, predictions.probabilities)
 
     with (
@@ -104,6 +110,7 @@ def carry_out(
         for what, was, is_now in changes(folder.read_environment(), environment(runtime)):
             logger.warning("%s was %s and is %s: the last bits may differ", what, was, is_now)
         network = build()
+        adapt(network, splits.train.images)
         logger.info(
             "%s: %s on %s, %d parameters, %d training images, %s, %s%s",
             recipe.name,
@@ -116,13 +123,14 @@ def carry_out(
             ", XLA" if runtime.xla else "",
         )
         average = build() if recipe.training.ema_decay else None
+        validate = measure if len(splits.validation.labels) else None
         report = fit(
-            network, average, splits.train, measure, recipe, runtime, folder, tensorboard, stop
+            network, average, splits.train, validate, recipe, runtime, folder, tensorboard, stop
         )
         folder.write_model(network)
 
         measured = splits.test if measure_on == "test" else splits.validation
-        predictions = predict_split(network, measured, dataset.class_names)
+        predictions = predict_split(answering(network), measured, dataset.class_names)
         folder.write_predictions(
             predictions.labels, predictions.probabilities, predictions.class_names
         )
@@ -135,7 +143,8 @@ def carry_out(
                 predictions.labels, predictions.probabilities, predictions.class_names
             ),
             "parameters": network.count_params(),
-            "flops_per_image": flops_per_image(network),
+            "flops_per_image": flops_per_image(network),  # of one view
+            "test_views": recipe.augmentation.test_views,
             "epochs": report.epochs,
             "best_epoch": report.best_epoch,
             "steps": report.steps,
@@ -172,11 +181,12 @@ def check_fits(recipe: Recipe, train: Split) -> None:
             f"{recipe.name}: training.batch_size = {recipe.training.batch_size} is more than the "
             f"{num_images} training images of {recipe.data.dataset}; choose at most {num_images}"
         )
-    if recipe.augmentation.crop_padding >= size:
-        raise RequestError(
-            f"{recipe.name}: augmentation.crop_padding = {recipe.augmentation.crop_padding} is "
-            f"not below the {size} pixels of {recipe.data.dataset}'s images"
-        )
+    for key in ("crop_padding", "cutout_size"):
+        if getattr(recipe.augmentation, key) >= size:
+            raise RequestError(
+                f"{recipe.name}: augmentation.{key} = {getattr(recipe.augmentation, key)} is not "
+                f"below the {size} pixels of {recipe.data.dataset}'s images"
+            )
 
 
 def draw_figures(folder: RunFolder, network, split: Split, predictions, title: str) -> None:

@@ -14,7 +14,7 @@ def batches(split: Split, batch_size: int, seed: int, first: int, total: int) ->
     dataset = make_training_batches(split, batch_size, seed, first, total)
     assert dataset.cardinality() == total - first
     result = []
-    for images, labels in dataset:
+    for images, labels, _ in dataset:
         np.testing.assert_array_equal(images[:, 0, 0, 0], labels)  # pairs stay together
         result.append(labels.numpy().tolist())
     return result

@@ -92,6 +92,7 @@ def test_gradients_are_clipped_by_their_global_norm():
 
 
 NO_AUGMENTATION = AugmentationRecipe()
+NONE_MIRRORED = np.zeros(20, bool)
 
 
 def linear_trainer(augmentation=NO_AUGMENTATION, label_smoothing=0.0) -> Trainer:
@@ -113,7 +114,9 @@ def test_labels_are_smoothed_in_training():
     log_probabilities = np.array([2.0, 0, -1]) - np.log(np.exp([2.0, 0, -1]).sum())
     plain = -(log_probabilities[0] + log_probabilities[2]) / 2
     smooth = 0.7 * plain - 0.3 * log_probabilities.mean()
-    history = trainer.fit(tf.data.Dataset.from_tensors((images, labels)), verbose=0).history
+    history = trainer.fit(
+        tf.data.Dataset.from_tensors((images, labels, NONE_MIRRORED[:2])), verbose=0
+    ).history
     assert history["loss"][0] == pytest.approx(smooth, rel=1e-5)
     assert history["accuracy"][0] == 0.5
 
@@ -123,7 +126,9 @@ def test_a_steps_random_numbers_depend_on_seed_and_step_alone(images):
     labels = tf.constant([0, 1, 2, 0, 1, 2, 0, 1], tf.int64)
 
     def augmented(step):
-        pictures, targets = trainer.augmented(tf.constant(images), labels, tf.constant(step))
+        pictures, targets = trainer.augmented(
+            tf.constant(images), labels, NONE_MIRRORED[:8], tf.constant(step)
+        )
         return pictures.numpy().tobytes() + targets.numpy().tobytes()
 
     assert augmented(5) == augmented(5) != augmented(6)
@@ -156,7 +161,7 @@ def test_a_step_learns_under_every_precision_and_compiler(precision, xla, float3
     network = build_network(recipe.model, (8, 8, 1), 10)
     trainer = make_trainer(network, recipe, runtime, steps_per_epoch=15)
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
-    batches = tf.data.Dataset.from_tensors((images, np.arange(20) % 10)).repeat(30)
+    batches = tf.data.Dataset.from_tensors((images, np.arange(20) % 10, NONE_MIRRORED)).repeat(30)
     losses = trainer.fit(batches, epochs=2, steps_per_epoch=15, verbose=0, shuffle=False)
     assert losses.history["loss"][1] < losses.history["loss"][0]
 

@@ -15,6 +15,7 @@ from cifar_models.recipe import AugmentationRecipe
 ERASED_AREA = (0.02, 1 / 3)  # of the image; random erasing's defaults, arXiv:1708.04896
 ERASED_ASPECT_RATIO = (0.3, 3.3)
 BETA_QUANTILES = 1025
+BLANK = 128  # grey
 
 
 def augment_batch(
@@ -36,11 +37,13 @@ def augment_batch(
     Returns:
         images uint8 (B, H, W, C) and targets float32 (B, K).
     """
-    crop, flip, rand_augment, erase, mix = split_key(key, 5)
+    crop, flip, rand_augment, erase, mix, cutout = split_key(key, 6)
     if recipe.crop_padding:
         images = apply_random_crop(images, crop, recipe.crop_padding)
     if recipe.horizontal_flip:
         images = apply_horizontal_flip(images, flip)
+    if recipe.cutout_size:
+        images = apply_cutout(images, cutout, recipe.cutout_size)
     if recipe.rand_augment_layers:
         images = apply_rand_augment(
             images, rand_augment, recipe.rand_augment_layers, recipe.rand_augment_magnitude
@@ -74,6 +77,22 @@ def apply_horizontal_flip(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """Mirrors each image left to right with probability one half: (B, H, W, C) → the same."""
     flipped = uniform((images.shape[0], 1, 1, 1), key) < 0.5
     return tf.where(flipped, tf.reverse(images, [2]), images)
+
+
+def apply_cutout(images: tf.Tensor, key: tf.Tensor, size: int) -> tf.Tensor:
+    """Blanks a square of each image, whole and anywhere in it: (B, H, W, C) → the same.
+
+    DeVries & Taylor 2017, arXiv:1708.04552, with the square inside the image; size in pixels,
+    below H and W. Blank is mid-grey, which the networks scale to 0.
+    """
+    batch, height, width, _ = images.shape
+    y_key, x_key = split_key(key, 2)
+    top = uniform_integers((batch, 1), y_key, height - size + 1)
+    left = uniform_integers((batch, 1), x_key, width - size + 1)
+    rows, columns = tf.range(height) - top, tf.range(width) - left  # (B, H), (B, W)
+    in_rows, in_columns = (rows >= 0) & (rows < size), (columns >= 0) & (columns < size)
+    inside = (in_rows[:, :, None] & in_columns[:, None, :])[..., None]
+    return tf.where(inside, tf.cast(BLANK, images.dtype), images)
 
 
 def apply_random_erasing(images: tf.Tensor, key: tf.Tensor, probability: float) -> tf.Tensor:

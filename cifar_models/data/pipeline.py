@@ -4,6 +4,7 @@ The data is addressed, not iterated. There is no shuffle buffer and no iterator 
 step k is to start the range at k.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from cifar_models.data.splits import Split
@@ -12,10 +13,12 @@ from cifar_models.data.splits import Split
 def make_training_batches(
     split: Split, batch_size: int, seed: int, first_step: int, end_step: int
 ) -> tf.data.Dataset:
-    """Returns batches first_step … end_step - 1 of a run, as (images, labels).
+    """Returns batches first_step … end_step - 1 of a run, as (images, labels, mirrored).
 
     An epoch is N // batch_size steps over a permutation of its own, so no image comes twice
-    within one; the few that are left over are others in each epoch.
+    within one; the few that are left over are others in each epoch. Mirrored is what alternating
+    flip (Jordan 2024, arXiv:2404.00498, section 3.6) turns: a random half of the images in the
+    first epoch, the other half in the second, and so on.
 
     Args:
         split: N images in memory, uint8 (N, H, W, C), with labels int64 (N,).
@@ -25,17 +28,21 @@ def make_training_batches(
         end_step: of the whole run, to train on to its end.
 
     Returns:
-        A dataset of known cardinality: images uint8 (B, H, W, C), labels int64 (B,).
+        A dataset of known cardinality: images uint8 (B, H, W, C), labels int64 (B,), mirrored
+        bool (B,).
     """
     images, labels = tf.constant(split.images), tf.constant(split.labels)
+    mirrored_first = tf.constant(np.random.default_rng(seed).random(len(split.labels)) < 0.5)
     steps_per_epoch = len(split.labels) // batch_size
 
     def indices_of(epoch: tf.Tensor) -> tf.data.Dataset:
         indices = epoch_order(epoch, len(split.labels), seed)[: steps_per_epoch * batch_size]
-        return tf.data.Dataset.from_tensor_slices(tf.reshape(indices, (-1, batch_size)))
+        batches = tf.data.Dataset.from_tensor_slices(tf.reshape(indices, (-1, batch_size)))
+        return batches.map(lambda indices: (indices, epoch))
 
-    def images_of(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.gather(images, indices), tf.gather(labels, indices)
+    def images_of(indices: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        mirrored = tf.gather(mirrored_first, indices) ^ (epoch % 2 == 1)
+        return tf.gather(images, indices), tf.gather(labels, indices), mirrored
 
     first_epoch, steps_into_it = divmod(first_step, steps_per_epoch)
     num_epochs = -(-end_step // steps_per_epoch)

@@ -28,9 +28,13 @@ class Splits:
 def split_off_validation(train: Split, test: Split, fraction: float, seed: int) -> Splits:
     """Cuts a stratified validation split out of train; test is left as it is.
 
+    A fraction of 0 leaves the validation split empty.
+
     Raises:
         RequestError: a class is too small to be in both train and validation.
     """
+    if not fraction:
+        return Splits(train=train, validation=train.part(np.array([], int)), test=test)
     kept, held_out = stratified_indices(train.labels, fraction, seed)
     return Splits(train=train.part(kept), validation=train.part(held_out), test=test)
 

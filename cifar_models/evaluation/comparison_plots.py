@@ -54,7 +54,8 @@ def draw_training(comparison: Comparison) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for model in comparison.models:
-            for number, run in enumerate(model.runs):
+            validated = [run for run in model.runs if "validation_accuracy" in run.history[0]]
+            for number, run in enumerate(validated):
                 seconds = np.cumsum([row["seconds"] for row in run.history])
                 accuracy = [100 * row["validation_accuracy"] for row in run.history]
                 label = model.name if number == 0 else None

@@ -22,6 +22,8 @@ def draw_curves(history: list[dict[str, float]], title: str, path: Path) -> None
     epochs = [row["epoch"] for row in history]
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, colour in (("train", TRAIN_COLOUR), ("validation", VALIDATION_COLOUR)):
+            if f"{part}_{name}" not in history[0]:
+                continue  # a run without a validation split
             values = [row[f"{part}_{name}"] for row in history]
             axes.plot(epochs, values, color=colour, label=part, marker="." * (len(epochs) < 40))
         axes.set(xlabel="epoch", ylabel=name)

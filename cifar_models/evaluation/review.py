@@ -23,6 +23,7 @@ def objections(models: Sequence["Model"]) -> Iterator[str]:
     for what, value in (
         ("trials of the search that chose their settings", _tuning_trials),
         ("resolution in pixels", lambda model: model.runs[0].recipe.model.image_size),
+        ("views of a test image", lambda model: model.runs[0].recipe.augmentation.test_views),
         ("precision", lambda model: model.runs[0].metrics["precision"]),
         ("device", lambda model: model.runs[0].metrics["device"]),
         ("number of runs", lambda model: len(model.runs)),

@@ -9,12 +9,13 @@ import numpy as np
 from cifar_models.errors import RequestError
 from cifar_models.models.catalog import build_network
 from cifar_models.models.model_file import check_model_file
+from cifar_models.models.views import with_views
 from cifar_models.recipe_file import read_recipe
 from cifar_models.run_folder import RunFolder
 
 
 def restore_network(folder: RunFolder) -> keras.Model:
-    """Builds the network that the run's recipe describes and loads its weights.
+    """Builds the network that gives the run's answers, with its test views, and loads its weights.
 
     Nothing but numbers is taken from the model file, so it cannot bring code of its own. The
     layers get the dtype policy that is in force, not the one of training.
@@ -47,4 +48,4 @@ def restore_network(folder: RunFolder) -> keras.Model:
         raise RequestError(f"{path}: does not fit {folder.recipe_path}: {reason}") from None
     if not all(np.isfinite(weight).all() for weight in network.get_weights()):
         raise RequestError(f"{path}: holds a number that is not finite; train again")
-    return network
+    return with_views(network, recipe.augmentation.test_views)

@@ -26,7 +26,7 @@ class EpochRecord(keras.callbacks.Callback):
     the same predictions, the same arithmetic, to the last bit.
 
     Args:
-        measure: network → accuracy and loss on the validation split.
+        measure: network → accuracy and loss on the validation split; None where there is none.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class EpochRecord(keras.callbacks.Callback):
         progress: Progress,
         stopwatch: Stopwatch,
         best: BestEpoch,
-        measure: Callable[[keras.Model], tuple[float, float]],
+        measure: Callable[[keras.Model], tuple[float, float]] | None,
         folder: RunFolder,
         tensorboard: TensorBoardLog,
         recipe: TrainingRecipe,
@@ -50,10 +50,12 @@ class EpochRecord(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._stopwatch.book("stepping")
-        network = self.model.measured_network
-        accuracy, loss = self._measure(network)
-        if not math.isfinite(loss):
-            raise diverged("validation loss is not finite", self.model, self._progress.step)
+        network, validation = self.model.measured_network, {}
+        if self._measure:
+            accuracy, loss = self._measure(network)
+            if not math.isfinite(loss):
+                raise diverged("validation loss is not finite", self.model, self._progress.step)
+            validation = {"validation_loss": loss, "validation_accuracy": accuracy}
         self._stopwatch.book("validating")
         row = {
             "epoch": epoch + 1,
@@ -61,13 +63,13 @@ class EpochRecord(keras.callbacks.Callback):
             "learning_rate": float(self.model.last_rate),
             "train_loss": float(logs["loss"]),
             "train_accuracy": float(logs["accuracy"]),
-            "validation_loss": loss,
-            "validation_accuracy": accuracy,
+            **validation,
             **self._progress.row_timing(self._recipe.batch_size),
         }
         self._progress.rows.append(row)
         self._progress.begin_row()
-        self._best.consider(epoch + 1, accuracy, network)
+        if validation:
+            self._best.consider(epoch + 1, accuracy, network)
         self.model.stop_training = self._best.is_out_of_patience()
         self._show(row)
 
@@ -77,18 +79,21 @@ class EpochRecord(keras.callbacks.Callback):
         train["learning_rate"] = row["learning_rate"]
         if row["images_per_second"]:
             train["images_per_second"] = row["images_per_second"]
-        validation = {"loss": row["validation_loss"], "accuracy": row["validation_accuracy"]}
         self._tensorboard.scalars("train", row["step"], train)
-        self._tensorboard.scalars("validation", row["step"], validation)
+        parts = ["train"]
+        if "validation_loss" in row:
+            parts.append("validation")
+            validation = {"loss": row["validation_loss"], "accuracy": row["validation_accuracy"]}
+            self._tensorboard.scalars("validation", row["step"], validation)
+        measured = "  ".join(
+            f"{part} loss {row[f'{part}_loss']:.4f} accuracy {row[f'{part}_accuracy']:.4f}"
+            for part in parts
+        )
         logger.info(
-            "epoch %d/%d  train loss %.4f accuracy %.4f  validation loss %.4f accuracy %.4f"
-            "  %.0f images/s",
+            "epoch %d/%d  %s  %.0f images/s",
             row["epoch"],
             self._recipe.epochs,
-            row["train_loss"],
-            row["train_accuracy"],
-            row["validation_loss"],
-            row["validation_accuracy"],
+            measured,
             row["images_per_second"],
         )
 

@@ -113,6 +113,7 @@ class TrainingState:
             "metrics": trainer.metrics_variables,
             "optimizer": trainer.optimizer.variables,
             "average": trainer.average.network.weights if trainer.average else [],
+            "lookahead": trainer.lookahead.slow if trainer.lookahead else [],
         }
         return {
             f"{group}/{index:05d}": variable

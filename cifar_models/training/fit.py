@@ -17,6 +17,7 @@ from cifar_models.training.best import BestEpoch
 from cifar_models.training.callbacks import AugmentedImages, EpochRecord, ProgressBar
 from cifar_models.training.checkpoints import Checkpointer, TrainingState
 from cifar_models.training.divergence import DivergenceGuard
+from cifar_models.training.lookahead import Lookahead
 from cifar_models.training.optimizers import make_optimizer
 from cifar_models.training.progress import Progress, Stopwatch
 from cifar_models.training.trainer import Trainer
@@ -28,7 +29,7 @@ logger = logging.getLogger("cifar_models")
 @dataclass(frozen=True)
 class FitReport:
     epochs: int  # that were trained
-    best_epoch: int  # by validation accuracy, from 1
+    best_epoch: int  # by validation accuracy, from 1; without validation the last
     steps: int
     compile_seconds: float
     train_seconds: float  # compiling apart, validation and saving included
@@ -40,7 +41,7 @@ def fit(
     network: keras.Model,
     average: keras.Model | None,
     train: Split,
-    measure: Callable[[keras.Model], tuple[float, float]],
+    measure: Callable[[keras.Model], tuple[float, float]] | None,
     recipe: Recipe,
     runtime: Runtime,
     folder: RunFolder,
@@ -56,7 +57,7 @@ def fit(
         network: uint8 (B, H, W, C) → float32 logits (B, K).
         average: another one like it where the recipe has an ema_decay, else None.
         train: the images.
-        measure: network → accuracy and loss on the validation split.
+        measure: network → accuracy and loss on the validation split; None where there is none.
         recipe, runtime: how.
         folder: gets history.csv and checkpoints.
         tensorboard: gets scalars and images.
@@ -108,7 +109,7 @@ def fit(
     network.set_weights(best.weights or trainer.measured_network.get_weights())
     return FitReport(
         epochs=len(progress.rows),
-        best_epoch=progress.best_epoch,
+        best_epoch=progress.best_epoch or len(progress.rows),
         steps=progress.step,
         compile_seconds=progress.compiling,
         train_seconds=progress.training_seconds,
@@ -137,18 +138,22 @@ def make_trainer(
     average: keras.Model | None = None,
 ) -> Trainer:
     """Joins network, augmentation, loss and optimizer, compiled as the runtime says."""
-    total_steps = recipe.training.epochs * steps_per_epoch
+    training = recipe.training
+    total_steps = training.epochs * steps_per_epoch
     trainer = Trainer(
         network,
         recipe.augmentation,
-        recipe.training.label_smoothing,
+        training.label_smoothing,
         recipe.runtime.seed,
         steps_per_epoch,
         total_steps,
-        average and WeightAverage(network, average, recipe.training.ema_decay),
+        average and WeightAverage(network, average, training.ema_decay),
+        Lookahead(network, training.lookahead_steps, training.lookahead_decay, total_steps)
+        if training.lookahead_steps
+        else None,
     )
     trainer.compile(
-        optimizer=make_optimizer(recipe.training, network, total_steps),
+        optimizer=make_optimizer(training, network, total_steps),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         jit_compile=runtime.xla,
     )

@@ -1,55 +1,116 @@
 """Optimizer, learning-rate schedule, and which variables are spared from weight decay."""
 
 import keras
+import tensorflow as tf
 
 from cifar_models.recipe import TrainingRecipe
+from cifar_models.training.muon import KernelMuon
 
 # Learned vectors that are no kernels though they have two axes or more.
 SPARED_NAMES = ("position_embedding", "class_token")
+NORM_NAMES = ("gamma", "beta")
 
 
 def make_schedule(
     recipe: TrainingRecipe, total_steps: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Returns a linear warm-up to the peak, then a cosine down to its final fraction.
+    """Returns a linear warm-up to the peak, then a cosine or a line down to its final fraction.
 
     The cosine is that of Loshchilov & Hutter 2016, arXiv:1608.03983, without restarts.
     """
     warmup_steps = round(recipe.warmup_fraction * total_steps)
+    peak, final = recipe.peak_learning_rate, recipe.final_learning_rate_fraction
+    initial = peak * recipe.initial_learning_rate_fraction
+    if recipe.schedule == "linear":
+        return LinearSchedule(initial, peak, peak * final, warmup_steps, total_steps)
     if not warmup_steps:
-        return keras.optimizers.schedules.CosineDecay(
-            recipe.peak_learning_rate, total_steps, alpha=recipe.final_learning_rate_fraction
-        )
+        return keras.optimizers.schedules.CosineDecay(peak, total_steps, alpha=final)
     return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
+        initial_learning_rate=initial,
         decay_steps=max(total_steps - warmup_steps, 1),
-        alpha=recipe.final_learning_rate_fraction,
-        warmup_target=recipe.peak_learning_rate,
+        alpha=final,
+        warmup_target=peak,
         warmup_steps=warmup_steps,
     )
+
+
+class LinearSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A line up from `initial` to `peak` in the first steps, and one down to `final`."""
+
+    def __init__(
+        self, initial: float, peak: float, final: float, warmup_steps: int, total_steps: int
+    ):
+        self.initial = initial
+        self.peak = peak
+        self.final = final
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+
+    def __call__(self, step):
+        step = tf.cast(step, tf.float32)
+        risen = step / max(self.warmup_steps, 1)
+        fallen = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
+        up = self.initial + (self.peak - self.initial) * risen
+        down = self.peak + (self.final - self.peak) * tf.minimum(fallen, 1.0)
+        return tf.where(step < self.warmup_steps, up, down)
+
+    def get_config(self):
+        return dict(vars(self))
 
 
 def make_optimizer(
     recipe: TrainingRecipe, network: keras.Model, total_steps: int
 ) -> keras.optimizers.Optimizer:
-    """Builds SGD with Nesterov momentum, or AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101).
+    """Builds SGD with Nesterov momentum, AdamW (arXiv:1711.05101), or Muon beside AdamW.
 
     Weight decay is decoupled, times the learning rate, and spares biases, norms, position
     embeddings and class tokens.
     """
-    schedule = make_schedule(recipe, total_steps)
     shared = {
-        "learning_rate": schedule,
-        "weight_decay": recipe.weight_decay or None,
+        "learning_rate": make_schedule(recipe, total_steps),
+        "weight_decay": recipe.weight_decay,
         "global_clipnorm": recipe.gradient_clip_norm or None,
     }
     if recipe.optimizer == "adamw":
-        shared["weight_decay"] = recipe.weight_decay  # AdamW insists on a number
         optimizer = keras.optimizers.AdamW(beta_1=recipe.beta_1, beta_2=recipe.beta_2, **shared)
+    elif recipe.optimizer == "muon":
+        optimizer = KernelMuon(
+            momentum=recipe.momentum,
+            adam_beta_1=recipe.beta_1,
+            adam_beta_2=recipe.beta_2,
+            adam_lr_ratio=recipe.adamw_learning_rate_factor,
+            adam_weight_decay=recipe.weight_decay,
+            exclude_layers=["classifier"],
+            **shared,
+        )
     else:
-        optimizer = keras.optimizers.SGD(momentum=recipe.momentum, nesterov=True, **shared)
+        shared["weight_decay"] = recipe.weight_decay or None  # 0 would cost a pass over the weights
+        optimizer = NesterovSGD(recipe.momentum, recipe.norm_learning_rate_factor, **shared)
     optimizer.exclude_from_weight_decay(var_list=spared_from_decay(network))
     return optimizer
+
+
+class NesterovSGD(keras.optimizers.SGD):
+    """SGD whose norms may learn faster than the rest.
+
+    Args:
+        momentum: Nesterov's.
+        norm_factor: on the learning rate of the scales and shifts of norms.
+        **options: Keras' own.
+    """
+
+    def __init__(self, momentum: float, norm_factor: float, **options):
+        super().__init__(momentum=momentum, nesterov=True, **options)
+        self._norm_factor = norm_factor
+        self._factors: list[float] = []
+
+    def build(self, variables):
+        super().build(variables)
+        self._factors = [self._norm_factor if v.name in NORM_NAMES else 1.0 for v in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        factor = self._factors[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * factor)
 
 
 def spared_from_decay(network: keras.Model) -> list[keras.Variable]:

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from cifar_models.data.augment import augment_batch
 from cifar_models.recipe import AugmentationRecipe
+from cifar_models.training.lookahead import Lookahead
 from cifar_models.training.weight_average import WeightAverage
 
 NO_STEP = -1
@@ -25,6 +26,7 @@ class Trainer(keras.Model):
         steps_per_epoch: full batches in the training split.
         total_steps: of the whole run.
         average: of the weights, moved at each step.
+        lookahead: pulls the weights back every few steps.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Trainer(keras.Model):
         steps_per_epoch: int,
         total_steps: int,
         average: WeightAverage | None = None,
+        lookahead: Lookahead | None = None,
     ):
         super().__init__(name="trainer")
         self.network = network
@@ -45,6 +48,7 @@ class Trainer(keras.Model):
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps
         self.average = average
+        self.lookahead = lookahead
         self.num_classes = network.output_shape[-1]
         self.step = self._counter("step", 0)
         # The first step whose loss was NaN or infinite, and the learning rate of the last step
@@ -66,9 +70,11 @@ class Trainer(keras.Model):
         return self.network(images, training=training)
 
     def train_step(self, batch):
-        images, labels = batch  # uint8 (B, H, W, C), int64 (B,)
+        images, labels, mirrored = batch  # uint8 (B, H, W, C), int64 (B,), bool (B,)
         step = tf.cast(self.step, tf.int32)
-        results = super().train_step(self.augmented(images, labels, step))
+        results = super().train_step(self.augmented(images, labels, mirrored, step))
+        if self.lookahead:
+            self.lookahead.update(step)
         if self.average:
             self.average.update(self.step)
         self.step.assign_add(1)
@@ -94,9 +100,14 @@ class Trainer(keras.Model):
             super().reset_metrics()
 
     def augmented(
-        self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
+        self, images: tf.Tensor, labels: tf.Tensor, mirrored: tf.Tensor, step: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what the network sees at a step: uint8 (B, H, W, C) and float32 (B, K)."""
+        """Returns what the network sees at a step: uint8 (B, H, W, C) and float32 (B, K).
+
+        `mirrored`, bool (B,), says which images the alternating flip turns in this epoch.
+        """
+        if self.augmentation.alternating_flip:
+            images = tf.where(mirrored[:, None, None, None], tf.reverse(images, [2]), images)
         targets = tf.one_hot(labels, self.num_classes)
         smoothing = self.label_smoothing
         targets = (1 - smoothing) * targets + smoothing / self.num_classes

@@ -147,9 +147,14 @@ def search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | N
         The path of best.toml, which `train` runs unchanged.
 
     Raises:
-        RequestError: `out` holds something other than this search, or another process works there.
+        RequestError: there is no validation split, `out` holds something other than this search,
+            or another process works there.
         RunError: no trial succeeded.
     """
+    if not recipe.data.validation_fraction:
+        raise RequestError(
+            f"{recipe.name}: data.validation_fraction is 0, and a search needs a validation split"
+        )
     if out.is_dir() and any(out.iterdir()) and not (out / "trials").is_dir():
         raise RequestError(f"{out}: holds other files; choose another --out")
     (out / "trials").mkdir(parents=True, exist_ok=True)
