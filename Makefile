@@ -58,6 +58,10 @@ compare: setup ## set the runs in RUN="…" against each other, on one page in O
 study: setup ## run what is missing of RECIPE= (default: digits) of experiments/studies/, and compare
 	$(CIFAR_MODELS) study $(or $(RECIPE),digits) $(if $(OUT),--out '$(OUT)') $(ARGS)
 
+.PHONY: results
+results: setup ## make README's table of results of the records under experiments/records/
+	$(CIFAR_MODELS) results
+
 .PHONY: export
 export: setup ## write the model of RUN= as a SavedModel
 	@test -n '$(RUN)' || { echo 'error: name the run folder: make export RUN=runs/…' >&2; exit 2; }

@@ -102,6 +102,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     tables.print_metrics(evaluate(options.run, options.dataset, options.data_dir, options.split))
 
 
+def _results(options: argparse.Namespace) -> None:
+    from cifar_models.recipe_file import EXPERIMENTS
+    from cifar_models.results import RECORDS, write_results
+
+    print(f"{write_results(EXPERIMENTS.parent)}: the table is made of {RECORDS}")
+
+
 def _tune(options: argparse.Namespace) -> None:
     recipe = _read_recipe(options, options.recipe)
     if options.trials < 1:
@@ -179,6 +186,7 @@ COMMANDS = {
     "evaluate": _evaluate,
     "compare": _compare,
     "study": _study,
+    "results": _results,
     "tune": _tune,
     "export": _export,
     "benchmark": _benchmark,

@@ -68,6 +68,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     study.add_argument("--out", type=Path, metavar="DIR", help="default: runs/study-NAME")
 
+    commands.add_parser("results", help="make README's table of results of experiments/records/")
+
     export = commands.add_parser("export", help="write a finished run's model for serving")
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("--format", choices=["saved_model"], default="saved_model")

@@ -163,14 +163,14 @@ class RunFolder:
         """What the run was trained on: name, image shape, class names, sizes of the splits."""
         self._write_json("dataset.json", description)
 
-    def read_dataset(self) -> dict:
-        return self._read_json("dataset.json", "class_names", "image_shape")
+    def read_dataset(self, *keys: str) -> dict:
+        return self._read_json("dataset.json", "class_names", "image_shape", *keys)
 
     def write_metrics(self, metrics: dict) -> None:
         self._write_json("metrics.json", metrics)
 
-    def read_metrics(self) -> dict:
-        return self._read_json("metrics.json")
+    def read_metrics(self, *keys: str) -> dict:
+        return self._read_json("metrics.json", *keys)
 
     def write_cost(self, cost: dict) -> None:
         """What the model costs to serve; a finished run gets it from `benchmark`."""

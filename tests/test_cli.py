@@ -46,6 +46,7 @@ def test_help_names_every_command(capsys):
         "train",
         "resume",
         "compare",
+        "results",
         "evaluate",
         "tune",
         "export",

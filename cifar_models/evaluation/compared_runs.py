@@ -1,12 +1,15 @@
 """The runs of a comparison, read and found comparable."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from cifar_models.errors import RequestError
+from cifar_models.fingerprints import decisive_values
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import read_recipe
 from cifar_models.run_folder import RunFolder
@@ -96,8 +99,46 @@ def _measured_later(folder: RunFolder) -> dict[str, float]:
     }
 
 
-def refuse_same_seed(group: Iterable[Run]) -> None:
-    """Raises RequestError where two runs of one recipe have one seed."""
+class OfARecipe(Protocol):
+    """A run, however much of it was read."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+
+AnyRun = TypeVar("AnyRun", bound=OfARecipe)
+
+
+def by_recipe(runs: Sequence[AnyRun]) -> dict[str, list[AnyRun]]:
+    """Groups runs of which only the seed differs.
+
+    Returns:
+        Name → runs by their seed; where recipes share a name, what sets them apart is added to it.
+
+    Raises:
+        RequestError: two runs of one recipe have one seed.
+    """
+    recipes = [decisive_values(run.recipe) for run in runs]
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for values in recipes:
+        del values["runtime.seed"]
+        for key, value in values.items():
+            found[values["name"]][key].add(repr(value))
+    groups: dict[str, list[AnyRun]] = defaultdict(list)
+    for run, values in zip(runs, recipes, strict=True):
+        alike = found[values["name"]]
+        apart = ", ".join(f"{key}={value}" for key, value in values.items() if len(alike[key]) > 1)
+        groups[values["name"] + (f" ({apart})" if apart else "")].append(run)
+    for group in groups.values():
+        _refuse_same_seed(group)
+        group.sort(key=lambda run: run.recipe.runtime.seed)
+    return dict(groups)
+
+
+def _refuse_same_seed(group: Iterable[OfARecipe]) -> None:
     seen: dict[int, Path] = {}
     for run in group:
         seed = run.recipe.runtime.seed

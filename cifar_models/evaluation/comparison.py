@@ -1,13 +1,12 @@
 """Many finished runs become one comparison: means with intervals, paired tests, words, warnings."""
 
 import itertools
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cifar_models.evaluation.compared_runs import Run, refuse_other_data, refuse_same_seed
+from cifar_models.evaluation.compared_runs import Run, by_recipe, refuse_other_data
 from cifar_models.evaluation.learning_curves import LearningCurve, learning_curves
 from cifar_models.evaluation.review import objections
 from cifar_models.evaluation.statistics import (
@@ -18,7 +17,6 @@ from cifar_models.evaluation.statistics import (
     holm,
     mean_interval,
 )
-from cifar_models.fingerprints import decisive_values
 
 SCORES = {  # of metrics.json → how a page calls it
     "accuracy": "accuracy",
@@ -134,7 +132,8 @@ def compare(runs: Sequence[Run]) -> Comparison:
         refuse_other_data(runs[0], run)
     largest = max(run.recipe.data.train_fraction for run in runs)
     main = [run for run in runs if run.recipe.data.train_fraction == largest]
-    models = sorted(_models(main), key=lambda model: -model.accuracy.mean)
+    models = [Model(name, tuple(group)) for name, group in by_recipe(main).items()]
+    models.sort(key=lambda model: -model.accuracy.mean)
     couples = list(itertools.combinations(models, 2))
     differences = [compare_accuracy(worse.correct(), better.correct()) for better, worse in couples]
     p_values = holm([difference.p_value for difference in differences])
@@ -150,33 +149,3 @@ def _curves(runs: Sequence[Run], models: list[Model]) -> tuple[LearningCurve, ..
     names = [model.runs[0].recipe.name for model in models]
     names += [run.recipe.name for run in runs]  # a recipe may have smaller parts alone
     return tuple(sorted(learning_curves(runs), key=lambda curve: names.index(curve.name)))
-
-
-def _models(runs: Iterable[Run]) -> list[Model]:
-    """One model for each recipe; where two share a name, what sets them apart is added to it."""
-    groups: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        values = decisive_values(run.recipe)
-        groups[repr({key: value for key, value in values.items() if key != "runtime.seed"})].append(
-            run
-        )
-    same_name: dict[str, list[list[Run]]] = defaultdict(list)
-    for group in groups.values():
-        refuse_same_seed(group)
-        same_name[group[0].recipe.name].append(sorted(group, key=lambda r: r.recipe.runtime.seed))
-    return [
-        Model(name + _distinction(group, alike), tuple(group))
-        for name, alike in same_name.items()
-        for group in alike
-    ]
-
-
-def _distinction(group: list[Run], alike: list[list[Run]]) -> str:
-    values = [decisive_values(other[0].recipe) for other in alike]
-    own = decisive_values(group[0].recipe)
-    keys = [
-        key
-        for key in own
-        if key != "runtime.seed" and len({repr(other.get(key)) for other in values}) > 1
-    ]
-    return f" ({', '.join(f'{key}={own[key]}' for key in keys)})" if keys else ""
