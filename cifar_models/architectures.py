@@ -18,6 +18,7 @@ class ResidualCNN:
     stem_strides: int = 2
     stage_filters: tuple[int, ...] = (32, 64, 128)  # every stage but the first halves the image
     stage_blocks: tuple[int, ...] = (1, 1, 1)
+    pre_activation: bool = False  # norm and ReLU before each convolution instead of after it
     l1: float = 0.0  # kernel_regularizer = L1L2(l1, l2), added to the loss
     l2: float = 2.5e-4
     dropout_rate: float = 0.0  # before the classifier
@@ -138,6 +139,15 @@ PRESETS: dict[str, ModelRecipe] = {
         stem_strides=1,
         stage_filters=(64, 128, 256, 512),
         stage_blocks=(2, 2, 2, 2),
+    ),
+    # Zagoruyko & Komodakis 2016, arXiv:1605.07146: 28 layers, 10 times as wide as ResNet's 16.
+    "wide_resnet28_10": ResidualCNN(
+        stem_filters=16,
+        stem_kernel_size=3,
+        stem_strides=1,
+        stage_filters=(160, 320, 640),
+        stage_blocks=(4, 4, 4),
+        pre_activation=True,
     ),
     # airbench94 and airbench96.
     "fast_cnn": FastCNN(),

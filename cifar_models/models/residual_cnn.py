@@ -16,8 +16,9 @@ def build_residual_cnn(
     """Builds stem → stages of basic blocks → mean over the image → classifier.
 
     He et al. 2015, arXiv:1512.03385, figure 2 left and section 4.2, with batch norm after each
-    convolution and a projection wherever the shape changes. Kernels start by He's rule and are
-    regularised by L1L2(l1, l2).
+    convolution and a projection wherever the shape changes. With pre-activation, norm and ReLU
+    come first, as in He et al. 2016, arXiv:1603.05027, and wide residual networks. Kernels start
+    by He's rule and are regularised by L1L2(l1, l2).
 
     Args:
         recipe: the model table.
@@ -29,7 +30,7 @@ def build_residual_cnn(
     """
 
     def convolution(x, filters: int, kernel_size: int, strides: int, name: str):
-        x = MirroredGradientConv2D(
+        return MirroredGradientConv2D(
             filters,
             kernel_size,
             strides,
@@ -39,27 +40,55 @@ def build_residual_cnn(
             kernel_regularizer=keras.regularizers.L1L2(recipe.l1, recipe.l2),
             name=name,
         )(x)
+
+    def normalization(x, name: str):
         return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
 
-    def basic_block(x, filters: int, strides: int, depth_rate: float, name: str):
-        branch = convolution(x, filters, 3, strides, f"{name}_conv1")
-        branch = layers.ReLU(name=f"{name}_conv1_relu")(branch)
-        branch = convolution(branch, filters, 3, 1, f"{name}_conv2")
+    def normalized_convolution(x, filters: int, kernel_size: int, strides: int, name: str):
+        return normalization(convolution(x, filters, kernel_size, strides, name), name)
+
+    def relu(x, name: str):
+        return layers.ReLU(name=f"{name}_relu")(x)
+
+    def add(x, branch, depth_rate: float, name: str):
         if depth_rate:
             branch = StochasticDepth(depth_rate, name=f"{name}_stochastic_depth")(branch)
+        return layers.Add(name=f"{name}_add")([x, branch])
+
+    def basic_block(x, filters: int, strides: int, depth_rate: float, name: str):
+        branch = normalized_convolution(x, filters, 3, strides, f"{name}_conv1")
+        branch = relu(branch, f"{name}_conv1")
+        branch = normalized_convolution(branch, filters, 3, 1, f"{name}_conv2")
         if strides > 1 or x.shape[-1] != filters:
-            x = convolution(x, filters, 1, strides, f"{name}_shortcut")
-        return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, branch]))
+            x = normalized_convolution(x, filters, 1, strides, f"{name}_shortcut")
+        return relu(add(x, branch, depth_rate, name), name)
+
+    def pre_activation_block(x, filters: int, strides: int, depth_rate: float, name: str):
+        active = relu(normalization(x, name), name)
+        branch = convolution(active, filters, 3, strides, f"{name}_conv1")
+        branch = relu(normalization(branch, f"{name}_conv1"), f"{name}_conv1")
+        branch = convolution(branch, filters, 3, 1, f"{name}_conv2")
+        if strides > 1 or x.shape[-1] != filters:
+            x = convolution(active, filters, 1, strides, f"{name}_shortcut")
+        return add(x, branch, depth_rate, name)
 
     images, x = image_input(image_shape, recipe.image_size)  # (B, 32, 32, C)
-    x = convolution(x, recipe.stem_filters, recipe.stem_kernel_size, recipe.stem_strides, "stem")
-    x = layers.ReLU(name="stem_relu")(x)  # (B, 32 / strides, 32 / strides, stem_filters)
+    stem = (recipe.stem_filters, recipe.stem_kernel_size, recipe.stem_strides, "stem")
+    # (B, 32 / strides, 32 / strides, stem_filters)
+    x = (
+        convolution(x, *stem)
+        if recipe.pre_activation
+        else relu(normalized_convolution(x, *stem), "stem")
+    )
+    block_of = pre_activation_block if recipe.pre_activation else basic_block
     rates = iter(depth_rates(recipe.stochastic_depth_rate, sum(recipe.stage_blocks)))
     stages = zip(recipe.stage_filters, recipe.stage_blocks, strict=True)
     for stage, (filters, num_blocks) in enumerate(stages, start=1):
         for block in range(1, num_blocks + 1):
             strides = 2 if stage > 1 and block == 1 else 1
-            x = basic_block(x, filters, strides, next(rates), f"stage{stage}_block{block}")
+            x = block_of(x, filters, strides, next(rates), f"stage{stage}_block{block}")
+    if recipe.pre_activation:
+        x = relu(normalization(x, "last"), "last")
     x = layers.GlobalAveragePooling2D(name="pool")(x)  # (B, filters)
     logits = classifier(
         x,
