@@ -39,7 +39,7 @@ class WhiteningConvolution(keras.layers.Conv2D):
         patches = np.concatenate(shifted, axis=-1).reshape(-1, self.filters // 2)
         mean, covariance = patches.mean(axis=0, dtype=np.float64), np.cov(patches, rowvar=False)
         variances, components = np.linalg.eigh(covariance)  # a component a column
-        noise = SMALLEST_VARIANCE * np.trace(covariance) / len(variances)
+        noise = SMALLEST_VARIANCE * (np.trace(covariance) / len(variances) + 1e-6)  # above 0
         components /= np.sqrt(np.maximum(variances, 0) + noise)
         kernel = np.concatenate([components, -components], axis=1)
         self.kernel.assign(kernel.reshape(self.kernel.shape))

@@ -13,6 +13,13 @@ class KernelMuon(keras.optimizers.Muon):
     `exclude_layers` names, are left to AdamW.
     """
 
+    def build(self, variables):
+        super().build(variables)
+        self._matrix_shapes = [
+            None if self._should_use_adamw(variable) else _matrix_shape(variable)
+            for variable in variables
+        ]
+
     def _should_use_adamw(self, variable):
         if variable.name != "kernel" or "embedding" in variable.path:
             return True
@@ -21,15 +28,15 @@ class KernelMuon(keras.optimizers.Muon):
     def _muon_update_step(self, gradient, variable, lr, m):
         self.assign_add(m, gradient + m * (self.momentum - 1))
         direction = gradient + self.momentum * m if self.nesterov else m
-        matrix = tf.reshape(direction, _as_matrix(variable))
+        matrix = tf.reshape(direction, self._matrix_shapes[self._get_variable_index(variable)])
         matrix = self.lr_adjust(self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
         self.assign_sub(variable, lr * tf.reshape(matrix, variable.shape))
 
 
-def _as_matrix(variable: keras.Variable) -> tuple[int, int]:
-    """The shape (inputs, outputs) of a kernel."""
+def _matrix_shape(variable: keras.Variable) -> tuple[int, int]:
+    """(inputs, outputs) of a kernel; -1 is what is left."""
     shape = variable.shape
     # Attention's projections are (D, heads, key_dim), but for the last: (heads, key_dim, D).
     if len(shape) == 3 and "attention_output" not in variable.path:
-        return shape[0], shape[1] * shape[2]
+        return shape[0], -1
     return -1, shape[-1]

@@ -1,0 +1,138 @@
+"""Muon, Lookahead, the linear schedule and the norms' own rate, against numpy and Keras."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cifar_models.architectures import PRESETS
+from cifar_models.models.catalog import build_network
+from cifar_models.recipe import TrainingRecipe
+from cifar_models.training.lookahead import Lookahead
+from cifar_models.training.optimizers import make_optimizer, make_schedule
+
+
+def test_the_linear_schedule_is_a_triangle():
+    recipe = TrainingRecipe(
+        schedule="linear",
+        peak_learning_rate=2.0,
+        warmup_fraction=0.25,
+        initial_learning_rate_fraction=0.2,
+        final_learning_rate_fraction=0.07,
+    )
+    schedule = make_schedule(recipe, 80)
+    rates = [float(schedule(step)) for step in range(81)]
+    expected = np.interp(range(81), [0, 20, 80], [0.4, 2.0, 0.14])
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def test_the_linear_schedule_without_warm_up():
+    recipe = TrainingRecipe(schedule="linear", peak_learning_rate=2.0, warmup_fraction=0)
+    schedule = make_schedule(recipe, 10)
+    rates = [float(schedule(step)) for step in range(11)]
+    np.testing.assert_allclose(rates, np.linspace(2, 0, 11), atol=1e-6)
+
+
+def test_a_cosine_may_begin_above_zero():
+    recipe = TrainingRecipe(
+        peak_learning_rate=2.0, warmup_fraction=0.5, initial_learning_rate_fraction=0.1
+    )
+    schedule = make_schedule(recipe, 10)
+    rates = [float(schedule(step)) for step in range(6)]
+    np.testing.assert_allclose(rates, np.linspace(0.2, 2, 6), rtol=1e-5)
+
+
+def test_norms_learn_faster_by_their_factor():
+    network = build_network(PRESETS["residual_cnn"], (32, 32, 3), 10)
+    before = [v.numpy() for v in network.trainable_variables]
+    recipe = TrainingRecipe(
+        peak_learning_rate=0.5, warmup_fraction=0, momentum=0.0, norm_learning_rate_factor=8
+    )
+    ones = [tf.ones(v.shape) for v in network.trainable_variables]
+    make_optimizer(recipe, network, 100).apply(ones, network.trainable_variables)
+    for variable, old in zip(network.trainable_variables, before, strict=True):
+        rate = 0.5 * (8 if variable.name in ("gamma", "beta") else 1)
+        np.testing.assert_allclose(variable.numpy(), old - rate, rtol=1e-4, atol=1e-4)
+
+
+MUON = TrainingRecipe(
+    optimizer="muon",
+    peak_learning_rate=0.5,
+    warmup_fraction=0,
+    momentum=0.9,
+    adamw_learning_rate_factor=0.1,
+)
+
+
+def muon_step(name: str, seed: int = 0) -> tuple[keras.Model, list, list, list]:
+    """A network after one step; its weights before, its gradients, and how far they moved."""
+    network = build_network(PRESETS[name], (32, 32, 3), 10)
+    rng = np.random.default_rng(seed)
+    before = [v.numpy() for v in network.trainable_variables]
+    gradients = [rng.normal(size=v.shape).astype(np.float32) for v in network.trainable_variables]
+    variables = network.trainable_variables
+    make_optimizer(MUON, network, 10**9).apply([tf.constant(g) for g in gradients], variables)
+    moved = [v.numpy() - old for v, old in zip(variables, before, strict=True)]
+    return network, before, gradients, moved
+
+
+@pytest.mark.parametrize("name", ["residual_cnn", "hybrid"])
+def test_muon_moves_every_kernel_by_an_orthogonal_matrix(name):
+    network, _, gradients, moved = muon_step(name)
+    for variable, gradient, step in zip(network.trainable_variables, gradients, moved, strict=True):
+        if variable.name != "kernel" or "classifier" in variable.path:
+            # AdamW's first step is the rate by the gradient's sign.
+            np.testing.assert_allclose(step, -0.05 * np.sign(gradient), rtol=1e-2, atol=1e-3)
+            continue
+        shape = variable.shape
+        is_projection = len(shape) == 3 and "attention_output" not in variable.path
+        as_matrix = (shape[0], -1) if is_projection else (-1, shape[-1])
+        matrix = step.reshape(as_matrix)
+        scale = 0.5 * 0.2 * np.sqrt(max(matrix.shape))  # the rate, and Liu et al.'s 0.2 sqrt(max)
+        singular = np.linalg.svd(matrix / scale, compute_uv=False)
+        assert singular.min() > 0.5 and singular.max() < 1.4, variable.path
+        u, _, v = np.linalg.svd(gradient.reshape(as_matrix), full_matrices=False)
+        direction = -(u @ v) * scale
+        cosine = (matrix * direction).sum() / np.linalg.norm(matrix) / np.linalg.norm(direction)
+        assert cosine > 0.97, variable.path
+
+
+def test_muon_is_keras_on_a_matrix():
+    weights = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
+    results = []
+    for ours in (True, False):
+        inputs = keras.Input((12,))
+        network = keras.Model(inputs, keras.layers.Dense(8, use_bias=False)(inputs))
+        network.set_weights([weights])
+        optimizer = (
+            make_optimizer(MUON, network, 10**9)
+            if ours
+            else keras.optimizers.Muon(learning_rate=0.5, momentum=0.9, weight_decay=0)
+        )
+        for seed in range(3):
+            gradient = np.random.default_rng(seed).normal(size=(12, 8)).astype(np.float32)
+            optimizer.apply([tf.constant(gradient)], network.trainable_variables)
+        results.append(network.get_weights()[0])
+    np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_lookahead_by_hand():
+    inputs = keras.Input((3,))
+    x = keras.layers.BatchNormalization()(keras.layers.Dense(2)(inputs))
+    network = keras.Model(inputs, x)
+    lookahead = Lookahead(network, steps=3, decay=0.9, total_steps=10)
+    slow = [weight.numpy() for weight in network.weights]
+    fast = [weight.copy() for weight in slow]
+    update = tf.function(lookahead.update)
+    rng = np.random.default_rng(0)
+    for step in range(10):
+        fast = [weight + rng.normal(size=weight.shape).astype(np.float32) for weight in fast]
+        network.set_weights(fast)
+        update(tf.constant(step))
+        if step in (2, 5, 8, 9):
+            decay = 1.0 if step == 9 else 0.9**3 * ((step + 1) / 10) ** 3
+            slow = [decay * s + (1 - decay) * w for s, w in zip(slow, fast, strict=True)]
+            fast = [weight.copy() for weight in slow]
+        for ours, expected in zip(network.get_weights(), fast, strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+    assert len(network.weights) == 6  # batch norm's statistics too
