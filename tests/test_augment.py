@@ -13,6 +13,7 @@ KEY = tf.constant([3, 7], tf.int32)
 EVERYTHING = AugmentationRecipe(
     crop_padding=4,
     horizontal_flip=True,
+    cutout_size=5,
     rand_augment_layers=2,
     random_erasing=0.5,
     mixup_alpha=0.8,
@@ -48,6 +49,19 @@ def test_a_flip_mirrors_half_of_the_images():
     same = (flipped == images).all(axis=(1, 2, 3))
     assert (mirrored ^ same).all()
     assert stats.binomtest(int(mirrored.sum()), 1000, 0.5).pvalue > 1e-3
+
+
+def test_cutout_blanks_one_whole_square_anywhere():
+    images = tf.zeros((3000, 6, 7, 1), tf.uint8)
+    blanked = augment.apply_cutout(images, KEY, 4).numpy()[..., 0]
+    assert set(np.unique(blanked)) == {0, 128}
+    assert (blanked > 0).sum(axis=(1, 2)).tolist() == [16] * 3000
+    corners = [tuple(np.argwhere(mask)[0]) for mask in blanked > 0]
+    for mask, (top, left) in zip(blanked[:50], corners, strict=False):
+        assert (mask[top : top + 4, left : left + 4] == 128).all()
+    places, counts = np.unique(corners, axis=0, return_counts=True)
+    assert len(places) == 3 * 4
+    assert stats.chisquare(counts).pvalue > 1e-3
 
 
 def test_erasing_changes_one_rectangle_of_the_right_area():

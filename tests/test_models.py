@@ -9,17 +9,22 @@ from cifar_models.architectures import PRESETS, VisionTransformer
 from cifar_models.evaluation.cost import flops_per_image
 from cifar_models.models.catalog import build_network
 
-# All parameters, and the trainable ones. ResNet-18 as kuangliu/pytorch-cifar counts it; CCT-2/3x2
-# and CCT-7/3x1 are 0.28 and 3.76 million in the paper's table; the rest by the formulas below.
+# All parameters, and the trainable ones. ResNet-18 as kuangliu/pytorch-cifar counts it, and the
+# trainable ones of WRN-28-10 as xternalz/WideResNet-pytorch does; CCT-2/3x2 and CCT-7/3x1 are 0.28
+# and 3.76 million in the paper's table; tests/test_fast_cnn.py knows the fast CNNs; the rest by the
+# formulas below.
 GOLDEN = {
     "residual_cnn": (311_530, 310_186),
     "resnet18": (11_183_562, 11_173_962),
+    "wide_resnet28_10": (36_497_146, 36_479_194),
+    "fast_cnn": (1_973_944, 1_971_352),
+    "strong_cnn": (9_921_848, 9_915_416),
     "vit": (2_697_226, 2_697_226),
     "vit_notebook": (43_177_738, 43_177_738),
     "hybrid": (283_467, 283_467),
     "cct7_3x1": (3_758_347, 3_758_347),
 }
-BIG = {"resnet18", "vit_notebook", "cct7_3x1"}
+BIG = {"resnet18", "wide_resnet28_10", "strong_cnn", "vit_notebook", "cct7_3x1"}
 SMALL = sorted(set(PRESETS) - BIG)
 
 
@@ -66,7 +71,13 @@ def test_published_sizes_of_the_hybrids():
     # Published as multiply-adds, two operations each. 0.56 G: kuangliu's ResNet-18, 1.11 GFLOPs
     # here; 0.95 G and 0.03 G: the table of Compact-Transformers, which rounds and counts
     # attention's matrix products differently.
-    [("resnet18", 0.56, 0.01), ("cct7_3x1", 0.95, 0.3), ("hybrid", 0.03, 0.01)],
+    # 5.2 G: the paper of wide residual networks, table 4.
+    [
+        ("resnet18", 0.56, 0.01),
+        ("wide_resnet28_10", 5.2, 0.05),
+        ("cct7_3x1", 0.95, 0.3),
+        ("hybrid", 0.03, 0.01),
+    ],
 )
 def test_flops_are_the_published_ones(name, giga_multiply_adds, tolerance):
     assert flops_per_image(build(name)) / 2e9 == pytest.approx(giga_multiply_adds, abs=tolerance)

@@ -90,7 +90,8 @@ def test_muon_moves_every_kernel_by_an_orthogonal_matrix(name):
         matrix = step.reshape(as_matrix)
         scale = 0.5 * 0.2 * np.sqrt(max(matrix.shape))  # the rate, and Liu et al.'s 0.2 sqrt(max)
         singular = np.linalg.svd(matrix / scale, compute_uv=False)
-        assert singular.min() > 0.5 and singular.max() < 1.4, variable.path
+        # Five iterations bring all but the very smallest singular values near 1.
+        assert np.quantile(singular, 0.05) > 0.5 and singular.max() < 1.4, variable.path
         u, _, v = np.linalg.svd(gradient.reshape(as_matrix), full_matrices=False)
         direction = -(u @ v) * scale
         cosine = (matrix * direction).sum() / np.linalg.norm(matrix) / np.linalg.norm(direction)

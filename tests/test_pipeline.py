@@ -28,6 +28,17 @@ def test_an_epoch_is_a_permutation_and_each_epoch_another():
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
+def test_alternating_flip_turns_each_image_in_every_other_epoch():
+    dataset = make_training_batches(numbered(60), 10, seed=1, first_step=0, end_step=4 * 6)
+    turned = np.zeros((4, 60), bool)
+    for step, (_, labels, mirrored) in enumerate(dataset):
+        turned[step // 6, labels] = mirrored
+    np.testing.assert_array_equal(turned[0], ~turned[1])
+    np.testing.assert_array_equal(turned[::2], np.repeat(turned[:1], 2, axis=0))
+    np.testing.assert_array_equal(turned[1::2], np.repeat(turned[1:2], 2, axis=0))
+    assert 15 < turned[0].sum() < 45
+
+
 def test_what_is_left_over_differs_between_epochs():
     epochs = np.array(batches(numbered(64), 10, seed=1, first=0, total=60)).reshape(10, 60)
     for epoch in epochs:

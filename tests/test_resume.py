@@ -57,13 +57,22 @@ OPTIONS = {
         *("model.dropout_rate=0.2", "augmentation.mixup_alpha=0.2"),
         "augmentation.rand_augment_layers=2",
     ],
+    "fast cnn": [
+        *("train", "cnn-fast", "data.dataset=digits", "training.epochs=2"),
+        *("training.batch_size=64", "model.image_size=8", "model.stage_filters=[4, 8]"),
+        *("augmentation.cutout_size=2", "training.ema_decay=0.9"),
+    ],
+    "muon": [
+        *(*TINY_VIT, "training.optimizer=muon", "training.peak_learning_rate=0.02"),
+        *("training.weight_decay=0.1", "training.schedule=linear", "augmentation.test_views=2"),
+    ],
     "vit in float16": [
         *TINY_VIT,
         *("runtime.precision=mixed_float16", "training.ema_decay=0.9", "training.keep=best"),
         *("training.gradient_clip_norm=1.0", "model.pooling=token", "training.label_smoothing=0"),
     ],
 }
-QUICK = ("sgd", "adamw in float16", "stopped early")
+QUICK = ("sgd", "adamw in float16", "fast cnn")
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name not in QUICK]

@@ -138,6 +138,17 @@ def test_a_steps_random_numbers_depend_on_seed_and_step_alone(images):
     assert other != augmented(5)
 
 
+def test_alternating_flip_mirrors_what_the_batch_says(images):
+    trainer = linear_trainer(AugmentationRecipe(alternating_flip=True))
+    mirrored = np.arange(8) % 3 == 0
+    labels = tf.zeros(8, tf.int64)
+    pictures, _ = trainer.augmented(
+        tf.constant(images), labels, tf.constant(mirrored), tf.constant(0)
+    )
+    np.testing.assert_array_equal(pictures[mirrored], images[mirrored][:, :, ::-1])
+    np.testing.assert_array_equal(pictures[~mirrored], images[~mirrored])
+
+
 @pytest.mark.parametrize(
     ("precision", "xla"),
     [
