@@ -62,7 +62,8 @@ def draw_training(comparison: Comparison) -> str:
                 axes.plot(seconds, accuracy, color=colour_of(comparison, model), label=label, lw=1)
         axes.set(xlabel="seconds, compiling included", ylabel="validation accuracy, %")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        if axes.lines:  # runs without a validation split have none
+            axes.legend(frameon=False)
 
     return svg("training", draw, (7, 3.6))
 
