@@ -76,6 +76,10 @@ benchmark: setup ## measure the training step of RECIPE= (default: cnn), or what
 	$(CIFAR_MODELS) benchmark $(if $(RUN),'$(RUN)',$(call recipe_for,$(or $(RECIPE),cnn))) \
 		$(DATA_OPTIONS) $(ARGS)
 
+.PHONY: notebook
+notebook: setup ## run notebooks/cnn_vs_vit.ipynb in place, a minute or two on two cores
+	$(VENV)/bin/jupyter execute --inplace notebooks/cnn_vs_vit.ipynb
+
 .PHONY: lint
 lint: setup ## ruff and mypy
 	$(VENV)/bin/ruff check .

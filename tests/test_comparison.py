@@ -255,6 +255,11 @@ def test_the_table_stands_in_csv_and_markdown_too(page):
     text = (page.parent / "comparison.md").read_text()
     assert text.splitlines()[2].startswith("| digits-hybrid | 3 | ")
     assert "## What follows" in text
+    header, best = (text.splitlines()[number].split(" | ") for number in (0, 2))
+    cells = dict(zip(header, best, strict=True))
+    assert cells["accuracy"].startswith(f"{100 * float(row['accuracy']):.2f} %")
+    assert cells["parameters"] == "1,000"
+    assert "model file, MB" not in text  # nobody measured it
 
 
 def test_names_cannot_bring_markup(tmp_path, labels):

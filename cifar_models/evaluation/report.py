@@ -28,6 +28,7 @@ PARETO = {
 }
 MOST_DISPUTED = 24  # images on the page
 PERCENTAGES = set(SCORES) - {"loss"}
+NOT_MEASURED = "–"
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,15 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
 
 
 def markdown(comparison: Comparison) -> str:
-    """The table, the conclusions and the warnings."""
-    header = ["model", "runs", *SCORES.values(), *COSTS.values()]
-    rows = [
+    """The table, without the columns that nobody measured, the conclusions and the warnings."""
+    rows = [["model", "runs", *SCORES.values(), *COSTS.values()]]
+    rows += [
         [model.name, str(len(model.runs)), *(text for text, _ in _cells(model))]
         for model in comparison.models
     ]
-    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
+    columns = [column for column in zip(*rows, strict=True) if set(column[1:]) != {NOT_MEASURED}]
+    header, *others = zip(*columns, strict=True)
+    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *others]]
     sentences = [f"- {pair.in_words()}" for pair in comparison.pairs]
     sentences += [f"- {sentence}" for sentence in crossings(comparison.curves)]
     warnings = [f"- {warning}" for warning in comparison.warnings]
@@ -117,7 +120,7 @@ def _cells(model: Model) -> Iterator[tuple[str, float]]:
     for key in (*SCORES, *COSTS):
         score = model.score(key)
         if score is None:
-            yield "–", float("-inf")
+            yield NOT_MEASURED, float("-inf")
         elif key in COSTS:
             yield f"{score.mean:,.{0 if score.mean >= 100 else 2}f}", score.mean
         else:
