@@ -1,4 +1,4 @@
-"""The training step of cnn.toml against the same network in PyTorch, in turn, on one batch.
+"""The training step of a recipe against the same network in PyTorch, in turn, on one batch.
 
     .venv/bin/python experiments/pytorch_speed.py --torch-python /path/to/python/with/torch
 
@@ -9,6 +9,7 @@ ratio pair by pair.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -32,8 +33,8 @@ def images_per_second(step, batch_size: int) -> float:
     return batch_size / statistics.median(seconds)
 
 
-def measure_keras(batch_size: int) -> float:
-    """One step of the project's own trainer, without augmentation."""
+def measure_keras(name: str, batch_size: int) -> float:
+    """One step of the project's own trainer, without augmentation and Lookahead."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from cifar_models.recipe_file import read_recipe
     from cifar_models.runtime import configure, import_tensorflow
@@ -45,21 +46,44 @@ def measure_keras(batch_size: int) -> float:
     from cifar_models.models.catalog import build_network
     from cifar_models.training.fit import make_trainer
 
-    off = ["augmentation.crop_padding=0", "augmentation.horizontal_flip=false"]
-    recipe = read_recipe("cnn", off)
+    off = ["augmentation.crop_padding=0", "training.lookahead_steps=0"]
+    off += [f"augmentation.{flip}_flip=false" for flip in ("horizontal", "alternating")]
+    recipe = read_recipe(name, off)
     runtime = configure(recipe.runtime)
     network = build_network(recipe.model, (32, 32, 3), 10)
-    trainer = make_trainer(network, recipe, runtime, total_steps=10**6)
+    trainer = make_trainer(network, recipe, runtime, steps_per_epoch=10**6)
     rng = np.random.default_rng(0)
     images = tf.constant(rng.integers(0, 256, (batch_size, 32, 32, 3), np.uint8))
     labels = tf.constant(rng.integers(0, 10, batch_size))
-    batches = iter(tf.data.Dataset.from_tensors((images, labels)).repeat())
+    mirrored = tf.zeros(batch_size, tf.bool)
+    batches = iter(tf.data.Dataset.from_tensors((images, labels, mirrored)).repeat())
     train = trainer.make_train_function() or trainer.train_function
     return images_per_second(lambda: train(batches)["loss"].numpy(), batch_size)
 
 
-def measure_torch(batch_size: int) -> float:
+def measure_torch(name: str, batch_size: int) -> float:
     """The same layers, loss, regulariser and optimizer, channels last, eager."""
+    import torch
+    from torch import nn
+
+    network, optimizer, smoothing = {"cnn": torch_cnn, "cnn-laptop": torch_cnn_laptop}[name]()
+    loss_function = nn.CrossEntropyLoss(label_smoothing=smoothing)
+    images = torch.randint(0, 256, (batch_size, 3, 32, 32), dtype=torch.uint8)
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (batch_size,))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = loss_function(network(images.float() / 127.5 - 1), labels)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return images_per_second(step, batch_size)
+
+
+def torch_cnn():
+    """cnn.toml's network, its optimizer and its label smoothing."""
     import torch
     from torch import nn
 
@@ -98,38 +122,65 @@ def measure_torch(batch_size: int) -> float:
     rest = [p for p in network.parameters() if p.ndim == 1]
     # Coupled decay d is the gradient of L2 with factor d / 2.
     groups = [{"params": kernels, "weight_decay": 5e-4}, {"params": rest}]
-    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
-    loss_function = nn.CrossEntropyLoss(label_smoothing=0.1)
-    images = torch.randint(0, 256, (batch_size, 3, 32, 32), dtype=torch.uint8)
-    images = images.to(memory_format=torch.channels_last)
-    labels = torch.randint(0, 10, (batch_size,))
+    return network, torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True), 0.1
 
-    def step() -> None:
-        optimizer.zero_grad()
-        loss = loss_function(network(images.float() / 127.5 - 1), labels)
-        loss.backward()
-        optimizer.step()
-        loss.item()
 
-    return images_per_second(step, batch_size)
+def torch_cnn_laptop():
+    """cnn-laptop.toml's network, its optimizer and its label smoothing."""
+    import torch
+    from torch import nn
+
+    widths = (24, 32, 64, 64)
+
+    def stage(inputs: int, outputs: int):
+        yield nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        yield nn.MaxPool2d(2)
+        for number in range(2):
+            if number:
+                yield nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+            yield nn.BatchNorm2d(outputs)
+            yield nn.GELU()
+
+    network = nn.Sequential(
+        nn.Conv2d(3, widths[0], 2),
+        nn.GELU(),
+        *(layer for pair in itertools.pairwise(widths) for layer in stage(*pair)),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(widths[-1], 10, bias=False),
+    ).to(memory_format=torch.channels_last)
+    network[0].weight.requires_grad = False  # the whitening
+    for module in network:
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.requires_grad = False
+    trained = [p for p in network.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) == 146_136  # as cnn-laptop.toml's
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": 0.01},
+        {"params": [network[0].bias]},
+        {"params": [p for p in trained if p.ndim == 1 and p is not network[0].bias], "lr": 48.0},
+    ]
+    return network, torch.optim.SGD(groups, lr=0.75, momentum=0.85, nesterov=True), 0.2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--torch-python", default=sys.executable)
+    parser.add_argument("--recipe", choices=["cnn", "cnn-laptop"], default="cnn")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", choices=["keras", "torch"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
         measure = {"keras": measure_keras, "torch": measure_torch}[options.side]
-        print(json.dumps(measure(options.batch_size)))
+        print(json.dumps(measure(options.recipe, options.batch_size)))
         return
     pairs = []
     for number in range(options.rounds):
         pair = {}
         for side, python in (("keras", sys.executable), ("torch", options.torch_python)):
-            command = [python, __file__, "--side", side, "--batch-size", str(options.batch_size)]
+            command = [python, __file__, "--side", side, "--recipe", options.recipe]
+            command += ["--batch-size", str(options.batch_size)]
             result = subprocess.run(command, capture_output=True, text=True)
             if result.returncode:
                 sys.exit(f"error: the {side} side failed: {result.stderr.strip()[-500:]}")
