@@ -151,6 +151,31 @@ def test_a_prediction_for_every_image_in_order(images, monkeypatch):
     np.testing.assert_allclose(answers.probabilities, expected, rtol=1e-6)
 
 
+class CountsTraces(keras.layers.Layer):
+    """Passes on what it gets; Python runs it when a function is traced, not when one is called."""
+
+    traces = 0
+
+    def call(self, inputs):
+        self.traces += 1
+        return inputs
+
+
+def test_every_prediction_of_a_network_is_one_shape(monkeypatch):
+    """Under XLA each shape is compiled for itself."""
+    monkeypatch.setattr(predictions, "PREDICTION_BATCH", 50)
+    counter = CountsTraces()
+    inputs = keras.Input((2, 2, 1), dtype="uint8")
+    x = counter(keras.layers.Flatten()(keras.layers.Rescaling(1.0)(inputs)))
+    network = keras.Model(inputs, x)
+    counter.traces = 0
+    for images in (149, 50, 51, 149):
+        split = Split(np.zeros((images, 2, 2, 1), np.uint8), np.zeros(images, np.int64))
+        answers = predictions.predict_split(network, split, ("a", "b", "c", "d"))
+        assert answers.probabilities.shape == (images, 4)
+    assert counter.traces == 1
+
+
 FRESH = """
 import json, sys
 from pathlib import Path

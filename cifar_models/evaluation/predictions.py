@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from cifar_models.data.pipeline import make_ordered_batches
 from cifar_models.data.splits import Split
@@ -19,10 +20,22 @@ class Predictions:
 
 
 def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ...]) -> Predictions:
-    """Runs the network once over every image of the split, in order."""
+    """Runs the network once over every image of the split, in order.
+
+    The last batch is filled up with black images, whose answers are cut off: a batch of another
+    size would be traced, and under XLA compiled, for itself.
+    """
     from scipy.special import softmax
 
-    images_only = make_ordered_batches(split, PREDICTION_BATCH).map(lambda images, labels: images)
-    logits = network.predict(images_only, verbose=0)
+    num_images = len(split.labels)
+    batch_size = min(PREDICTION_BATCH, num_images)
+
+    def filled(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        missing = batch_size - tf.shape(images)[0]
+        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+        return tf.ensure_shape(images, (batch_size, *split.images.shape[1:]))
+
+    batches = make_ordered_batches(split, batch_size).map(filled)
+    logits = network.predict(batches, verbose=0)[:num_images]
     probabilities = softmax(logits.astype(np.float64), axis=1).astype(np.float32)
     return Predictions(split.labels, probabilities, class_names)
