@@ -57,5 +57,7 @@ def reopen(path: Path, dataset_name: str | None = None, data_dir: str | None = N
     import_tensorflow()
     from cifar_models.models.restore import restore_network
 
-    configure_as_trained(folder, recipe)
-    return FinishedRun(folder, recipe, dataset, restore_network(folder))
+    runtime = configure_as_trained(folder, recipe)
+    network = restore_network(folder)
+    network.jit_compile = runtime.xla
+    return FinishedRun(folder, recipe, dataset, network)

@@ -93,7 +93,9 @@ def carry_out(
 
     def build() -> "keras.Model":
         shape = dataset.train.images.shape[1:]
-        return build_network(recipe.model, shape, len(dataset.class_names))
+        network = build_network(recipe.model, shape, len(dataset.class_names))
+        network.jit_compile = runtime.xla  # of predictions: Keras would go by the device alone
+        return network
 
     @cache  # each is compiled once
     def answering(network: "keras.Model") -> "keras.Model":

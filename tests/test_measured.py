@@ -184,16 +184,23 @@ measured = {run: {split: evaluate(Path(run), split=split) for split in ("validat
             for run in sys.argv[1:]}
 print(json.dumps(measured))
 """
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("mixed_float16", "mixed_bfloat16")]
+SLOW = [
+    pytest.param(option, marks=pytest.mark.slow)
+    for option in (
+        "runtime.precision=mixed_float16",
+        "runtime.precision=mixed_bfloat16",
+        "runtime.xla=on",
+    )
+]
 
 
-@pytest.mark.parametrize("precision", ["float32", *SLOW])
-def test_best_is_best_to_the_last_bit(precision, tmp_path, float32_policy):
+@pytest.mark.parametrize("option", ["runtime.precision=float32", *SLOW])
+def test_best_is_best_to_the_last_bit(option, tmp_path, float32_policy):
     """A fresh process that loads the folder's model finds exactly the figures that were logged."""
     runs = []
     for ema_decay in (0.0, 0.8):
         runs.append(tmp_path / f"ema-{ema_decay}")
-        options = [f"runtime.precision={precision}", f"training.ema_decay={ema_decay}"]
+        options = [option, f"training.ema_decay={ema_decay}"]
         assert main([*as_overrides([*BEST, *options]), "--run", str(runs[-1])]) == 0
     result = subprocess.run(
         [sys.executable, "-c", FRESH, *map(str, runs)], capture_output=True, text=True
