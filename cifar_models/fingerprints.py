@@ -6,9 +6,12 @@ from cifar_models.errors import RequestError
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import recipe_tables
 
-# Where the data lies, how often it is saved, and how the values were found decide nothing about
-# the result.
-FREE_KEYS = ("data.data_dir", "runtime.checkpoint_seconds", "training.tuning_trials")
+# Where the data lies, how often the run is saved and looked after, and how the values were found
+# decide nothing about the result.
+FREE_KEYS = (
+    *("data.data_dir", "runtime.checkpoint_seconds", "runtime.steps_per_execution"),
+    "training.tuning_trials",
+)
 MOST_SHOWN = 3  # differences in one message
 
 

@@ -130,6 +130,9 @@ class RuntimeRecipe:
     xla: str = "auto"  # "auto" (on a GPU), "on" or "off"
     deterministic: bool = False  # same bytes out of the same recipe; slower on a GPU
     checkpoint_seconds: float = 300.0  # of training that a kill costs, about; 0: save each step
+    # Training steps in one call, with no look at clock, signals and loss in between: the largest
+    # divisor of an epoch's steps that is at most this.
+    steps_per_execution: int = 1
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what is wrong with its value)."""
@@ -140,6 +143,8 @@ class RuntimeRecipe:
             yield "precision", f"must be one of {', '.join(precisions)}"
         if self.xla not in ("auto", "on", "off"):
             yield "xla", 'must be "auto", "on" or "off"'
+        if self.steps_per_execution < 1:
+            yield "steps_per_execution", "must be at least 1"
         if self.checkpoint_seconds < 0:
             yield "checkpoint_seconds", "must not be negative"
         if self.xla == "on" and self.deterministic:

@@ -42,14 +42,14 @@ class Killed(BaseException):
 
 
 def killed_at(step: int, arguments: list[str]) -> None:
-    """Runs a command that ends after a step, before anything can be saved of it."""
+    """Runs a command that ends with the execution of a step, before anything is saved of it."""
     from cifar_models.training.progress import Stopwatch
 
     real = Stopwatch.on_train_batch_end
 
     def on_train_batch_end(self, batch, logs=None):
         real(self, batch, logs)
-        if self._progress.step == step:
+        if self._progress.step >= step:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):

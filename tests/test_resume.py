@@ -6,6 +6,7 @@ import pytest
 
 from cifar_models import run as run_module
 from cifar_models.cli import main
+from cifar_models.training.fit import steps_at_once
 from cifar_models.training.trainer import Trainer
 from tests.conftest import (
     EVERY_STEP,
@@ -72,6 +73,9 @@ OPTIONS = {
         *("training.gradient_clip_norm=1.0", "model.pooling=token", "training.label_smoothing=0"),
     ],
 }
+# `runtime.steps_per_execution` of the killed process, and of those that go on; else 1. Most epochs
+# have 20 steps, and the run that nobody killed takes one at a time.
+AT_ONCE = {"sgd": (5, 5), "adamw in float16": (1, 10), "fast cnn": (10, 3), "vit": (4, 10)}
 QUICK = ("sgd", "adamw in float16", "fast cnn")
 
 
@@ -86,10 +90,32 @@ def test_every_option_resumes_to_the_same_bytes(name, tmp_path, monkeypatch, flo
     monkeypatch.setattr(run_module, "record_in_tensorboard", lambda *arguments: None)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main([*arguments, "--run", str(whole)]) == 0
-    killed_at(13, [*arguments, *EVERY_STEP, "--run", str(killed)])
+    before, after = (f"steps_per_execution = {number}" for number in AT_ONCE.get(name, (1, 1)))
+    killed_at(13, [*arguments, *EVERY_STEP, "--set", f"runtime.{before}", "--run", str(killed)])
+    recipe = (killed / "recipe.toml").read_text()
+    assert before in recipe
+    (killed / "recipe.toml").write_text(recipe.replace(before, after))
     killed_at(31, ["resume", str(killed)])
     assert main(["resume", str(killed)]) == 0
     assert outcome_of(killed) == outcome_of(whole)
+
+
+def test_executions_meet_the_ends_of_epochs():
+    for steps_per_epoch in (1, 7, 20, 24):
+        for first_step in range(2 * steps_per_epoch):
+            for wished in (1, 4, 5, 50):
+                number = steps_at_once(wished, steps_per_epoch, first_step)
+                assert 1 <= number <= wished
+                assert first_step % number == steps_per_epoch % number == 0
+    assert [steps_at_once(wished, 20, 0) for wished in (3, 4, 7, 19, 20, 21)] == [
+        2,
+        4,
+        5,
+        10,
+        20,
+        20,
+    ]
+    assert steps_at_once(5, 19, 0) == 1  # a prime number
 
 
 def test_killed_when_training_is_over(tmp_path, monkeypatch):

@@ -154,4 +154,4 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.stop()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._bar.advance(self._task)
+        self._bar.advance(self._task, self.model.steps_per_execution)

@@ -1,6 +1,7 @@
 """Compile and fit."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -81,6 +82,10 @@ def fit(
     state = TrainingState(trainer, progress, best)
     if state.restore(folder):
         logger.info("goes on after step %d of %d", progress.step, total_steps)
+    wished = recipe.runtime.steps_per_execution
+    trainer.steps_per_execution = steps_at_once(wished, steps_per_epoch, progress.step)
+    if trainer.steps_per_execution != wished:
+        logger.info("%d steps at once, for %d", trainer.steps_per_execution, wished)
     stopwatch = Stopwatch(progress)
     quarter = max(training.epochs // 4, 1) * steps_per_epoch
     callbacks = [
@@ -116,6 +121,16 @@ def fit(
         saving_seconds=progress.saving,
         images_per_second=progress.images_per_second(training.batch_size),
     )
+
+
+def steps_at_once(wished: int, steps_per_epoch: int, first_step: int) -> int:
+    """Returns how many steps an execution takes: as many as wished, or somewhat fewer.
+
+    Its multiples must meet the end of each epoch, from a step in the middle of one too: a
+    checkpoint of a run that took other steps at once may lie anywhere.
+    """
+    length = math.gcd(steps_per_epoch, first_step)
+    return max(n for n in range(1, min(wished, length) + 1) if length % n == 0)
 
 
 def laps(first_step: int, steps_per_epoch: int, total_steps: int) -> Iterator[tuple[int, int]]:

@@ -17,7 +17,7 @@ class Progress:
     stepping: float = 0.0
     validating: float = 0.0
     saving: float = 0.0
-    timed_steps: int = 0  # all but the first of each process, which compiles
+    timed_steps: int = 0  # all but those of the first execution of each process, which compiles
     at_row_begin: tuple[float, float, float, int] = (0.0, 0.0, 0.0, 0)
 
     @property
@@ -55,7 +55,8 @@ class Progress:
 class Stopwatch(keras.callbacks.Callback):
     """Counts steps, and books the time that passes to what it was spent on.
 
-    Compiling is what passes until the first step is done; the step itself is short beside it.
+    Keras calls back once for all the steps of an execution. Compiling is what passes until the
+    first of them is over; its steps are short beside it.
     """
 
     def __init__(self, progress: Progress):
@@ -65,9 +66,10 @@ class Stopwatch(keras.callbacks.Callback):
         self._mark = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._progress.step += 1
+        steps = self.model.steps_per_execution
+        self._progress.step += steps
         if self._compiled:
-            self._progress.timed_steps += 1
+            self._progress.timed_steps += steps
         else:
             float(logs["loss"])  # waits for the device
             self.book("compiling")
