@@ -1,28 +1,61 @@
-"""How fast batches come, how fast a training step is, and whether one waits for the other."""
+"""How fast batches come, how fast a training step is, and how near to what the device can do."""
 
 import statistics
+import sys
+import tempfile
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from cifar_models.data.datasets import load_dataset
 from cifar_models.data.splits import Split
+from cifar_models.own_process import measured_apart, peak_memory, print_measured
 from cifar_models.recipe import Recipe
-from cifar_models.runtime import configure, import_tensorflow
+from cifar_models.recipe_file import read_recipe, recipe_toml
+from cifar_models.runtime import Runtime, configure, import_tensorflow
 
 FEEDING_BATCH = 1024  # images
 FEEDING_STEPS = 2000
 ROUNDS = 7  # the median counts
 ROUND_SECONDS = 3.0
+TRAINING_PASSES = 3  # forward passes that a step costs, as the field counts: two of them backward
+PRODUCT_SIZE = {"gpu": 4096, "process": 2048}  # of square matrices
+PRODUCTS = {"gpu": 20, "process": 1}  # in one call, so that calling costs nothing beside them
+MEASURE = [sys.executable, "-m", "cifar_models.benchmark"]
 
 
-def benchmark(recipe: Recipe) -> dict[str, str | int | float]:
-    """Measures a recipe on this machine, in images per second; nothing is written.
-
-    The step is measured in turn on one constant batch and on the real stream of batches, so that
-    a machine whose speed drifts treats both alike.
+def benchmarks(recipes: Sequence[Recipe]) -> list[dict]:
+    """Measures recipes on this machine, each in a process of its own; nothing is kept on disk.
 
     Returns:
-        recipe, device, batch, feeding (batches of 1,024, no training), constant_batch and real
-        (training steps, augmentation included), and real_to_constant, the median ratio of the two.
+        What `measure_training` finds, for each recipe.
+
+    Raises:
+        RequestError, RunError: the data cannot be had, or the process failed.
+    """
+    found = []
+    for recipe in recipes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "recipe.toml"
+            path.write_text(recipe_toml(recipe), encoding="utf-8")
+            found.append(measured_apart([*MEASURE, str(path)], recipe.name))
+    return found
+
+
+def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
+    """Measures the feeding and the training step of a recipe in this process, best a new one.
+
+    The step, augmentation included, is measured in turn on one constant batch and on the real
+    stream of batches, so that a machine whose speed drifts treats both alike.
+
+    Returns:
+        recipe, device, precision, batch (images). compile_seconds: until the first execution is
+        over. feeding, constant_batch, real: images per second, of batches of 1,024 without
+        training, and of the step. real_to_constant: the median ratio of the two. training_flops:
+        per second, of the step on the real stream. matrix_product_flops: per second, the ceiling.
+        utilisation: the ratio of the two. memory_of: "process", or "gpu" where there is one.
+        peak_memory_bytes: after training. memory_before_bytes: the same peak before the model was
+        built.
 
     Raises:
         RequestError, RunError: the data cannot be had.
@@ -31,39 +64,93 @@ def benchmark(recipe: Recipe) -> dict[str, str | int | float]:
     splits = dataset.splits(recipe.data, recipe.runtime.seed)
     import_tensorflow()
     from cifar_models.data.pipeline import make_training_batches
+    from cifar_models.evaluation.cost import flops_per_image
     from cifar_models.models.catalog import build_network
     from cifar_models.training.fit import make_trainer
 
     runtime = configure(recipe.runtime)
+    memory_of, memory_before = peak_memory()
     batch_size = min(recipe.training.batch_size, len(splits.train.labels))
     network = build_network(recipe.model, dataset.train.images.shape[1:], len(dataset.class_names))
     trainer = make_trainer(network, recipe, runtime, steps_per_epoch=10**6)
+    at_once = trainer.steps_per_execution = recipe.runtime.steps_per_execution
     real = make_training_batches(splits.train, batch_size, 0, 0, 10**6)
     constant = real.take(1).cache().repeat()
 
-    def seconds_of(batches, steps: int) -> float:
+    def seconds_of(batches, executions: int) -> float:
         began = time.perf_counter()
-        trainer.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False)
+        trainer.fit(batches, steps_per_epoch=executions * at_once, verbose=0, shuffle=False)
         return time.perf_counter() - began
 
-    seconds_of(constant, 2)  # compiles
-    steps = max(2, round(5 * ROUND_SECONDS / seconds_of(constant, 5)))
+    compile_seconds = seconds_of(constant, 1)
+    executions = max(2, round(5 * ROUND_SECONDS / seconds_of(constant, 5)))
+    images = batch_size * executions * at_once
     speeds = [
-        (
-            batch_size * steps / seconds_of(constant, steps),
-            batch_size * steps / seconds_of(real, steps),
-        )
+        (images / seconds_of(constant, executions), images / seconds_of(real, executions))
         for _ in range(ROUNDS)
     ]
+    real_speed = statistics.median(real for _, real in speeds)
+    peak = peak_memory()[1]
+    training, ceiling = training_flops(flops_per_image(network), real_speed), _ceiling(runtime)
     return {
         "recipe": recipe.name,
         "device": runtime.device,
+        "precision": runtime.precision,
         "batch": batch_size,
-        "feeding": round(_feeding_speed(splits.train)),
-        "constant_batch": round(statistics.median(constant for constant, _ in speeds)),
-        "real": round(statistics.median(real for _, real in speeds)),
-        "real_to_constant": round(statistics.median(real / one for one, real in speeds), 3),
+        "compile_seconds": compile_seconds,
+        "feeding": _feeding_speed(splits.train),
+        "constant_batch": statistics.median(constant for constant, _ in speeds),
+        "real": real_speed,
+        "real_to_constant": statistics.median(real / one for one, real in speeds),
+        "training_flops": training,
+        "matrix_product_flops": ceiling,
+        "utilisation": training / ceiling,
+        "memory_of": memory_of,
+        "peak_memory_bytes": peak,
+        "memory_before_bytes": memory_before,
     }
+
+
+def training_flops(flops_per_image: int, images_per_second: float) -> float:
+    """Operations per second of a training step, whose gradients count as two forward passes."""
+    return TRAINING_PASSES * flops_per_image * images_per_second
+
+
+def _ceiling(runtime: Runtime) -> float:
+    """Operations per second of large matrix products, in the precision of the step, and compiled
+    as it is."""
+    import keras
+    import tensorflow as tf
+
+    device = "gpu" if tf.config.list_physical_devices("GPU") else "process"
+    size, dtype = PRODUCT_SIZE[device], keras.config.dtype_policy().compute_dtype
+    noise = tf.random.stateless_uniform((size, size), seed=(0, 0), minval=-1.0)
+    left, right = tf.cast(noise, dtype), tf.cast(noise * (3 / size) ** 0.5, dtype)
+
+    @tf.function(jit_compile=runtime.xla)
+    def multiply(matrix):
+        for _ in range(PRODUCTS[device]):
+            matrix = tf.matmul(matrix, right)  # whose entries are as large as those before
+        return matrix
+
+    return product_flops(size, PRODUCTS[device], lambda: float(multiply(left)[0, 0]))
+
+
+def product_flops(size: int, products: int, multiply: Callable[[], object]) -> float:
+    """Operations per second of the fastest of a few calls, after one to warm up.
+
+    Args:
+        size: of the square matrices.
+        products: of two of them, in one call.
+        multiply: the call.
+    """
+    multiply()
+    seconds = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        multiply()
+        seconds.append(time.perf_counter() - began)
+    return products * 2 * size**3 / min(seconds)
 
 
 def _feeding_speed(train: Split) -> float:
@@ -78,3 +165,7 @@ def _feeding_speed(train: Split) -> float:
             pass
         speeds.append(batch_size * FEEDING_STEPS / (time.perf_counter() - began))
     return statistics.median(speeds)
+
+
+if __name__ == "__main__":
+    sys.exit(print_measured(lambda: measure_training(read_recipe(sys.argv[1]))))

@@ -164,7 +164,7 @@ def _benchmark(options: argparse.Namespace) -> None:
     if runs:
         tables.print_costs(serving_cost.serving_costs(runs))
     if recipes:
-        tables.print_benchmark([benchmark.benchmark(recipe) for recipe in recipes])
+        tables.print_benchmark(benchmark.benchmarks(recipes))
 
 
 def _list(options: argparse.Namespace) -> None:

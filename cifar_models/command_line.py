@@ -80,7 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
     benchmark.add_argument("subjects", nargs="+", metavar="RUN_OR_RECIPE", help="a folder is a run")
     benchmark.add_argument("--dataset", metavar="NAME", help="data.dataset of the recipes")
     benchmark.add_argument("--data-dir", metavar="DIR", help="data.data_dir of the recipes")
-    benchmark.set_defaults(set=[], seed=None)
+    _add_overrides(benchmark)
+    benchmark.set_defaults(seed=None)
 
     listing = commands.add_parser("list", help="what there is to choose from")
     listing.add_argument("what", choices=["recipes", "models", "datasets", "runs"])
@@ -96,6 +97,10 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset", metavar="NAME", help="TFDS name, digits or folder:PATH")
     parser.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
+    _add_overrides(parser)
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         action="append",

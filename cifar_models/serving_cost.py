@@ -1,9 +1,5 @@
 """What a finished run costs to serve: latency, throughput, memory and size on disk."""
 
-import json
-import resource
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +7,7 @@ from time import perf_counter
 
 import numpy as np
 
-from cifar_models.errors import RequestError, RunError
+from cifar_models.own_process import measured_apart, peak_memory, print_measured
 from cifar_models.recipe_file import read_recipe, with_values
 from cifar_models.run import configure_as_trained
 from cifar_models.run_folder import RunFolder
@@ -50,17 +46,7 @@ def serving_costs(paths: Sequence[Path]) -> dict[Path, dict]:
 
 
 def _serving_cost(folder: RunFolder) -> dict:
-    path = folder.path
-    result = subprocess.run([*MEASURE, str(path)], capture_output=True, text=True)
-    if result.returncode < 0:
-        name = signal.Signals(-result.returncode).name
-        raise RunError(f"{path}: {name} ended the process that measured it; is memory short?")
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        if result.returncode == RequestError.exit_status:
-            raise RequestError(reason)
-        raise RunError(f"{path}: cannot be measured: {reason}")
-    cost = json.loads(result.stdout.splitlines()[-1])
+    cost = measured_apart([*MEASURE, str(folder.path)], str(folder.path))
     folder.write_cost(cost)
     return cost
 
@@ -78,7 +64,7 @@ def measure_serving(folder: RunFolder) -> dict:
 
     # An export does not insist on the same bits, so a run that did must not look slow.
     runtime = configure_as_trained(folder, with_values(recipe, {"runtime.deterministic": False}))
-    memory_of, memory_before = _peak_memory()
+    memory_of, memory_before = peak_memory()
     dataset = folder.read_dataset()
     served = SavedNetwork(restore_network(folder), dataset["class_names"])
     shape = (BATCH_SIZES[-1], *dataset["image_shape"])
@@ -96,7 +82,7 @@ def measure_serving(folder: RunFolder) -> dict:
         },
         "images_per_second": BATCH_SIZES[-1] / float(seconds[BATCH_SIZES[-1]].mean()),
         "memory_of": memory_of,
-        "peak_memory_bytes": _peak_memory()[1],
+        "peak_memory_bytes": peak_memory()[1],
         "memory_before_bytes": memory_before,
         "model_bytes": folder.model_path.stat().st_size,
         "device": runtime.device,
@@ -118,34 +104,9 @@ def time_calls(call: Callable[[], object]) -> np.ndarray:
     return np.array(seconds)
 
 
-def _peak_memory() -> tuple[str, int]:
-    """Whose memory, and its peak so far in bytes."""
-    import tensorflow as tf
-
-    if tf.config.list_physical_devices("GPU"):
-        return "gpu", tf.config.experimental.get_memory_info("GPU:0")["peak"]
-    return "process", peak_of_process()
-
-
-def peak_of_process() -> int:
-    """The most memory that this process has held so far, in bytes."""
-    try:  # Linux, whose ru_maxrss begins with the memory of whoever started the process
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    except OSError:
-        pass  # not Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
-
-
 def main() -> int:
     """Prints what `measure_serving` finds as JSON and returns the exit status."""
-    try:
-        print(json.dumps(measure_serving(RunFolder(Path(sys.argv[1])))))
-    except RequestError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    return 0
+    return print_measured(lambda: measure_serving(RunFolder(Path(sys.argv[1]))))
 
 
 if __name__ == "__main__":

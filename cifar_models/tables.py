@@ -1,6 +1,7 @@
 """What the commands print as tables."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -106,10 +107,31 @@ def print_robustness(report: dict) -> None:
     _print(table)
 
 
-def print_benchmark(rows: list[dict]) -> None:
-    table = _table(*rows[0])
-    for row in rows:
-        table.add_row(*(f"{v:,.0f}" if isinstance(v, int) else str(v) for v in row.values()))
+def _memory(found: dict) -> str:
+    return f"{decimal(found['peak_memory_bytes'])}, {decimal(found['memory_before_bytes'])}"
+
+
+BENCHMARK_ROWS: dict[str, Callable[[dict], str]] = {
+    "device": lambda found: found["device"],
+    "precision": lambda found: found["precision"],
+    "images in a batch": lambda found: f"{found['batch']:,}",
+    "compiling and first step, s": lambda found: f"{found['compile_seconds']:.1f}",
+    "feeding, images/s": lambda found: f"{found['feeding']:,.0f}",
+    "training on one batch, images/s": lambda found: f"{found['constant_batch']:,.0f}",
+    "training on the real stream, images/s": lambda found: f"{found['real']:,.0f}",
+    "real stream to one batch": lambda found: f"{found['real_to_constant']:.3f}",
+    "training, GFLOP/s": lambda found: f"{found['training_flops'] / 1e9:,.1f}",
+    "matrix product, GFLOP/s": lambda found: f"{found['matrix_product_flops'] / 1e9:,.1f}",
+    "utilisation": lambda found: f"{found['utilisation']:.1%}",
+    "memory, before": _memory,
+}
+
+
+def print_benchmark(found: list[dict]) -> None:
+    """One column for each recipe, as `benchmark.measure_training` measured it."""
+    table = _table("recipe", *(one["recipe"] for one in found))
+    for name, text in BENCHMARK_ROWS.items():
+        table.add_row(name, *(text(one) for one in found))
     _print(table)
 
 
@@ -123,7 +145,7 @@ def print_costs(costs: dict[Path, dict]) -> None:
             str(path),
             *(f"{each['p50']:.2f}, {each['p95']:.2f}" for each in cost["latency_ms"].values()),
             f"{cost['images_per_second']:,.0f}",
-            f"{decimal(cost['peak_memory_bytes'])}, {decimal(cost['memory_before_bytes'])}",
+            _memory(cost),
             decimal(cost["model_bytes"]),
             cost["precision"],
             cost["device"],

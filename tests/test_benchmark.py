@@ -1,4 +1,4 @@
-"""What a run costs to serve; no test here relies on how fast this machine is."""
+"""What a run costs to serve, and how fast a recipe trains; the speed of this machine is no part."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar_models import serving_cost
+from cifar_models import benchmark, serving_cost
 from cifar_models.cli import main
 from cifar_models.recipe_file import read_recipe, recipe_toml
 from cifar_models.run_folder import RunFolder
@@ -22,7 +22,18 @@ from cifar_models import serving_cost
 serving_cost.LEAST_SECONDS = 0.1
 sys.exit(serving_cost.main())
 """
-PEAK = "from cifar_models.serving_cost import peak_of_process; print(peak_of_process())"
+PEAK = "from cifar_models.own_process import peak_of_process; print(peak_of_process())"
+
+
+def found_of(recipe_name: str) -> dict:
+    """What might have been measured of a recipe."""
+    return {
+        **{"recipe": recipe_name, "device": "a laptop", "precision": "float32", "batch": 64},
+        **{"compile_seconds": 3.25, "feeding": 800_000.4, "constant_batch": 2000.0, "real": 1900.0},
+        **{"real_to_constant": 0.95, "training_flops": 50e9, "matrix_product_flops": 100e9},
+        **{"utilisation": 0.5, "memory_of": "process", "peak_memory_bytes": 900_000_000},
+        "memory_before_bytes": 700_000_000,
+    }
 
 
 @pytest.fixture
@@ -143,14 +154,65 @@ def test_runs_and_recipes_together(run, tmp_path, monkeypatch, capsys):
         "precision": "float32",
     }
     monkeypatch.setattr(serving_cost, "_serving_cost", lambda folder: cost)
-    monkeypatch.setattr("cifar_models.benchmark.benchmark", lambda recipe: {"recipe": recipe.name})
+    monkeypatch.setattr(benchmark, "measured_apart", lambda command, name: found_of(name))
     assert main(["benchmark", str(run), "digits-vit", str(other), "digits-cnn"]) == 0
     lines = capsys.readouterr().out.splitlines()
     of_runs = [line for line in lines if line.startswith(str(run))]
     assert len(of_runs) == 2
     for text in ("1.00, 2.00", "30.00, 40.00", "4,267", "900.0 MB, 700.0 MB", "108.7 kB"):
         assert text in of_runs[0]
-    assert [line.strip() for line in lines[-3:]] == ["recipe", "digits-vit", "digits-cnn"]
+    assert any(line.split() == ["recipe", "digits-vit", "digits-cnn"] for line in lines)
+    assert any(line.split() == ["utilisation", "50.0%", "50.0%"] for line in lines)
+
+
+def test_a_step_costs_three_forward_passes():
+    assert benchmark.training_flops(flops_per_image=10**6, images_per_second=500.0) == 1.5e9
+
+
+def test_the_ceiling_is_that_of_the_fastest_call(monkeypatch):
+    now, seconds = 0.0, iter([1000.0, 8.0, 4.0, 5.0, *100 * [6.0]])  # the first one warms up
+
+    def multiply():
+        nonlocal now
+        now += next(seconds)
+
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now)
+    # An entry of the product of two 10x10 matrices takes ten multiplications and ten additions.
+    assert benchmark.product_flops(10, 3, multiply) == 3 * 100 * 20 / 4.0
+
+
+def test_a_recipe_is_measured(monkeypatch):
+    monkeypatch.setattr(benchmark, "ROUNDS", 1)
+    monkeypatch.setattr(benchmark, "ROUND_SECONDS", 0.1)
+    monkeypatch.setattr(benchmark, "FEEDING_STEPS", 3)
+    monkeypatch.setattr(benchmark, "PRODUCT_SIZE", {"gpu": 64, "process": 64})
+    recipe = read_recipe("digits-cnn", ["runtime.steps_per_execution=3"])
+    found = benchmark.measure_training(recipe)
+    forward = 2 * 64 * (9 * 32 + 9 * 32 * 32 + 9 * 32 * 32)  # the stem and the first block
+    forward += 2 * 16 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64) + 2 * 64 * 10
+    assert found["training_flops"] == pytest.approx(3 * forward * found["real"])
+    assert found["utilisation"] == found["training_flops"] / found["matrix_product_flops"]
+    assert found["real_to_constant"] == found["real"] / found["constant_batch"]
+    assert found["peak_memory_bytes"] >= found["memory_before_bytes"] > 0
+    assert found["feeding"] > 0 and found["compile_seconds"] > 0
+    assert set(found) == set(found_of("digits-cnn")) and found["batch"] == 64
+
+
+def test_a_recipe_reaches_its_process_as_it_is(monkeypatch, capsys):
+    program = (
+        "import json, sys; from cifar_models.recipe_file import read_recipe;"
+        "recipe = read_recipe(sys.argv[1]);"
+        "print(json.dumps([recipe.name, recipe.data.dataset, recipe.training.batch_size]))"
+    )
+    monkeypatch.setattr(benchmark, "MEASURE", [sys.executable, "-c", program])
+    recipe = read_recipe("digits-vit", ["data.dataset=folder:/x", "training.batch_size=7"])
+    assert benchmark.benchmarks([recipe]) == [["digits-vit", "folder:/x", 7]]
+
+
+def test_a_recipe_whose_data_are_missing_is_one_line(tmp_path, capsys):
+    assert main(["benchmark", "digits-cnn", "--dataset", f"folder:{tmp_path / 'none'}"]) == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "none") in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("wrong", ["a folder", "a name"])
