@@ -93,13 +93,13 @@ def carry_out(
 
     def build() -> "keras.Model":
         shape = dataset.train.images.shape[1:]
-        network = build_network(recipe.model, shape, len(dataset.class_names))
-        network.jit_compile = runtime.xla  # of predictions: Keras would go by the device alone
-        return network
+        return build_network(recipe.model, shape, len(dataset.class_names))
 
     @cache  # each is compiled once
     def answering(network: "keras.Model") -> "keras.Model":
-        return with_views(network, recipe.augmentation.test_views)
+        answers = with_views(network, recipe.augmentation.test_views)
+        answers.jit_compile = runtime.xla  # Keras would go by the device alone
+        return answers
 
     def measure(network: "keras.Model") -> tuple[float, float]:
         predictions = predict_split(answering(network), splits.validation, dataset.class_names)
