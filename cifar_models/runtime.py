@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from cifar_models.compile_cache import keep_compiled
 from cifar_models.recipe import RuntimeRecipe
 
 
@@ -26,6 +27,7 @@ def import_tensorflow() -> None:
         return
     has_gpu = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if has_gpu else "3")
+    keep_compiled()
     with tempfile.TemporaryFile() as chatter:
         screen = os.dup(2)
         os.dup2(chatter.fileno(), 2)

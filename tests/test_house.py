@@ -30,7 +30,7 @@ FLOORS = [
     {"data", "layers", "tensorboard_log", "fingerprints"},
     {"recipe_file"},
     {"run_folder", "runtime"},
-    {"recipe", "own_process", "checkpoint_file", "files", "interruption", "log"},
+    {"recipe", "own_process", "compile_cache", "checkpoint_file", "files", "interruption", "log"},
     {"architectures"},
     {"errors"},
 ]
