@@ -5,6 +5,7 @@ The batches are made small and uneven here, so that a wrong weight of the last o
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,10 @@ from cifar_models.cli import main
 from cifar_models.data.datasets import load_dataset
 from cifar_models.data.pipeline import epoch_order
 from cifar_models.data.splits import Split
+from cifar_models.errors import RunError
 from cifar_models.evaluation import predictions
 from cifar_models.recipe_file import read_recipe
+from cifar_models.reopen import reopen
 from cifar_models.run_folder import RunFolder
 from tests.conftest import TINY_CNN, as_overrides
 
@@ -174,6 +177,25 @@ def test_every_prediction_of_a_network_is_one_shape(monkeypatch):
         answers = predictions.predict_split(network, split, ("a", "b", "c", "d"))
         assert answers.probabilities.shape == (images, 4)
     assert counter.traces == 1
+
+
+@pytest.mark.parametrize("xla", ["on", "off"])
+def test_predictions_are_compiled_as_the_runtime_says(xla, finished_run, tmp_path, monkeypatch):
+    """Else --no-xla would spare the training alone where XLA does not work."""
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    recipe = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text(recipe.replace('xla = "auto"', f'xla = "{xla}"'))
+    assert reopen(run).network.jit_compile == (xla == "on")
+
+    compiled = []
+
+    def predict_split(network, *arguments):
+        compiled.append(network.jit_compile)
+        raise RunError("seen enough")
+
+    monkeypatch.setattr(predictions, "predict_split", predict_split)
+    arguments = [*TINY_CNN, "--set", f"runtime.xla={xla}", "--run", str(tmp_path / "new")]
+    assert main(arguments) == 1 and compiled == [xla == "on"]
 
 
 FRESH = """

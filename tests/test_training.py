@@ -10,7 +10,7 @@ from cifar_models.models.catalog import build_network
 from cifar_models.recipe import AugmentationRecipe, TrainingRecipe
 from cifar_models.recipe_file import read_recipe
 from cifar_models.runtime import configure
-from cifar_models.training.callbacks import mosaic
+from cifar_models.training.callbacks import ProgressBar, mosaic
 from cifar_models.training.fit import make_trainer
 from cifar_models.training.optimizers import make_optimizer, make_schedule, spared_from_decay
 from cifar_models.training.trainer import Trainer
@@ -184,6 +184,15 @@ def test_the_device_decides_precision_and_xla(float32_policy):
     assert (runtime.precision != "float32") == has_gpu
     assert runtime.xla == has_gpu
     assert not configure(dataclasses.replace(recipe, xla="off")).xla
+
+
+def test_the_progress_bar_counts_every_step_of_an_execution():
+    bar, trainer = ProgressBar(first_step=10, total_steps=40), linear_trainer()
+    trainer.steps_per_execution = 5
+    bar.set_model(trainer)
+    for last_step in (4, 9):
+        bar.on_train_batch_end(last_step)
+    assert bar._bar.tasks[0].completed == 20
 
 
 def test_the_mosaic_lays_four_images_a_row():
