@@ -28,8 +28,8 @@ def test_the_step_and_its_learning_rate_are_named(tmp_path, capsys):
     run = tmp_path / "run"
     real = Trainer.augmented
 
-    def augmented(self, images, labels, step):
-        images, targets = real(self, images, labels, step)
+    def augmented(self, images, labels, mirrored, step):
+        images, targets = real(self, images, labels, mirrored, step)
         return images, targets * tf.where(step == BAD_STEP, np.nan, 1.0)
 
     arguments = [*TINY_CNN, *EVERY_STEP, "--deterministic"]
@@ -54,8 +54,8 @@ def test_the_step_and_its_learning_rate_are_named(tmp_path, capsys):
 def test_it_is_noticed_long_before_the_epoch_ends(tmp_path, capsys, monkeypatch):
     real = Trainer.augmented
 
-    def augmented(self, images, labels, step):
-        images, targets = real(self, images, labels, step)
+    def augmented(self, images, labels, mirrored, step):
+        images, targets = real(self, images, labels, mirrored, step)
         return images, targets * tf.where(step == 4, np.nan, 1.0)
 
     def too_late(*arguments):
