@@ -75,10 +75,12 @@ class VisionTransformer:
 
     image_size: int = 32  # pixels; images of another size are resized inside the network
     patch_size: int = 4  # pixels
+    shifted_patches: bool = False  # a patch holds what lies half a patch around it too
     hidden_dim: int = 192
     num_layers: int = 9
     num_heads: int = 3
     mlp_dim: int = 384
+    mimetic_start: bool = False  # attention and positions begin like trained ones
     pooling: str = "mean"  # "mean" over the patches, or a learned class "token"
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
@@ -95,6 +97,10 @@ class VisionTransformer:
                     f"choose one of {_divisors(self.image_size)}"
                 ),
             )
+        if self.shifted_patches and self.patch_size == 1:
+            yield "shifted_patches", "needs a patch_size of at least 2 pixels"
+        if self.mimetic_start and self.hidden_dim % 4:
+            yield "mimetic_start", "needs a hidden_dim that 4 divides"
         if self.pooling not in ("mean", "token"):
             yield "pooling", 'must be "mean" or "token"'
         yield from _transformer_problems(self)

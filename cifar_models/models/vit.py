@@ -4,7 +4,12 @@ import keras
 from keras import layers
 
 from cifar_models.architectures import VisionTransformer
-from cifar_models.layers.patches import ClassToken, PatchExtraction, PositionEmbedding
+from cifar_models.layers.patches import (
+    ClassToken,
+    PatchExtraction,
+    PositionEmbedding,
+    ShiftedCopies,
+)
 from cifar_models.models.encoder import encoder
 from cifar_models.models.ends import classifier, image_input
 
@@ -14,7 +19,8 @@ def build_vit(
 ) -> keras.Model:
     """Builds patches → linear embedding + positions → encoder blocks → pooling → classifier.
 
-    Dosovitskiy et al. 2020, arXiv:2010.11929, figure 1, and the initialisers of its authors' code.
+    Dosovitskiy et al. 2020, arXiv:2010.11929, figure 1, and the initialisers of its authors' code;
+    shifted patches as in figure 4 of Lee et al. 2021, arXiv:2112.13492.
 
     Args:
         recipe: the model table.
@@ -25,7 +31,11 @@ def build_vit(
         A network of uint8 images (B, H, W, C) → float32 logits (B, K).
     """
     images, x = image_input(image_shape, recipe.image_size)  # (B, 32, 32, C)
-    x = PatchExtraction(recipe.patch_size, name="patches")(x)  # (B, N, P * P * C)
+    if recipe.shifted_patches:
+        x = ShiftedCopies(recipe.patch_size // 2, name="shifted_copies")(x)  # (B, 32, 32, 5 C)
+    x = PatchExtraction(recipe.patch_size, name="patches")(x)  # (B, N, P * P * C or five times it)
+    if recipe.shifted_patches:
+        x = layers.LayerNormalization(epsilon=1e-6, name="patch_norm")(x)
     x = layers.Dense(
         recipe.hidden_dim,
         kernel_initializer="lecun_normal",  # keeps the pixels' scale, whatever the patch
@@ -33,7 +43,7 @@ def build_vit(
     )(x)  # (B, N, D)
     if recipe.pooling == "token":
         x = ClassToken(name="class_token")(x)  # (B, 1 + N, D)
-    x = PositionEmbedding(stddev=1.0, name="positions")(x)
+    x = PositionEmbedding(stddev=1.0, waves=recipe.mimetic_start, name="positions")(x)
     x = encoder(x, recipe)  # (B, N, D)
     pool = layers.GlobalAveragePooling1D(name="pool")
     x = x[:, 0] if recipe.pooling == "token" else pool(x)  # (B, D)
