@@ -75,7 +75,6 @@ class VisionTransformer:
 
     image_size: int = 32  # pixels; images of another size are resized inside the network
     patch_size: int = 4  # pixels
-    shifted_patches: bool = False  # a patch holds what lies half a patch around it too
     hidden_dim: int = 192
     num_layers: int = 9
     num_heads: int = 3
@@ -97,8 +96,6 @@ class VisionTransformer:
                     f"choose one of {_divisors(self.image_size)}"
                 ),
             )
-        if self.shifted_patches and self.patch_size == 1:
-            yield "shifted_patches", "needs a patch_size of at least 2 pixels"
         if self.mimetic_start and self.hidden_dim % 4:
             yield "mimetic_start", "needs a hidden_dim that 4 divides"
         if self.pooling not in ("mean", "token"):

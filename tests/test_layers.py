@@ -14,7 +14,6 @@ from cifar_models.layers.patches import (
     PatchExtraction,
     PositionEmbedding,
     SequencePooling,
-    ShiftedCopies,
     Waves,
 )
 from cifar_models.layers.stochastic_depth import StochasticDepth, depth_rates
@@ -35,21 +34,6 @@ def test_patches_are_tensorflows(images):
 def test_a_patch_that_does_not_divide_the_image_names_the_side():
     with pytest.raises(ValueError, match="patch_size 4 does not divide the image's width 30"):
         PatchExtraction(4)(np.zeros((1, 32, 30, 3), np.float32))
-
-
-def test_shifted_copies_by_hand():
-    """Each pixel beside the four that lie two rows and two columns from it, zero outside."""
-    images = normal(2, 6, 8, 3)
-    stacked = ShiftedCopies(2)(images).numpy()
-    assert stacked.shape == (2, 6, 8, 15)
-    offsets = [(0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2)]
-    for row, column in np.ndindex(6, 8):
-        for copy, (down, right) in enumerate(offsets):
-            y, x = row + down, column + right
-            inside = 0 <= y < 6 and 0 <= x < 8
-            expected = images[:, y, x] if inside else np.zeros((2, 3), np.float32)
-            found = stacked[:, row, column, 3 * copy : 3 * copy + 3]
-            np.testing.assert_array_equal(found, expected)
 
 
 def test_positions_are_added_to_every_sequence_alike():

@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from cifar_models.architectures import PRESETS, VisionTransformer
 from cifar_models.evaluation.cost import flops_per_image
-from cifar_models.evaluation.plots import first_layer_kernels
 from cifar_models.models.catalog import build_network, start
 
 # All parameters, and the trainable ones. ResNet-18 as kuangliu/pytorch-cifar counts it, and the
@@ -29,8 +28,8 @@ BIG = {"resnet18", "wide_resnet28_10", "strong_cnn", "vit_notebook", "cct7_3x1"}
 # What the contract holds for besides the presets.
 RECIPES = {
     **PRESETS,
-    "vit_options": VisionTransformer(
-        hidden_dim=48, num_layers=2, shifted_patches=True, mimetic_start=True, pooling="token"
+    "vit_mimetic": VisionTransformer(
+        hidden_dim=48, num_layers=2, mimetic_start=True, pooling="token"
     ),
 }
 SMALL = sorted(set(RECIPES) - BIG)
@@ -55,8 +54,7 @@ def test_golden_parameter_counts(name):
 def vit_parameters(p: VisionTransformer, channels: int, num_classes: int) -> int:
     width, places = p.hidden_dim, (p.image_size // p.patch_size) ** 2
     tokens = 1 if p.pooling == "token" else 0
-    pixels = p.patch_size**2 * channels * (5 if p.shifted_patches else 1)
-    patches = (pixels + 1) * width + (2 * pixels if p.shifted_patches else 0)  # with their norm
+    patches = (p.patch_size**2 * channels + 1) * width
     attention = 4 * (width**2 + width)
     mlp = (width + 1) * p.mlp_dim + (p.mlp_dim + 1) * width
     norms = 2 * 2 * width
@@ -65,7 +63,7 @@ def vit_parameters(p: VisionTransformer, channels: int, num_classes: int) -> int
     return patches + positions + blocks + 2 * width + (width + 1) * num_classes
 
 
-@pytest.mark.parametrize("name", ["vit", "vit_notebook", "vit_options"])
+@pytest.mark.parametrize("name", ["vit", "vit_notebook", "vit_mimetic"])
 def test_vit_counts_by_formula(name):
     assert build(name).count_params() == vit_parameters(RECIPES[name], 3, 10)
 
@@ -95,14 +93,14 @@ def test_flops_are_the_published_ones(name, giga_multiply_adds, tolerance):
 def vit_multiply_adds(p: VisionTransformer, channels: int, num_classes: int) -> int:
     width, places = p.hidden_dim, (p.image_size // p.patch_size) ** 2
     length = places + (1 if p.pooling == "token" else 0)
-    patches = places * p.patch_size**2 * channels * width * (5 if p.shifted_patches else 1)
+    patches = places * p.patch_size**2 * channels * width
     projections = 4 * length * width**2  # query, key, value and output
     attention = 2 * length**2 * width  # scores, and the mean that they weight
     mlp = 2 * length * width * p.mlp_dim
     return patches + p.num_layers * (projections + attention + mlp) + width * num_classes
 
 
-@pytest.mark.parametrize("name", ["vit", "vit_notebook", "vit_options"])
+@pytest.mark.parametrize("name", ["vit", "vit_notebook", "vit_mimetic"])
 def test_flops_of_a_vit_by_formula(name):
     assert flops_per_image(build(name)) == 2 * vit_multiply_adds(RECIPES[name], 3, 10)
 
@@ -206,8 +204,8 @@ def test_resnet18_keeps_the_image_until_the_second_stage():
 
 
 def test_a_mimetic_start_looks_at_the_like_and_takes_it_away():
-    network = build("vit_options")
-    start(network, RECIPES["vit_options"], np.zeros((4, 32, 32, 3), np.uint8))
+    network = build("vit_mimetic")
+    start(network, RECIPES["vit_mimetic"], np.zeros((4, 32, 32, 3), np.uint8))
     for block in (network.get_layer("encoder1"), network.get_layer("encoder2")):
         query, key, value, output = (np.asarray(w) for w in block.attention.weights[::2])
         similarity = np.einsum("dhk,ehk->hde", query, key)
@@ -224,16 +222,6 @@ def test_only_a_mimetic_recipe_starts_mimetically():
     start(network, RECIPES["hybrid"], np.zeros((4, 32, 32, 3), np.uint8))
     for one, other in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_of_shifted_patches_the_patch_itself_is_drawn():
-    network = build("vit_options")
-    kernel = np.asarray(network.get_layer("patch_embedding").kernel)  # (240, 48)
-    pictures = first_layer_kernels(network)
-    assert pictures.shape == (48, 4, 4, 3)
-    for row, column, channel in np.ndindex(4, 4, 3):
-        place = (4 * row + column) * 15 + channel
-        np.testing.assert_array_equal(pictures[:, row, column, channel], kernel[place])
 
 
 def test_the_notebooks_vit_sees_64_patches_of_16_pixels():

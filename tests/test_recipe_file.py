@@ -90,12 +90,6 @@ def test_a_patch_must_divide_the_image():
     assert "1, 2, 4, 8, 16, 32" in message
 
 
-def test_patches_of_one_pixel_have_no_half_to_shift_by():
-    settings = ("model.patch_size=1", "model.shifted_patches=true")
-    with pytest.raises(RequestError, match="needs a patch_size of at least 2 pixels"):
-        read_recipe("vit", settings)
-
-
 def test_waves_need_a_width_in_fours():
     with pytest.raises(RequestError, match="needs a hidden_dim that 4 divides"):
         read_recipe("vit", ["model.hidden_dim=54", "model.mimetic_start=true"])

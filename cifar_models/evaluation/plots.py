@@ -81,9 +81,8 @@ def first_layer_kernels(network: keras.Model) -> np.ndarray:
             return np.transpose(np.asarray(layer.kernel), (3, 0, 1, 2))
         if isinstance(layer, keras.layers.Dense):
             patch_size = network.get_layer("patches").patch_size
-            kernel = np.asarray(layer.kernel)  # (P * P * C, F), of shifted patches 5 C
-            pictures = kernel.T.reshape(kernel.shape[1], patch_size, patch_size, -1)
-            return pictures[..., : network.input.shape[-1]]  # the patch itself comes first
+            kernel = np.asarray(layer.kernel)  # (P * P * C, F)
+            return kernel.T.reshape(kernel.shape[1], patch_size, patch_size, -1)
     raise ValueError(f"network {network.name} has neither a convolution nor a patch embedding")
 
 

@@ -47,36 +47,6 @@ class PatchExtraction(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class ShiftedCopies(keras.layers.Layer):
-    """Stacks an image with four copies of it, moved diagonally: (B, H, W, C) → (B, H, W, 5 C).
-
-    A patch cut from it holds its surroundings too, half a patch far in the shifted patch
-    tokenization of Lee et al. 2021, arXiv:2112.13492, section 3.1. What moves in is zero, mid-grey.
-
-    Args:
-        shift: pixels, in both directions.
-    """
-
-    def __init__(self, shift: int, **kwargs):
-        super().__init__(**kwargs)
-        self.shift = shift
-
-    def call(self, images):
-        _, height, width, _ = images.shape
-        shift = self.shift
-        padded = ops.pad(images, [[0, 0], [shift, shift], [shift, shift], [0, 0]])
-        copies = [
-            padded[:, top : top + height, left : left + width]
-            for top in (0, 2 * shift)
-            for left in (0, 2 * shift)
-        ]
-        return ops.concatenate([images, *copies], axis=-1)
-
-    def get_config(self):
-        return {**super().get_config(), "shift": self.shift}
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
 class PositionEmbedding(keras.layers.Layer):
     """Adds a learned vector to each place of the sequence: (B, N, D) → (B, N, D).
 

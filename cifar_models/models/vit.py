@@ -4,12 +4,7 @@ import keras
 from keras import layers
 
 from cifar_models.architectures import VisionTransformer
-from cifar_models.layers.patches import (
-    ClassToken,
-    PatchExtraction,
-    PositionEmbedding,
-    ShiftedCopies,
-)
+from cifar_models.layers.patches import ClassToken, PatchExtraction, PositionEmbedding
 from cifar_models.models.encoder import encoder
 from cifar_models.models.ends import classifier, image_input
 
@@ -19,8 +14,7 @@ def build_vit(
 ) -> keras.Model:
     """Builds patches → linear embedding + positions → encoder blocks → pooling → classifier.
 
-    Dosovitskiy et al. 2020, arXiv:2010.11929, figure 1, and the initialisers of its authors' code;
-    shifted patches as in figure 4 of Lee et al. 2021, arXiv:2112.13492.
+    Dosovitskiy et al. 2020, arXiv:2010.11929, figure 1, and the initialisers of its authors' code.
 
     Args:
         recipe: the model table.
@@ -31,11 +25,7 @@ def build_vit(
         A network of uint8 images (B, H, W, C) → float32 logits (B, K).
     """
     images, x = image_input(image_shape, recipe.image_size)  # (B, 32, 32, C)
-    if recipe.shifted_patches:
-        x = ShiftedCopies(recipe.patch_size // 2, name="shifted_copies")(x)  # (B, 32, 32, 5 C)
-    x = PatchExtraction(recipe.patch_size, name="patches")(x)  # (B, N, P * P * C or five times it)
-    if recipe.shifted_patches:
-        x = layers.LayerNormalization(epsilon=1e-6, name="patch_norm")(x)
+    x = PatchExtraction(recipe.patch_size, name="patches")(x)  # (B, N, P * P * C)
     x = layers.Dense(
         recipe.hidden_dim,
         kernel_initializer="lecun_normal",  # keeps the pixels' scale, whatever the patch
