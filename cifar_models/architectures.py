@@ -79,6 +79,7 @@ class VisionTransformer:
     num_layers: int = 9
     num_heads: int = 3
     mlp_dim: int = 384
+    mimetic_start: bool = False  # attention and positions begin like trained ones
     pooling: str = "mean"  # "mean" over the patches, or a learned class "token"
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
@@ -95,6 +96,8 @@ class VisionTransformer:
                     f"choose one of {_divisors(self.image_size)}"
                 ),
             )
+        if self.mimetic_start and self.hidden_dim % 4:
+            yield "mimetic_start", "needs a hidden_dim that 4 divides"
         if self.pooling not in ("mean", "token"):
             yield "pooling", 'must be "mean" or "token"'
         yield from _transformer_problems(self)

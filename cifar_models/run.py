@@ -86,8 +86,7 @@ def carry_out(
     from cifar_models.evaluation.cost import flops_per_image
     from cifar_models.evaluation.metrics import accuracy_and_loss, classification_metrics
     from cifar_models.evaluation.predictions import predict_split
-    from cifar_models.models.catalog import build_network
-    from cifar_models.models.fast_cnn import adapt
+    from cifar_models.models.catalog import build_network, start
     from cifar_models.models.views import with_views
     from cifar_models.training.fit import fit
 
@@ -112,7 +111,7 @@ def carry_out(
         for what, was, is_now in changes(folder.read_environment(), environment(runtime)):
             logger.warning("%s was %s and is %s: the last bits may differ", what, was, is_now)
         network = build()
-        adapt(network, splits.train.images)
+        start(network, recipe.model, splits.train.images)
         logger.info(
             "%s: %s on %s, %d parameters, %d training images, %s, %s%s",
             recipe.name,

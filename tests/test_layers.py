@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from cifar_models.layers.attention import TransformerEncoderBlock
+from cifar_models.layers.attention import TransformerEncoderBlock, start_mimetically
 from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.patches import (
@@ -14,6 +14,7 @@ from cifar_models.layers.patches import (
     PatchExtraction,
     PositionEmbedding,
     SequencePooling,
+    Waves,
 )
 from cifar_models.layers.stochastic_depth import StochasticDepth, depth_rates
 
@@ -42,6 +43,26 @@ def test_positions_are_added_to_every_sequence_alike():
     np.testing.assert_allclose(added[0], layer.embedding, atol=1e-6)
     expected = 0.5 * stats.truncnorm(-2, 2).std()  # Keras cuts the normal without widening it
     assert added[0].std() == pytest.approx(expected, rel=0.03)
+
+
+def test_waves_by_hand():
+    """Row 2, column 1 of 3 x 3 places, by the formula of the paper; then a class token before."""
+    frequencies = [1, 10_000**-0.5]
+    expected = [wave(2 * f) for wave in (np.sin, np.cos) for f in frequencies]
+    expected += [wave(1 * f) for wave in (np.sin, np.cos) for f in frequencies]
+    np.testing.assert_allclose(Waves()((9, 8))[7], expected, atol=1e-6)
+    with_token = Waves()((10, 8)).numpy()
+    np.testing.assert_array_equal(with_token[0], np.zeros(8))
+    np.testing.assert_array_equal(with_token[1:], Waves()((9, 8)))
+
+
+def test_with_waves_the_nearest_places_are_the_most_alike():
+    positions = Waves()((64, 48)).numpy()
+    alike = (positions @ positions.T).reshape(8, 8, 8, 8)  # of row, column with row, column
+    y, x = np.mgrid[:8, :8]
+    distance = np.abs(y[..., None, None] - y) + np.abs(x[..., None, None] - x)
+    assert (alike[distance == 0] == pytest.approx(24)) and alike[distance == 1].max() < 24
+    assert alike[distance == 1].min() > alike[distance == 2].max()
 
 
 def test_the_class_token_comes_first():
@@ -131,6 +152,32 @@ def test_the_encoder_block_by_hand():
     hidden = hidden * (1 + np.tanh(np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3))) / 2
     x = x + hidden @ np.asarray(block.mlp_out.kernel) + np.asarray(block.mlp_out.bias)
     np.testing.assert_allclose(result, x, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_heads", [1, 4])
+def test_mimetic_attention_is_noise_and_identity(num_heads):
+    """Its products, less the identity, are normal noise: all of value times output, and what the
+    width of a head leaves of query times key, which is as near as that rank can be."""
+    width = 64
+    attention = keras.layers.MultiHeadAttention(num_heads, width // num_heads)
+    attention.build((1, 9, width), (1, 9, width))
+    start_mimetically(attention)
+    query, key, value, output = (np.asarray(w) for w in attention.weights[::2])
+    noise = (np.einsum("dhk,hke->de", value, output) + 0.4 * np.eye(width)) / 0.4
+    assert stats.kstest(noise.ravel() * np.sqrt(width), "norm").pvalue > 1e-3
+    for head in range(num_heads):
+        product = query[:, head] @ key[:, head].T
+        strengths = np.linalg.svd(product, compute_uv=False)
+        assert (strengths[width // num_heads :] < 1e-4).all() and strengths[0] > 1
+        # Both factors carry the root of a strength, so none outweighs the other.
+        for factor in (query[:, head], key[:, head]):
+            np.testing.assert_allclose(
+                factor.T @ factor, np.diag(strengths[: width // num_heads]), atol=1e-4
+            )
+        if num_heads == 1:
+            noise = (product - 0.7 * np.eye(width)) / 0.7
+            assert stats.kstest(noise.ravel() * np.sqrt(width), "norm").pvalue > 1e-3
+        assert np.diag(product).mean() > 10 * abs(product[~np.eye(width, dtype=bool)].mean())
 
 
 def test_heads_must_divide_the_width():

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cifar_models.architectures import PRESETS, VisionTransformer
 from cifar_models.evaluation.cost import flops_per_image
-from cifar_models.models.catalog import build_network
+from cifar_models.models.catalog import build_network, start
 
 # All parameters, and the trainable ones. ResNet-18 as kuangliu/pytorch-cifar counts it, and the
 # trainable ones of WRN-28-10 as xternalz/WideResNet-pytorch does; CCT-2/3x2 and CCT-7/3x1 are 0.28
@@ -25,12 +25,19 @@ GOLDEN = {
     "cct7_3x1": (3_758_347, 3_758_347),
 }
 BIG = {"resnet18", "wide_resnet28_10", "strong_cnn", "vit_notebook", "cct7_3x1"}
-SMALL = sorted(set(PRESETS) - BIG)
+# What the contract holds for besides the presets.
+RECIPES = {
+    **PRESETS,
+    "vit_mimetic": VisionTransformer(
+        hidden_dim=48, num_layers=2, mimetic_start=True, pooling="token"
+    ),
+}
+SMALL = sorted(set(RECIPES) - BIG)
 
 
 def build(name: str, image_shape=(32, 32, 3), num_classes=10) -> keras.Model:
     keras.utils.set_random_seed(0)
-    return build_network(PRESETS[name], image_shape, num_classes)
+    return build_network(RECIPES[name], image_shape, num_classes)
 
 
 def test_every_preset_has_a_golden_count():
@@ -56,9 +63,9 @@ def vit_parameters(p: VisionTransformer, channels: int, num_classes: int) -> int
     return patches + positions + blocks + 2 * width + (width + 1) * num_classes
 
 
-@pytest.mark.parametrize("name", ["vit", "vit_notebook"])
+@pytest.mark.parametrize("name", ["vit", "vit_notebook", "vit_mimetic"])
 def test_vit_counts_by_formula(name):
-    assert GOLDEN[name][0] == vit_parameters(PRESETS[name], 3, 10)
+    assert build(name).count_params() == vit_parameters(RECIPES[name], 3, 10)
 
 
 def test_published_sizes_of_the_hybrids():
@@ -93,9 +100,9 @@ def vit_multiply_adds(p: VisionTransformer, channels: int, num_classes: int) -> 
     return patches + p.num_layers * (projections + attention + mlp) + width * num_classes
 
 
-@pytest.mark.parametrize("name", ["vit", "vit_notebook"])
+@pytest.mark.parametrize("name", ["vit", "vit_notebook", "vit_mimetic"])
 def test_flops_of_a_vit_by_formula(name):
-    assert flops_per_image(build(name)) == 2 * vit_multiply_adds(PRESETS[name], 3, 10)
+    assert flops_per_image(build(name)) == 2 * vit_multiply_adds(RECIPES[name], 3, 10)
 
 
 def test_flops_of_vit_b_16_are_the_published_ones():
@@ -194,6 +201,27 @@ def test_resnet18_keeps_the_image_until_the_second_stage():
     network = build("resnet18")
     sizes = [network.get_layer(f"stage{n}_block2_relu").output.shape[1:] for n in (1, 2, 3, 4)]
     assert sizes == [(32, 32, 64), (16, 16, 128), (8, 8, 256), (4, 4, 512)]
+
+
+def test_a_mimetic_start_looks_at_the_like_and_takes_it_away():
+    network = build("vit_mimetic")
+    start(network, RECIPES["vit_mimetic"], np.zeros((4, 32, 32, 3), np.uint8))
+    for block in (network.get_layer("encoder1"), network.get_layer("encoder2")):
+        query, key, value, output = (np.asarray(w) for w in block.attention.weights[::2])
+        similarity = np.einsum("dhk,ehk->hde", query, key)
+        taken = np.einsum("dhk,hke->de", value, output)
+        for product, sign in (*((head, 1) for head in similarity), (taken, -1)):
+            diagonal = np.diag(product)
+            beside = product[~np.eye(48, dtype=bool)]
+            assert sign * diagonal.mean() > 0.2 and abs(beside.mean()) < 0.02
+
+
+def test_only_a_mimetic_recipe_starts_mimetically():
+    network = build("hybrid")
+    before = network.get_weights()
+    start(network, RECIPES["hybrid"], np.zeros((4, 32, 32, 3), np.uint8))
+    for one, other in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_notebooks_vit_sees_64_patches_of_16_pixels():

@@ -197,3 +197,19 @@ def test_a_diverging_run_fails_and_says_when(tmp_path, capsys):
     assert "at step" in error and "lower training.peak_learning_rate" in error
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert "RunError" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_run_starts_as_its_recipe_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "draw_figures", lambda *arguments: None)
+    monkeypatch.setattr(run_module, "record_in_tensorboard", lambda *arguments: None)
+    arguments = [
+        *("train", "digits-vit", "--set", "model.mimetic_start=true"),
+        *("--set", "model.num_layers=1", "--set", "data.train_fraction=0.1"),
+        *("--set", "training.epochs=1", "--set", "training.peak_learning_rate=1e-9"),
+    ]
+    assert main([*arguments, "--run", str(tmp_path / "run")]) == 0
+    network = keras.models.load_model(tmp_path / "run" / "model.keras")
+    attention = network.get_layer("encoder1").attention
+    value, output = attention.value_dense.kernel, attention.output_dense.kernel
+    product = np.einsum("dhk,hke->de", value, output)
+    assert np.diag(product).mean() == pytest.approx(-0.4, abs=0.03)

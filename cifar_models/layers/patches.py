@@ -1,6 +1,9 @@
 """Images to sequences of patches, and what a sequence needs: positions, a class token, pooling."""
 
+import math
+
 import keras
+import numpy as np
 from keras import ops
 
 PACKAGE = "cifar_models"
@@ -49,17 +52,20 @@ class PositionEmbedding(keras.layers.Layer):
 
     Args:
         stddev: of the normal distribution that the vectors start from.
+        waves: whether they start from `Waves` instead.
     """
 
-    def __init__(self, stddev: float = 0.02, **kwargs):
+    def __init__(self, stddev: float = 0.02, waves: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.stddev = stddev
+        self.waves = waves
 
     def build(self, input_shape):
+        normal = keras.initializers.TruncatedNormal(stddev=self.stddev)
         self.embedding = self.add_weight(
             name="position_embedding",
             shape=input_shape[1:],
-            initializer=keras.initializers.TruncatedNormal(stddev=self.stddev),
+            initializer=Waves() if self.waves else normal,
         )
         super().build(input_shape)
 
@@ -67,7 +73,26 @@ class PositionEmbedding(keras.layers.Layer):
         return sequence + self.embedding
 
     def get_config(self):
-        return {**super().get_config(), "stddev": self.stddev}
+        return {**super().get_config(), "stddev": self.stddev, "waves": self.waves}
+
+
+class Waves(keras.initializers.Initializer):
+    """Sines and cosines of row and column: (N, D), N the patches of a square image, D in fours.
+
+    Of D / 4 frequencies, from 1 down to nearly 1 / 10,000 radians a patch: Vaswani et al. 2017,
+    arXiv:1706.03762, section 3.5, once for the rows and once for the columns. A class token, first,
+    is given zeros.
+    """
+
+    def __call__(self, shape, dtype=None):
+        places, width = shape
+        side = math.isqrt(places)
+        row, column = np.divmod(np.arange(side**2), side)
+        frequencies = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
+        angles = [place[:, None] * frequencies for place in (row, column)]  # (N, D / 4)
+        waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+        vectors = np.pad(np.concatenate(waves, axis=1), [[places - side**2, 0], [0, 0]])
+        return ops.convert_to_tensor(vectors, dtype)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -33,7 +33,7 @@ def build_vit(
     )(x)  # (B, N, D)
     if recipe.pooling == "token":
         x = ClassToken(name="class_token")(x)  # (B, 1 + N, D)
-    x = PositionEmbedding(stddev=1.0, name="positions")(x)
+    x = PositionEmbedding(stddev=1.0, waves=recipe.mimetic_start, name="positions")(x)
     x = encoder(x, recipe)  # (B, N, D)
     pool = layers.GlobalAveragePooling1D(name="pool")
     x = x[:, 0] if recipe.pooling == "token" else pool(x)  # (B, D)
