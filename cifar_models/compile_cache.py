@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 DRIVER = Path("/proc/driver/nvidia")
+SWITCH = "CIFAR_MODELS_COMPILE_CACHE"
 SETTINGS = ("TF_XLA_FLAGS", "XLA_FLAGS")
 SUM = ".sha256"  # ends the name of the file that holds another one's checksum
 LEAST_FREE_BYTES = 1_000_000_000
@@ -49,10 +50,12 @@ def cache_folder() -> Path | None:
 def keep_compiled() -> None:
     """Has TensorFlow, not yet imported, keep what XLA compiles and what it found fastest.
 
-    Where that is not safe, nothing happens: a start takes longer then, and no more. The
-    environment variables of XLA that a user has set stay as they are.
+    Only for those who set CIFAR_MODELS_COMPILE_CACHE=1: TensorFlow would fail a run whose code it
+    cannot store, and no GPU has shown yet that it always can. Where the folder is not safe, nothing
+    happens: a start takes longer then, and no more. The environment variables of XLA that a user
+    has set stay as they are.
     """
-    if any(name in os.environ for name in SETTINGS):
+    if os.environ.get(SWITCH) != "1" or any(name in os.environ for name in SETTINGS):
         return
     with contextlib.suppress(OSError, RuntimeError):  # no home, or one that takes nothing
         if folder := cache_folder():

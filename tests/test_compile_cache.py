@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cifar_models import compile_cache
-from cifar_models.compile_cache import SETTINGS, cache_folder, keep_compiled, seal
+from cifar_models.compile_cache import SETTINGS, SWITCH, cache_folder, keep_compiled, seal
 
 ROOT = Path(__file__).resolve().parent.parent
 SECOND_START = """
@@ -35,7 +35,8 @@ def gpu(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(compile_cache.atexit, "register", lambda *arguments: None)
     dropped = (*SETTINGS, "CUDA_VISIBLE_DEVICES")
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    monkeypatch.setattr(os, "environ", {**kept, "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    home = str(tmp_path / "cache")
+    monkeypatch.setattr(os, "environ", {**kept, SWITCH: "1", "XDG_CACHE_HOME": home})
     return driver
 
 
@@ -52,6 +53,15 @@ def test_the_folder_is_the_users_alone(tmp_path):
         "TF_XLA_FLAGS": f"--tf_xla_persistent_cache_directory={folder}/compiled",
         "XLA_FLAGS": f"--xla_gpu_per_fusion_autotune_cache_dir={folder}/tuned",
     }
+
+
+@pytest.mark.parametrize("value", [None, "0"])
+def test_nobody_gets_it_unasked(value, tmp_path):
+    os.environ.pop(SWITCH)
+    if value is not None:
+        os.environ[SWITCH] = value
+    keep_compiled()
+    assert not settings() and not (tmp_path / "cache").exists()
 
 
 def test_without_a_gpu_nothing_happens(gpu, tmp_path):
