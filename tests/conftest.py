@@ -92,6 +92,12 @@ def weights_of(run: Path) -> dict[str, str]:
     return hashes
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test marked gpu is skipped where there is none."""
+    if item.get_closest_marker("gpu") and not Path("/dev/nvidiactl").exists():
+        pytest.skip("needs a GPU")
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one finished run on the digits."""
