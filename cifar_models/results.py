@@ -61,8 +61,14 @@ class Result:
         epochs = [run.metrics["epochs"] for run in self.runs]
         fewest = f"{min(epochs)} to " if min(epochs) < max(epochs) else ""  # some stopped early
         seconds = statistics.mean(run.metrics["train_seconds"] for run in self.runs)
+        what = f"[`{self.recipe}`]({RECORDS}/{self.record}), {fewest}{max(epochs)} epochs"
+        recipe, image_shape = self.runs[0].recipe, self.runs[0].dataset["image_shape"]
+        if recipe.model.image_size not in image_shape[:2]:
+            what += f", seen at {recipe.model.image_size} pixels"
+        if recipe.augmentation.test_views > 1:
+            what += f", {recipe.augmentation.test_views} views"
         return {
-            "what": f"[`{self.recipe}`]({RECORDS}/{self.record}), {fewest}{max(epochs)} epochs",
+            "what": what,
             "data": self.data,
             "test accuracy": self.accuracy,
             "n": str(len(self.runs)),
@@ -174,4 +180,6 @@ def _read_run(path: Path) -> RecordedRun:
             f"{path}: is measured on the {metrics['split']} split; a record is of the test split"
         )
     recipe = read_recipe(str(folder.recipe_path))
-    return RecordedRun(path, recipe, folder.read_dataset("sha256", "train_images"), metrics)
+    return RecordedRun(
+        path, recipe, folder.read_dataset("sha256", "train_images", "image_shape"), metrics
+    )
