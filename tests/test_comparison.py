@@ -205,6 +205,7 @@ def test_what_was_measured_later_stands_in_the_table_too(tmp_path, labels):
         RunFolder(path).write_robustness(
             {
                 **{"mean_corrupted_accuracy": 0.5 + number / 10, "clean_accuracy": 0.8},
+                "images": 1200,
                 "accuracy": {"fog": [0.7, 0.6, 0.5, 0.4, 0.3], "snow": [0.5] * 5},
                 "entropy": {
                     **{"test": [9, 1], "noise": [2, 8], "shuffled": [5, 5]},
@@ -213,7 +214,8 @@ def test_what_was_measured_later_stands_in_the_table_too(tmp_path, labels):
             }
         )
     assert main(["compare", *map(str, paths), "--out", str(tmp_path / "out")]) == 0
-    assert "Under bad conditions" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Under bad conditions" in page and "1,200 test images" in page
     model = compare(read_runs(paths)).models[0]
     assert model.score("latency_1_p95").mean == 2.5
     assert model.score("peak_memory_megabytes").mean == 400

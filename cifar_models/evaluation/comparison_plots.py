@@ -8,6 +8,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from cifar_models.evaluation.comparison import Comparison, Model
 from cifar_models.evaluation.metrics import CALIBRATION_BINS, confusion_matrix
@@ -92,7 +94,7 @@ def draw_learning_curves(comparison: Comparison) -> str:
 
 
 def draw_pareto(comparison: Comparison, costs: Sequence[tuple[str, str]]) -> str:
-    """Accuracy against each cost; a line joins the models that nothing beats in both.
+    """Accuracy against each cost; the models that nothing beats in both are ringed and joined.
 
     Args:
         comparison: whose models have a mean for every cost.
@@ -107,16 +109,25 @@ def draw_pareto(comparison: Comparison, costs: Sequence[tuple[str, str]]) -> str
                 (model.mean(key), 100 * model.accuracy.mean, model) for model in comparison.models
             ]
             front = pareto_front([point[:2] for point in points])
-            axes.plot(*zip(*front, strict=True), color=GREY, lw=1, ls="--", zorder=0)
+            ring = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "color": GREY}
+            axes.plot(*zip(*front, strict=True), lw=1, ls="--", zorder=0, **ring)
             for cost, accuracy, model in points:
                 axes.plot(cost, accuracy, "o", color=colour_of(comparison, model))
                 axes.annotate(model.name, (cost, accuracy), (5, 5), textcoords="offset points")
             axes.set(xlabel=label, xscale="log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: short(value)))
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.margins(x=0.35, y=0.2)
             axes.grid(alpha=0.3)
         figure.axes[0].set_ylabel("test accuracy, %")
 
     return svg("pareto", draw, (4 * len(costs), 3.4))
+
+
+def short(value: float) -> str:
+    """A number for an axis: 0.3, 30, 3k, 300M."""
+    return f"{value:g}" if value < 1000 else EngFormatter(sep="")(value)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -142,7 +153,7 @@ def draw_reliability(comparison: Comparison) -> str:
         axes.bar(edges[:-1], accuracy, 1 / CALIBRATION_BINS, align="edge",
                  color=colour_of(comparison, model), alpha=0.7)  # fmt: skip
         axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
-        axes.set(xlabel="confidence", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set(xlabel="confidence", xlim=(0, 1), ylim=(0, 1), box_aspect=1)
 
     return panels("reliability", comparison, draw, "accuracy", 3.0)
 
@@ -214,7 +225,7 @@ def panels(
 def svg(name: str, draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
     """Returns an <svg> element; the same data give the same text."""
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.12))  # inches
         figure.patch.set_alpha(0)
         draw(figure)
         for axes in figure.axes:

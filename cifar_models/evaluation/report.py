@@ -87,6 +87,7 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
         columns=[*SCORES.values(), *COSTS.values()],
         rows=[(model, list(_cells(model))) for model in comparison.models],
         figures=figures,
+        robustness_images=_robustness_images(comparison),
         crossings=list(crossings(comparison.curves)),
         disputed=disputed_images(comparison),
         command=command,
@@ -95,6 +96,12 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
     write_bytes_whole(out / "report.html", page.encode())
     write_bytes_whole(out / "comparison.md", markdown(comparison).encode())
     write_bytes_whole(out / "comparison.csv", _csv(comparison).encode())
+
+
+def _robustness_images(comparison: Comparison) -> str:
+    """Of how many test images the corruptions were measured; models may differ in it."""
+    numbers = {one["images"] for model in comparison.models for one in model.robustness()}
+    return " or ".join(f"{number:,}" for number in sorted(numbers))
 
 
 def markdown(comparison: Comparison) -> str:
