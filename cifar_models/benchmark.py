@@ -11,7 +11,8 @@ from cifar_models.data.datasets import load_dataset
 from cifar_models.data.splits import Split
 from cifar_models.own_process import measured_apart, peak_memory, print_measured
 from cifar_models.recipe import Recipe
-from cifar_models.recipe_file import read_recipe, recipe_toml
+from cifar_models.recipe_file import read_recipe, recipe_toml, with_values
+from cifar_models.run import check_fits
 from cifar_models.runtime import Runtime, configure, import_tensorflow
 
 FEEDING_BATCH = 1024  # images
@@ -58,10 +59,13 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
         built.
 
     Raises:
-        RequestError, RunError: the data cannot be had.
+        RequestError, RunError: the data cannot be had, or the recipe asks for more than they have.
     """
     dataset = load_dataset(recipe.data)
     splits = dataset.splits(recipe.data, recipe.runtime.seed)
+    batch_size = min(recipe.training.batch_size, len(splits.train.labels))
+    recipe = with_values(recipe, {"training.batch_size": batch_size})
+    check_fits(recipe, splits.train)
     import_tensorflow()
     from cifar_models.data.pipeline import make_training_batches
     from cifar_models.evaluation.cost import flops_per_image
@@ -70,7 +74,6 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
 
     runtime = configure(recipe.runtime)
     memory_of, memory_before = peak_memory()
-    batch_size = min(recipe.training.batch_size, len(splits.train.labels))
     network = build_network(recipe.model, dataset.train.images.shape[1:], len(dataset.class_names))
     trainer = make_trainer(network, recipe, runtime, steps_per_epoch=10**6)
     at_once = trainer.steps_per_execution = recipe.runtime.steps_per_execution

@@ -159,6 +159,8 @@ def _benchmark(options: argparse.Namespace) -> None:
     runs = [Path(name) for name in options.subjects if Path(name).is_dir()]
     names = [name for name in options.subjects if not Path(name).is_dir()]
     recipes = [_read_recipe(options, name) for name in names]
+    if runs and options.set:
+        raise RequestError(f"{runs[0]}: is a finished run, of which --set can change nothing")
     from cifar_models import benchmark, serving_cost, tables
 
     if runs:

@@ -39,7 +39,7 @@ def cache_folder() -> Path | None:
     versions = sorted(
         f"{package.name} {package.version}"
         for package in metadata.distributions()
-        if package.name.startswith(("tensorflow", "nvidia-"))
+        if (package.name or "").startswith(("tensorflow", "nvidia-"))
     )
     driver, visible = (DRIVER / "version").read_text(), os.environ.get("CUDA_VISIBLE_DEVICES")
     key = hashlib.sha256(json.dumps([models, driver, visible, versions]).encode()).hexdigest()

@@ -46,7 +46,8 @@ def refuse_differences(path: Path, then: dict, now: dict) -> None:
     differences = [
         f"{key} was {recipe_then.get(key)!r} and is {value!r}"
         for key, value in now["recipe"].items()
-        if recipe_then.get(key) != value
+        # A key that is newer than the run has its default, unless nothing was noted at all.
+        if recipe_then.get(key, value if recipe_then else None) != value
     ]
     if then.get("class_names") != now["class_names"]:
         differences.append(f"the classes were {then.get('class_names')}, are {now['class_names']}")

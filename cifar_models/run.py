@@ -144,7 +144,7 @@ def carry_out(
                 predictions.labels, predictions.probabilities, predictions.class_names
             ),
             "parameters": network.count_params(),
-            "flops_per_image": flops_per_image(network),  # of one view
+            "flops_per_image": flops_per_image(network) * recipe.augmentation.test_views,
             "test_views": recipe.augmentation.test_views,
             "epochs": report.epochs,
             "best_epoch": report.best_epoch,

@@ -226,3 +226,10 @@ def test_a_wrong_request_is_refused_before_anything_is_measured(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert ("not a run folder" if wrong == "a folder" else "digits-cnn") in error
+
+
+def test_what_overrides_cannot_change_or_the_data_cannot_bear_is_refused(run, capsys):
+    assert main(["benchmark", str(run), "--set", "training.batch_size=7"]) == 2
+    assert "is a finished run, of which --set can change nothing" in capsys.readouterr().err
+    assert main(["benchmark", "cnn-strong", "--dataset", "digits"]) == 2
+    assert "augmentation.cutout_size = 12 is not below the 8 pixels" in capsys.readouterr().err

@@ -184,7 +184,7 @@ def test_objections_to_how_settings_were_chosen(tmp_path, labels):
     ):
         make_run(tmp_path / name, recipe, answers(labels, 0.8, rng), labels, overrides, seen)
     text = " ".join(compare(read_runs([tmp_path])).warnings)
-    assert f"7 of the {len(labels)} test images are training images too" in text
+    assert f"7 of the {len(labels)} test images are training images too: whoever remembers" in text
     assert "are residual_cnn with other settings: whoever keeps the best" in text
     assert "are vit with" not in text
     assert "differ in trials of the search that chose their settings" in text

@@ -128,7 +128,7 @@ def test_test_images_that_are_trained_on_are_counted():
     dataset = load_dataset(DataRecipe(dataset="digits"))
     splits = dataset.splits(DataRecipe(), seed=0)
     assert describe(dataset, splits)["test_images_in_train"] == 0
-    dataset.train.images[:3] = dataset.test.images[10:13]
+    splits.train.images[:3] = splits.test.images[10:13]
     assert describe(dataset, splits)["test_images_in_train"] == 3
 
 

@@ -1,5 +1,7 @@
 """Muon, Lookahead, the linear schedule and the norms' own rate, against numpy and Keras."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -115,6 +117,18 @@ def test_muon_is_keras_on_a_matrix():
             optimizer.apply([tf.constant(gradient)], network.trainable_variables)
         results.append(network.get_weights()[0])
     np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_what_muon_leaves_to_adamw_decays_at_adamws_rate():
+    network = build_network(PRESETS["residual_cnn"], (32, 32, 3), 10)
+    before = [v.numpy() for v in network.trainable_variables]
+    zeros = [tf.zeros(v.shape) for v in network.trainable_variables]
+    recipe = dataclasses.replace(MUON, weight_decay=0.1)
+    make_optimizer(recipe, network, 10**9).apply(zeros, network.trainable_variables)
+    for variable, old in zip(network.trainable_variables, before, strict=True):
+        rate = 0.05 if "classifier" in variable.path else 0.5
+        factor = 1 - rate * 0.1 if variable.name == "kernel" else 1
+        np.testing.assert_allclose(variable.numpy(), factor * old, rtol=1e-5, atol=1e-8)
 
 
 def test_lookahead_by_hand():

@@ -104,10 +104,10 @@ def test_executions_meet_the_ends_of_epochs():
     for steps_per_epoch in (1, 7, 20, 24):
         for first_step in range(2 * steps_per_epoch):
             for wished in (1, 4, 5, 50):
-                number = steps_at_once(wished, steps_per_epoch, first_step)
+                number = steps_at_once(wished, steps_per_epoch, first_step, 100)
                 assert 1 <= number <= wished
                 assert first_step % number == steps_per_epoch % number == 0
-    assert [steps_at_once(wished, 20, 0) for wished in (3, 4, 7, 19, 20, 21)] == [
+    assert [steps_at_once(wished, 20, 0, 100) for wished in (3, 4, 7, 19, 20, 21)] == [
         2,
         4,
         5,
@@ -115,7 +115,9 @@ def test_executions_meet_the_ends_of_epochs():
         20,
         20,
     ]
-    assert steps_at_once(5, 19, 0) == 1  # a prime number
+    assert steps_at_once(5, 19, 0, 100) == 1  # a prime number
+    assert steps_at_once(20, 20, 0, 20) == 10  # one execution could not be timed
+    assert steps_at_once(20, 20, 19, 20) == 1
 
 
 def test_killed_when_training_is_over(tmp_path, monkeypatch):

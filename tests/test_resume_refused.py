@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from cifar_models.cli import main
+from cifar_models.errors import RequestError
+from cifar_models.fingerprints import refuse_differences
 from cifar_models.run_folder import RunFolder
 from tests.conftest import TINY_CNN, Killed
 
@@ -127,3 +129,16 @@ def test_impossible_values(override, problem, capsys):
 def test_a_deterministic_run_has_no_xla(capsys):
     error = refused(capsys, "train", "digits-cnn", "--deterministic", "--set", "runtime.xla=on")
     assert 'runtime.xla = \'on\' must be "auto" or "off" for a deterministic run' in error
+
+
+def test_a_key_that_is_newer_than_the_run_is_no_difference():
+    now = {
+        "recipe": {"training.epochs": 3, "training.new": 0},
+        "class_names": [],
+        "data_sha256": "",
+    }
+    then = {**now, "recipe": {"training.epochs": 3}}
+    refuse_differences(Path("run"), then, now)
+    for other in ({"training.epochs": 4}, {}):
+        with pytest.raises(RequestError, match="training.epochs was"):
+            refuse_differences(Path("run"), {**now, "recipe": other}, now)

@@ -13,6 +13,7 @@ from cifar_models.runtime import configure
 from cifar_models.training.callbacks import ProgressBar, mosaic
 from cifar_models.training.fit import make_trainer
 from cifar_models.training.optimizers import make_optimizer, make_schedule, spared_from_decay
+from cifar_models.training.progress import Progress
 from cifar_models.training.trainer import Trainer
 
 
@@ -193,6 +194,15 @@ def test_the_progress_bar_counts_every_step_of_an_execution():
     for last_step in (4, 9):
         bar.on_train_batch_end(last_step)
     assert bar._bar.tasks[0].completed == 20
+
+
+def test_steps_of_the_first_execution_count_as_training():
+    """20 of 60 steps came with the compiling; the other 40 took 8 s, so those 20 took 4 s of it."""
+    progress = Progress(step=60, timed_steps=40, stepping=8.0, compiling=30.0, validating=1.0)
+    assert progress.training_seconds == pytest.approx(13.0)
+    assert progress.compiling - progress.untimed_seconds == pytest.approx(26.0)
+    assert progress.images_per_second(batch_size=10) == pytest.approx(50.0)
+    assert Progress(step=20, compiling=30.0).training_seconds == 0
 
 
 def test_the_mosaic_lays_four_images_a_row():

@@ -6,6 +6,9 @@ import json
 import pytest
 
 from cifar_models.cli import main
+from cifar_models.evaluation.cost import flops_per_image
+from cifar_models.models.catalog import build_network
+from cifar_models.recipe_file import read_recipe
 from tests.conftest import TINY_CNN, as_overrides
 
 EVERY_IMAGE = as_overrides([*TINY_CNN, "data.validation_fraction=0", "training.keep=last"])
@@ -27,6 +30,9 @@ def test_every_image_is_trained_on_and_history_has_no_validation(run):
     metrics = json.loads((run / "metrics.json").read_text())
     assert (metrics["best_epoch"], metrics["split"], metrics["test_views"]) == (2, "test", 6)
     assert (run / "plots" / "curves.png").exists()
+    recipe = read_recipe(str(run / "recipe.toml"))
+    one_view = flops_per_image(build_network(recipe.model, (8, 8, 1), 10))
+    assert metrics["flops_per_image"] == 6 * one_view
 
 
 def test_it_is_evaluated_exported_and_compared(run, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """A network for short schedules, most of which is there from the first step."""
 
+import math
+
 import keras
 import numpy as np
 from keras import layers
@@ -10,7 +12,7 @@ from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.whitening import WhiteningConvolution
 from cifar_models.models.ends import classifier, image_input
 
-MOST_ADAPTED = 2000  # images; their patches are a thousand times as many
+MOST_NUMBERS = 25_000_000  # in the patches that whitening is fitted to; 2,000 images of 32 pixels
 
 
 def build_fast_cnn(
@@ -78,8 +80,9 @@ def build_fast_cnn(
 
 def adapt(network: keras.Model, images: np.ndarray) -> None:
     """Fits the whitening of a network, where it has one, to training images uint8 (N, H, W, C)."""
-    chosen = np.linspace(0, len(images) - 1, min(len(images), MOST_ADAPTED)).astype(int)
     for layer in network.layers:
         if isinstance(layer, WhiteningConvolution):
+            most = 2 * MOST_NUMBERS // math.prod(layer.output.shape[1:])
+            chosen = np.linspace(0, len(images) - 1, min(len(images), max(1, most))).astype(int)
             before = keras.Model(network.input, layer.input)
-            layer.adapt(before.predict(images[chosen], verbose=0))
+            layer.adapt(np.asarray(before(images[chosen])))

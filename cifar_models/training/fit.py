@@ -83,9 +83,14 @@ def fit(
     if state.restore(folder):
         logger.info("goes on after step %d of %d", progress.step, total_steps)
     wished = recipe.runtime.steps_per_execution
-    trainer.steps_per_execution = steps_at_once(wished, steps_per_epoch, progress.step)
+    trainer.steps_per_execution = steps_at_once(wished, steps_per_epoch, progress.step, total_steps)
     if trainer.steps_per_execution != wished:
-        logger.info("%d steps at once, for %d", trainer.steps_per_execution, wished)
+        logger.info(
+            "%d steps in one call, not %d, for the %d of an epoch and the step begun at",
+            trainer.steps_per_execution,
+            wished,
+            steps_per_epoch,
+        )
     stopwatch = Stopwatch(progress)
     quarter = max(training.epochs // 4, 1) * steps_per_epoch
     callbacks = [
@@ -116,21 +121,23 @@ def fit(
         epochs=len(progress.rows),
         best_epoch=progress.best_epoch or len(progress.rows),
         steps=progress.step,
-        compile_seconds=progress.compiling,
+        compile_seconds=progress.compiling - progress.untimed_seconds,
         train_seconds=progress.training_seconds,
         saving_seconds=progress.saving,
         images_per_second=progress.images_per_second(training.batch_size),
     )
 
 
-def steps_at_once(wished: int, steps_per_epoch: int, first_step: int) -> int:
-    """Returns how many steps an execution takes: as many as wished, or somewhat fewer.
+def steps_at_once(wished: int, steps_per_epoch: int, first_step: int, total_steps: int) -> int:
+    """Returns how many steps an execution takes: as many as wished, or fewer.
 
     Its multiples must meet the end of each epoch, from a step in the middle of one too: a
-    checkpoint of a run that took other steps at once may lie anywhere.
+    checkpoint of a run that took other steps at once may lie anywhere. There are two executions at
+    least, since the first cannot be timed.
     """
     length = math.gcd(steps_per_epoch, first_step)
-    return max(n for n in range(1, min(wished, length) + 1) if length % n == 0)
+    most = max(1, min(wished, (total_steps - first_step) // 2))
+    return max(n for n in range(1, min(most, length) + 1) if length % n == 0)
 
 
 def laps(first_step: int, steps_per_epoch: int, total_steps: int) -> Iterator[tuple[int, int]]:

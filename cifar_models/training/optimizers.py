@@ -79,7 +79,8 @@ def make_optimizer(
             adam_beta_1=recipe.beta_1,
             adam_beta_2=recipe.beta_2,
             adam_lr_ratio=recipe.adamw_learning_rate_factor,
-            adam_weight_decay=recipe.weight_decay,
+            # Keras multiplies it with Muon's rate, not with AdamW's.
+            adam_weight_decay=recipe.weight_decay * recipe.adamw_learning_rate_factor,
             exclude_layers=["classifier"],
             **shared,
         )

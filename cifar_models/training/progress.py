@@ -23,7 +23,15 @@ class Progress:
     @property
     def training_seconds(self) -> float:
         """Compiling apart."""
-        return self.stepping + self.validating + self.saving
+        return self.stepping + self.untimed_seconds + self.validating + self.saving
+
+    @property
+    def untimed_seconds(self) -> float:
+        """What the steps of first executions take, at the rate of the others; part of compiling."""
+        if not self.timed_steps:
+            return 0.0
+        untimed = (self.step - self.timed_steps) * self.stepping / self.timed_steps
+        return min(untimed, self.compiling)
 
     def begin_row(self) -> None:
         """What comes from now on, the save at the end of the epoch too, is for the next row."""
@@ -45,7 +53,7 @@ class Progress:
 
     def _counters(self) -> tuple[float, float, float, int]:
         return (
-            self.compiling + self.training_seconds,
+            self.compiling + self.stepping + self.validating + self.saving,
             self.stepping,
             self.saving,
             self.timed_steps,
@@ -56,7 +64,7 @@ class Stopwatch(keras.callbacks.Callback):
     """Counts steps, and books the time that passes to what it was spent on.
 
     Keras calls back once for all the steps of an execution. Compiling is what passes until the
-    first of them is over; its steps are short beside it.
+    first execution is over.
     """
 
     def __init__(self, progress: Progress):
