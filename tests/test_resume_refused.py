@@ -140,5 +140,5 @@ def test_a_key_that_is_newer_than_the_run_is_no_difference():
     then = {**now, "recipe": {"training.epochs": 3}}
     refuse_differences(Path("run"), then, now)
     for other in ({"training.epochs": 4}, {}):
-        with pytest.raises(RequestError, match="training.epochs was"):
+        with pytest.raises(RequestError, match=r"training\.epochs was"):
             refuse_differences(Path("run"), {**now, "recipe": other}, now)
