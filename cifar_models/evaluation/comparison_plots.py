@@ -115,7 +115,7 @@ def draw_pareto(comparison: Comparison, costs: Sequence[tuple[str, str]]) -> str
                 axes.plot(cost, accuracy, "o", color=colour_of(comparison, model))
                 axes.annotate(model.name, (cost, accuracy), (5, 5), textcoords="offset points")
             axes.set(xlabel=label, xscale="log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: short(value)))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.margins(x=0.35, y=0.2)
