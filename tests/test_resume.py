@@ -76,7 +76,7 @@ OPTIONS = {
 # `runtime.steps_per_execution` of the killed process, and of those that go on; else 1. Most epochs
 # have 20 steps, and the run that nobody killed takes one at a time.
 AT_ONCE = {"sgd": (5, 5), "adamw in float16": (1, 10), "fast cnn": (10, 3), "vit": (4, 10)}
-QUICK = ("sgd", "adamw in float16", "fast cnn")
+QUICK = ("sgd", "fast cnn")
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name not in QUICK]
