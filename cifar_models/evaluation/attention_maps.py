@@ -19,11 +19,11 @@ def attention_maps(network: keras.Model, images: np.ndarray) -> np.ndarray:
         float32 (B, layers, heads, N, N); a row is a token that looks, and sums to 1.
 
     Raises:
-        ValueError: the network has no attention.
+        ValueError: the network has no attention, or is wrapped to answer for several views.
     """
     blocks = [layer for layer in network.layers if isinstance(layer, TransformerEncoderBlock)]
     if not blocks:
-        raise ValueError(f"network {network.name} has no attention")
+        raise ValueError(f"network {network.name} has no attention of its own")
     sequences = keras.Model(network.input, [block.input for block in blocks])(images)
     maps = []
     for block, sequence in zip(blocks, keras.tree.flatten(sequences), strict=True):

@@ -57,9 +57,8 @@ def _about_one(model: "Model") -> Iterator[str]:
 
 def _test_split_seen(models: Sequence["Model"]) -> Iterator[str]:
     datasets = [run.dataset for model in models for run in model.runs]
-    shared = max(
-        dataset.get("test_images_in_train", 0) for dataset in datasets
-    )  # older ones lack it
+    # Older run folders do not say.
+    shared = max(dataset.get("test_images_in_train", 0) for dataset in datasets)
     if shared:
         yield (
             f"{shared} of the {datasets[0]['test_images']} test images are training images too: "
