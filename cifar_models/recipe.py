@@ -33,14 +33,18 @@ class DataRecipe:
 class TrainingRecipe:
     epochs: int = 20
     batch_size: int = 128  # images
-    optimizer: str = "sgd"  # "sgd" (Nesterov momentum), "adamw" or "muon" (AdamW for non-kernels)
+    # "sgd" (Nesterov momentum), "adamw", "muon" (for kernels; AdamW for the rest) or "muon_sgd"
+    # (for kernels, which keep their norm; SGD for the rest).
+    optimizer: str = "sgd"
     peak_learning_rate: float = 0.1  # warm-up rises to it linearly, the schedule falls from it
     schedule: str = "cosine"  # or "linear"
     warmup_fraction: float = 0.1  # of all steps
     initial_learning_rate_fraction: float = 0.0  # of the peak, where warm-up begins
     final_learning_rate_fraction: float = 0.0  # of the peak
-    momentum: float = 0.9  # sgd, muon
-    norm_learning_rate_factor: float = 1.0  # sgd: the norms' scales and shifts beside the rest
+    momentum: float = 0.9  # sgd, muon, muon_sgd's kernels
+    sgd_momentum: float = 0.9  # muon_sgd: of the rest
+    sgd_learning_rate_factor: float = 1.0  # muon_sgd: its SGD's rate beside Muon's
+    norm_learning_rate_factor: float = 1.0  # sgd, muon_sgd: the norms beside the rest
     beta_1: float = 0.9  # adamw, and muon's AdamW
     beta_2: float = 0.98  # likewise
     adamw_learning_rate_factor: float = 1.0  # muon: its AdamW's rate beside its own
@@ -59,20 +63,21 @@ class TrainingRecipe:
         for key in ("epochs", "batch_size"):
             if getattr(self, key) < 1:
                 yield key, "must be at least 1"
-        if self.optimizer not in ("sgd", "adamw", "muon"):
-            yield "optimizer", 'must be "sgd", "adamw" or "muon"'
+        if self.optimizer not in ("sgd", "adamw", "muon", "muon_sgd"):
+            yield "optimizer", 'must be "sgd", "adamw", "muon" or "muon_sgd"'
         if self.schedule not in ("cosine", "linear"):
             yield "schedule", 'must be "cosine" or "linear"'
         for key in (
             "peak_learning_rate",
             "norm_learning_rate_factor",
             "adamw_learning_rate_factor",
+            "sgd_learning_rate_factor",
         ):
             if getattr(self, key) <= 0:
                 yield key, "must be above 0"
         for key in (
-            *("warmup_fraction", "momentum", "beta_1", "beta_2", "label_smoothing"),
-            *("ema_decay", "lookahead_decay"),
+            *("warmup_fraction", "momentum", "sgd_momentum", "beta_1", "beta_2"),
+            *("label_smoothing", "ema_decay", "lookahead_decay"),
         ):
             if not 0 <= getattr(self, key) < 1:
                 yield key, "must be at least 0 and below 1"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cifar_models.architectures import PRESETS
+from cifar_models.architectures import PRESETS, FastCNN
 from cifar_models.models.catalog import build_network
 from cifar_models.recipe import TrainingRecipe
 from cifar_models.training.lookahead import Lookahead
@@ -151,3 +151,53 @@ def test_lookahead_by_hand():
         for ours, expected in zip(network.get_weights(), fast, strict=True):
             np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
     assert len(network.weights) == 6  # batch norm's statistics too
+
+
+def orthogonal_by_hand(matrix: np.ndarray) -> np.ndarray:
+    """Three steps of the quintic iteration of Jordan et al. 2024, on (outputs, inputs)."""
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = wide / np.linalg.norm(wide)
+    for _ in range(3):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+def test_muon_beside_sgd_by_hand():
+    recipe = TrainingRecipe(
+        optimizer="muon_sgd",
+        peak_learning_rate=0.25,
+        warmup_fraction=0,
+        momentum=0.6,
+        sgd_momentum=0.85,
+        sgd_learning_rate_factor=0.5,
+        norm_learning_rate_factor=8,
+        weight_decay=0.1,
+    )
+    shape = FastCNN(stage_filters=(8, 12, 8))
+    network = build_network(shape, (32, 32, 3), 10)
+    optimizer = make_optimizer(recipe, network, 10**9)
+    variables = network.trainable_variables
+    weights = [v.numpy().astype(np.float64) for v in variables]
+    momenta = [np.zeros_like(weight) for weight in weights]
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        gradients = [rng.normal(size=v.shape).astype(np.float32) for v in variables]
+        optimizer.apply([tf.constant(g) for g in gradients], variables)
+        for i, (variable, gradient) in enumerate(zip(variables, gradients, strict=True)):
+            if variable.name == "kernel" and "classifier" not in variable.path:
+                filters = variable.shape[-1]
+                momenta[i] = 0.6 * momenta[i] + gradient
+                direction = (gradient + 0.6 * momenta[i]).reshape(-1, filters).T
+                step = orthogonal_by_hand(direction).T.reshape(variable.shape)
+                size = np.sqrt(filters) / np.linalg.norm(weights[i])
+                weights[i] = weights[i] * size - 0.25 * step
+                continue
+            rate = 0.25 * 0.5
+            if "classifier" in variable.path:
+                weights[i] = weights[i] * (1 - rate * 0.1)
+            rate *= 8 if variable.name == "beta" else 1
+            momenta[i] = 0.85 * momenta[i] - rate * gradient
+            weights[i] = weights[i] + 0.85 * momenta[i] - rate * gradient
+    for variable, weight in zip(variables, weights, strict=True):
+        np.testing.assert_allclose(variable.numpy(), weight, atol=1e-4, err_msg=variable.path)

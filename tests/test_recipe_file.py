@@ -71,7 +71,7 @@ def test_overrides_are_typed():
         ("training.epochs=0", "training.epochs = 0 must be at least 1"),
         ("training.epochs=true", "must be a whole number"),
         ("training.peak_learning_rate=nan", "not a number"),
-        ("training.optimizer=adam", 'must be "sgd", "adamw" or "muon"'),
+        ("training.optimizer=adam", 'must be "sgd", "adamw", "muon" or "muon_sgd"'),
         ("model.l2=-1e-4", "model.l2 = -0.0001 must not be negative"),
         ("model.stage_blocks=[1, 1]", "one entry for each of the 3 stage_filters"),
         ("model.stage_blocks=3", "must be a list of whole numbers"),

@@ -4,11 +4,10 @@ import keras
 import tensorflow as tf
 
 from cifar_models.recipe import TrainingRecipe
-from cifar_models.training.muon import KernelMuon
+from cifar_models.training.muon import KernelMuon, MuonBesideSGD, norm_factors
 
 # Learned vectors that are no kernels though they have two axes or more.
 SPARED_NAMES = ("position_embedding", "class_token")
-NORM_NAMES = ("gamma", "beta")
 
 
 def make_schedule(
@@ -61,7 +60,7 @@ class LinearSchedule(keras.optimizers.schedules.LearningRateSchedule):
 def make_optimizer(
     recipe: TrainingRecipe, network: keras.Model, total_steps: int
 ) -> keras.optimizers.Optimizer:
-    """Builds SGD with Nesterov momentum, AdamW (arXiv:1711.05101), or Muon beside AdamW.
+    """Builds SGD with Nesterov momentum, AdamW (arXiv:1711.05101), or Muon beside either.
 
     Weight decay is decoupled, times the learning rate, and spares biases, norms, position
     embeddings and class tokens.
@@ -81,6 +80,18 @@ def make_optimizer(
             adam_lr_ratio=recipe.adamw_learning_rate_factor,
             # Keras multiplies it with Muon's rate, not with AdamW's.
             adam_weight_decay=recipe.weight_decay * recipe.adamw_learning_rate_factor,
+            exclude_layers=["classifier"],
+            **shared,
+        )
+    elif recipe.optimizer == "muon_sgd":
+        del shared["weight_decay"]
+        optimizer = MuonBesideSGD(
+            sgd_momentum=recipe.sgd_momentum,
+            sgd_factor=recipe.sgd_learning_rate_factor,
+            norm_factor=recipe.norm_learning_rate_factor,
+            sgd_weight_decay=recipe.weight_decay,
+            momentum=recipe.momentum,
+            ns_steps=3,
             exclude_layers=["classifier"],
             **shared,
         )
@@ -107,7 +118,7 @@ class NesterovSGD(keras.optimizers.SGD):
 
     def build(self, variables):
         super().build(variables)
-        self._factors = [self._norm_factor if v.name in NORM_NAMES else 1.0 for v in variables]
+        self._factors = norm_factors(variables, self._norm_factor)
 
     def update_step(self, gradient, variable, learning_rate):
         factor = self._factors[self._get_variable_index(variable)]
