@@ -67,17 +67,17 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
     recipe = with_values(recipe, {"training.batch_size": batch_size})
     check_fits(recipe, splits.train)
     import_tensorflow()
-    from cifar_models.data.pipeline import make_training_batches
     from cifar_models.evaluation.cost import flops_per_image
     from cifar_models.models.catalog import build_network
-    from cifar_models.training.fit import make_trainer
+    from cifar_models.training.fit import make_batches, make_trainer, resident_images
 
     runtime = configure(recipe.runtime)
     memory_of, memory_before = peak_memory()
     network = build_network(recipe.model, dataset.train.images.shape[1:], len(dataset.class_names))
-    trainer = make_trainer(network, recipe, runtime, steps_per_epoch=10**6)
+    resident = resident_images(splits.train, runtime)
+    trainer = make_trainer(network, recipe, runtime, 10**6, resident=resident)
     at_once = trainer.steps_per_execution = recipe.runtime.steps_per_execution
-    real = make_training_batches(splits.train, batch_size, 0, 0, 10**6)
+    real = make_batches(trainer, splits.train, recipe, 0, 10**6)
     constant = real.take(1).cache().repeat()
 
     def seconds_of(batches, executions: int) -> float:

@@ -6,11 +6,11 @@ from cifar_models.errors import RequestError
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import recipe_tables
 
-# Where the data lies, how often the run is saved and looked after, and how the values were found
+# Where the data lie, how often the run is saved and looked after, and how the values were found
 # decide nothing about the result.
 FREE_KEYS = (
     *("data.data_dir", "runtime.checkpoint_seconds", "runtime.steps_per_execution"),
-    "training.tuning_trials",
+    *("runtime.data_on_device", "training.tuning_trials"),
 )
 MOST_SHOWN = 3  # differences in one message
 

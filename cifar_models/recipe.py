@@ -133,6 +133,9 @@ class RuntimeRecipe:
     seed: int = 0  # of the validation split, the weights, the order and the augmentation
     precision: str = "auto"  # "auto", "float32", "mixed_bfloat16" or "mixed_float16"
     xla: str = "auto"  # "auto" (on a GPU), "on" or "off"
+    # Training images in the GPU's own memory, from which a step takes its batch: "auto" (up to
+    # 1 GiB of them), "on" or "off".
+    data_on_device: str = "auto"
     deterministic: bool = False  # same bytes out of the same recipe; slower on a GPU
     checkpoint_seconds: float = 300.0  # of training that a kill costs, about; 0: save each step
     # Training steps in one call, with no look at clock, signals and loss in between: the largest
@@ -146,8 +149,9 @@ class RuntimeRecipe:
         precisions = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
         if self.precision not in precisions:
             yield "precision", f"must be one of {', '.join(precisions)}"
-        if self.xla not in ("auto", "on", "off"):
-            yield "xla", 'must be "auto", "on" or "off"'
+        for key in ("xla", "data_on_device"):
+            if getattr(self, key) not in ("auto", "on", "off"):
+                yield key, 'must be "auto", "on" or "off"'
         if self.steps_per_execution < 1:
             yield "steps_per_execution", "must be at least 1"
         if self.checkpoint_seconds < 0:

@@ -12,6 +12,8 @@ from pathlib import Path
 from cifar_models.compile_cache import keep_compiled
 from cifar_models.recipe import RuntimeRecipe
 
+MOST_RESIDENT_BYTES = 2**30  # CIFAR-10 takes 150 MB; a GPU holds 4 GB or more, and has other uses
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -19,6 +21,7 @@ class Runtime:
     precision: str  # a Keras dtype policy
     xla: bool
     deterministic: bool
+    resident_bytes: int  # the most of images that go into the device's own memory
 
 
 def import_tensorflow() -> None:
@@ -47,7 +50,8 @@ def configure(recipe: RuntimeRecipe) -> Runtime:
 
     `auto` precision is mixed_bfloat16 on a GPU of compute capability 8 or higher,
     mixed_float16 (with loss scaling) on an older one, and float32 on a CPU, which would only
-    emulate the others. `auto` XLA is on for a GPU and off for a CPU.
+    emulate the others. `auto` XLA is on for a GPU and off for a CPU. `auto` data_on_device is on
+    for a GPU with XLA.
     """
     import keras
     import tensorflow as tf
@@ -65,12 +69,15 @@ def configure(recipe: RuntimeRecipe) -> Runtime:
     keras.utils.set_random_seed(recipe.seed)
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
+    xla = recipe.xla == "on" or (recipe.xla == "auto" and bool(gpus) and not recipe.deterministic)
+    # Under XLA alone, which needs no kernel of its own for gathering bytes.
+    automatic = MOST_RESIDENT_BYTES if gpus and xla else 0
     return Runtime(
         device=details.get("device_name") or _processor_name(),
         precision=precision,
-        xla=recipe.xla == "on"
-        or (recipe.xla == "auto" and bool(gpus) and not recipe.deterministic),
+        xla=xla,
         deterministic=recipe.deterministic,
+        resident_bytes={"auto": automatic, "on": sys.maxsize, "off": 0}[recipe.data_on_device],
     )
 
 

@@ -92,7 +92,7 @@ def test_a_run_that_insisted_on_the_same_bits_is_served_as_any_other(run, monkey
 
     def configure_as_trained(folder, recipe):
         seen.append(recipe.runtime.deterministic)
-        return Runtime("a laptop", "float32", xla=False, deterministic=False)
+        return Runtime("a laptop", "float32", xla=False, deterministic=False, resident_bytes=0)
 
     monkeypatch.setattr(serving_cost, "configure_as_trained", configure_as_trained)
     monkeypatch.setattr(serving_cost, "time_calls", lambda call: np.ones(1))

@@ -67,6 +67,11 @@ OPTIONS = {
         *(*TINY_VIT, "training.optimizer=muon", "training.peak_learning_rate=0.02"),
         *("training.weight_decay=0.1", "training.schedule=linear", "augmentation.test_views=2"),
     ],
+    "muon beside sgd": [
+        *("train", "cnn-fast", "data.dataset=digits", "training.epochs=2"),
+        *("training.batch_size=64", "model.image_size=8", "model.stage_filters=[4, 8]"),
+        *("training.optimizer=muon_sgd", "training.sgd_momentum=0.85"),
+    ],
     "vit in float16": [
         *TINY_VIT,
         *("runtime.precision=mixed_float16", "training.ema_decay=0.9", "training.keep=best"),
@@ -94,6 +99,9 @@ def test_every_option_resumes_to_the_same_bytes(name, tmp_path, monkeypatch, flo
     killed_at(13, [*arguments, *EVERY_STEP, "--set", f"runtime.{before}", "--run", str(killed)])
     recipe = (killed / "recipe.toml").read_text()
     assert before in recipe
+    # Nor does it matter in whose memory the images are.
+    assert 'data_on_device = "auto"' in recipe  # on a CPU: off
+    recipe = recipe.replace('data_on_device = "auto"', 'data_on_device = "on"')
     (killed / "recipe.toml").write_text(recipe.replace(before, after))
     killed_at(31, ["resume", str(killed)])
     assert main(["resume", str(killed)]) == 0

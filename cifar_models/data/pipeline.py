@@ -15,42 +15,72 @@ def make_training_batches(
 ) -> tf.data.Dataset:
     """Returns batches first_step … end_step - 1 of a run, as (images, labels, mirrored).
 
+    Args:
+        split: N images in memory, uint8 (N, H, W, C), with labels int64 (N,).
+        batch_size, seed, first_step, end_step: as for `make_training_indices`.
+
+    Returns:
+        A dataset of known cardinality: images uint8 (B, H, W, C), labels int64 (B,), mirrored
+        bool (B,).
+    """
+    with tf.device("CPU"):  # where the gathering is done; a GPU would be asked for them first
+        images_of = MemoryImages(split)
+    indices = make_training_indices(len(split.labels), batch_size, seed, first_step, end_step)
+    batches = indices.map(images_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def make_training_indices(
+    num_images: int, batch_size: int, seed: int, first_step: int, end_step: int
+) -> tf.data.Dataset:
+    """Returns which images make up steps first_step … end_step - 1, as (indices, mirrored).
+
     An epoch is N // batch_size steps over a permutation of its own, so no image comes twice
     within one; the few that are left over are others in each epoch. Mirrored is what alternating
     flip (Jordan 2024, arXiv:2404.00498, section 3.6) turns: a random half of the images in the
     first epoch, the other half in the second, and so on.
 
     Args:
-        split: N images in memory, uint8 (N, H, W, C), with labels int64 (N,).
+        num_images: N.
         batch_size: B, at most N.
         seed: with the epoch it decides the permutation.
         first_step: 0, or the step at which to go on.
         end_step: of the whole run, to train on to its end.
 
     Returns:
-        A dataset of known cardinality: images uint8 (B, H, W, C), labels int64 (B,), mirrored
-        bool (B,).
+        A dataset of known cardinality: indices int64 (B,) below N, mirrored bool (B,).
     """
-    images, labels = tf.constant(split.images), tf.constant(split.labels)
-    mirrored_first = tf.constant(np.random.default_rng(seed).random(len(split.labels)) < 0.5)
-    steps_per_epoch = len(split.labels) // batch_size
+    mirrored_first = tf.constant(np.random.default_rng(seed).random(num_images) < 0.5)
+    steps_per_epoch = num_images // batch_size
 
     def indices_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        indices = epoch_order(epoch, len(split.labels), seed)[: steps_per_epoch * batch_size]
-        batches = tf.data.Dataset.from_tensor_slices(tf.reshape(indices, (-1, batch_size)))
-        return batches.map(lambda indices: (indices, epoch))
-
-    def images_of(indices: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        indices = epoch_order(epoch, num_images, seed)[: steps_per_epoch * batch_size]
         mirrored = tf.gather(mirrored_first, indices) ^ (epoch % 2 == 1)
-        return tf.gather(images, indices), tf.gather(labels, indices), mirrored
+        return tf.data.Dataset.from_tensor_slices(
+            (tf.reshape(indices, (-1, batch_size)), tf.reshape(mirrored, (-1, batch_size)))
+        )
 
     first_epoch, steps_into_it = divmod(first_step, steps_per_epoch)
     num_epochs = -(-end_step // steps_per_epoch)
     batches = tf.data.Dataset.range(first_epoch, num_epochs).flat_map(indices_of)
     batches = batches.skip(steps_into_it).take(end_step - first_step)
-    batches = batches.map(images_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batches = batches.apply(tf.data.experimental.assert_cardinality(end_step - first_step))
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+class MemoryImages:
+    """All images and labels of a split as tensors, in the memory of the device they are made on.
+
+    Args:
+        split: N images, uint8 (N, H, W, C), with labels int64 (N,).
+    """
+
+    def __init__(self, split: Split):
+        self._images, self._labels = tf.constant(split.images), tf.constant(split.labels)
+
+    def __call__(self, indices: tf.Tensor, mirrored: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """int64 (B,), bool (B,) → images uint8 (B, H, W, C), labels int64 (B,), bool (B,)."""
+        return tf.gather(self._images, indices), tf.gather(self._labels, indices), mirrored
 
 
 def epoch_order(epoch: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:

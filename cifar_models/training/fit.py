@@ -6,8 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import keras
+import tensorflow as tf
 
-from cifar_models.data.pipeline import make_training_batches
+from cifar_models.data.pipeline import (
+    MemoryImages,
+    make_training_batches,
+    make_training_indices,
+)
 from cifar_models.data.splits import Split
 from cifar_models.interruption import StopRequest
 from cifar_models.recipe import Recipe
@@ -72,11 +77,13 @@ def fit(
     steps_per_epoch = len(train.labels) // training.batch_size
     total_steps = training.epochs * steps_per_epoch
 
-    def batches(first_step: int, end_step: int):
-        seed = recipe.runtime.seed
-        return make_training_batches(train, training.batch_size, seed, first_step, end_step)
+    resident = resident_images(train, runtime)
+    trainer = make_trainer(network, recipe, runtime, steps_per_epoch, average, resident)
 
-    trainer = make_trainer(network, recipe, runtime, steps_per_epoch, average)
+    def images_at(step: int):
+        seed = recipe.runtime.seed
+        return next(iter(make_training_batches(train, training.batch_size, seed, step, step + 1)))
+
     progress = Progress()
     best = BestEpoch(progress, training.keep == "best", training.early_stopping_epochs)
     state = TrainingState(trainer, progress, best)
@@ -94,7 +101,7 @@ def fit(
     stopwatch = Stopwatch(progress)
     quarter = max(training.epochs // 4, 1) * steps_per_epoch
     callbacks = [
-        AugmentedImages(tensorboard, lambda step: next(iter(batches(step, step + 1))), quarter),
+        AugmentedImages(tensorboard, images_at, quarter),
         stopwatch,
         DivergenceGuard(progress),
         EpochRecord(progress, stopwatch, best, measure, folder, tensorboard, training),
@@ -107,7 +114,7 @@ def fit(
             if best.is_out_of_patience():
                 break
             trainer.fit(
-                batches(first_step, end_step),
+                make_batches(trainer, train, recipe, first_step, end_step),
                 initial_epoch=first_step // steps_per_epoch,
                 epochs=end_step // steps_per_epoch,
                 steps_per_epoch=min(end_step - first_step, steps_per_epoch),
@@ -158,6 +165,7 @@ def make_trainer(
     runtime: Runtime,
     steps_per_epoch: int,
     average: keras.Model | None = None,
+    resident: MemoryImages | None = None,
 ) -> Trainer:
     """Joins network, augmentation, loss and optimizer, compiled as the runtime says."""
     training = recipe.training
@@ -173,6 +181,7 @@ def make_trainer(
         Lookahead(network, training.lookahead_steps, training.lookahead_decay, total_steps)
         if training.lookahead_steps
         else None,
+        resident,
     )
     trainer.compile(
         optimizer=make_optimizer(training, network, total_steps),
@@ -180,3 +189,18 @@ def make_trainer(
         jit_compile=runtime.xla,
     )
     return trainer
+
+
+def resident_images(train: Split, runtime: Runtime) -> MemoryImages | None:
+    """Returns the images in the memory of the device that trains, where the runtime allows."""
+    return MemoryImages(train) if train.images.nbytes <= runtime.resident_bytes else None
+
+
+def make_batches(
+    trainer: Trainer, train: Split, recipe: Recipe, first_step: int, end_step: int
+) -> tf.data.Dataset:
+    """Returns what the trainer's steps first_step … end_step - 1 are fed with."""
+    where = recipe.training.batch_size, recipe.runtime.seed, first_step, end_step
+    if trainer.resident:
+        return make_training_indices(len(train.labels), *where)
+    return make_training_batches(train, *where)

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from cifar_models.data.augment import augment_batch
+from cifar_models.data.pipeline import MemoryImages
 from cifar_models.recipe import AugmentationRecipe
 from cifar_models.training.lookahead import Lookahead
 from cifar_models.training.weight_average import WeightAverage
@@ -27,6 +28,8 @@ class Trainer(keras.Model):
         total_steps: of the whole run.
         average: of the weights, moved at each step.
         lookahead: pulls the weights back every few steps.
+        resident: the training images in the device's own memory; batches are then (indices int64
+            (B,), mirrored bool (B,)), else (images, labels, mirrored).
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Trainer(keras.Model):
         total_steps: int,
         average: WeightAverage | None = None,
         lookahead: Lookahead | None = None,
+        resident: MemoryImages | None = None,
     ):
         super().__init__(name="trainer")
         self.network = network
@@ -49,6 +53,7 @@ class Trainer(keras.Model):
         self.total_steps = total_steps
         self.average = average
         self.lookahead = lookahead
+        self.resident = resident
         self.num_classes = network.output_shape[-1]
         self.step = self._counter("step", 0)
         # The first step whose loss was NaN or infinite, and the learning rate of the last step
@@ -70,6 +75,8 @@ class Trainer(keras.Model):
         return self.network(images, training=training)
 
     def train_step(self, batch):
+        if self.resident:
+            batch = self.resident(*batch)
         images, labels, mirrored = batch  # uint8 (B, H, W, C), int64 (B,), bool (B,)
         step = tf.cast(self.step, tf.int32)
         results = super().train_step(self.augmented(images, labels, mirrored, step))
