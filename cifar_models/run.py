@@ -6,6 +6,7 @@ recipe ──► data ──► network ──► fit ──► predictions ─�
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from errno import EACCES, EPERM, EROFS
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -229,7 +230,9 @@ def at_work(folder: RunFolder) -> Iterator[StopRequest]:
         with locked(folder.path), stop_request() as stop:
             yield stop
     except WriteError as error:
-        mend = f"make room, then: {folder.resume_command()}"
+        forbidden = getattr(error.__cause__, "errno", None) in (EACCES, EPERM, EROFS)
+        mend = "make the folder writable" if forbidden else "make room"
+        mend += f", then: {folder.resume_command()}"
         if not folder.path.is_dir():
             mend = "the run folder is gone, and its checkpoints with it"
         raise WriteError(f"{error}; {mend}") from error

@@ -12,6 +12,8 @@ import pytest
 
 from cifar_models.checkpoint_file import decode_checkpoint
 from cifar_models.cli import main
+from cifar_models.files import WriteError, write_whole
+from cifar_models.run import at_work
 from cifar_models.run_folder import RunFolder
 from cifar_models.training.progress import Stopwatch
 from tests.conftest import EVERY_STEP, TINY_CNN, outcome_of
@@ -83,6 +85,18 @@ def test_a_full_disk_at_every_kind_of_save(tmp_path):
         assert outcome_of(tmp_path / f"copy-{kilobytes}") == outcome_of(whole)
     assert stopped_at == {".safetensors", ".keras"}
     assert [len(one["checkpoints"]) for one in results] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "number, mend", [(errno.EROFS, "make the folder writable"), (errno.ENOSPC, "make room")]
+)
+def test_what_would_mend_it(number, mend, tmp_path):
+    def refused(path: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    folder = RunFolder.create(tmp_path / "run")
+    with pytest.raises(WriteError, match=f"{mend}, then: "), at_work(folder):
+        write_whole(folder.log_path, refused)
 
 
 SAVES = {
