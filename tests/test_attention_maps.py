@@ -12,6 +12,7 @@ from cifar_models.evaluation.attention_maps import (
     position_similarities,
 )
 from cifar_models.models.catalog import build_network
+from cifar_models.models.views import with_views
 from cifar_models.recipe_file import read_recipe
 
 TRANSFORMERS = {  # name → recipe, overrides, N
@@ -69,6 +70,13 @@ def test_the_maps_of_mixed_precision_are_float32(images, float32_policy):
     maps = attention_maps(small_network("mean"), images[:2])
     assert maps.dtype == np.float32
     np.testing.assert_allclose(maps.sum(axis=-1), 1, atol=0.02)
+
+
+def test_several_views_have_the_maps_of_the_image_itself(images):
+    network = small_network("mean")
+    several = with_views(network, 6)
+    np.testing.assert_array_equal(attention_maps(several, images), attention_maps(network, images))
+    np.testing.assert_array_equal(position_similarities(several), position_similarities(network))
 
 
 def test_a_network_without_attention_is_refused(images):

@@ -12,18 +12,19 @@ def attention_maps(network: keras.Model, images: np.ndarray) -> np.ndarray:
     """Returns how much each token takes from each other, in every layer and head.
 
     Args:
-        network: a ViT or a hybrid.
+        network: a ViT or a hybrid; where it answers for several views, of the first of them.
         images: uint8 (B, H, W, C), all at once: a few.
 
     Returns:
         float32 (B, layers, heads, N, N); a row is a token that looks, and sums to 1.
 
     Raises:
-        ValueError: the network has no attention, or is wrapped to answer for several views.
+        ValueError: the network has no attention.
     """
+    network = _of_one_view(network)
     blocks = [layer for layer in network.layers if isinstance(layer, TransformerEncoderBlock)]
     if not blocks:
-        raise ValueError(f"network {network.name} has no attention of its own")
+        raise ValueError(f"network {network.name} has no attention")
     sequences = keras.Model(network.input, [block.input for block in blocks])(images)
     maps = []
     for block, sequence in zip(blocks, keras.tree.flatten(sequences), strict=True):
@@ -73,7 +74,12 @@ def position_similarities(network: keras.Model) -> np.ndarray:
 
     Dosovitskiy et al. 2020, arXiv:2010.11929, figure 7, centre; a class token is left out.
     """
-    positions = np.asarray(network.get_layer("positions").embedding)  # (N, D)
+    positions = np.asarray(_of_one_view(network).get_layer("positions").embedding)  # (N, D)
     patches = positions[len(positions) - math.isqrt(len(positions)) ** 2 :]
     unit = patches / np.linalg.norm(patches, axis=1, keepdims=True)
     return unit @ unit.T
+
+
+def _of_one_view(network: keras.Model) -> keras.Model:
+    """Returns the network inside one that answers for several views, else the network."""
+    return next((layer for layer in network.layers if isinstance(layer, keras.Model)), network)
