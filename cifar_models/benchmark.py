@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cifar_models.data.datasets import load_dataset
-from cifar_models.data.splits import Split
+from cifar_models.data.splits import Split, check_fits
 from cifar_models.own_process import measured_apart, peak_memory, print_measured
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import read_recipe, recipe_toml, with_values
-from cifar_models.run import check_fits
 from cifar_models.runtime import Runtime, configure, import_tensorflow
 
 FEEDING_BATCH = 1024  # images

@@ -9,10 +9,11 @@ from contextlib import closing, contextmanager
 from errno import EACCES, EPERM, EROFS
 from functools import cache, partial
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from cifar_models.data.datasets import Dataset, describe, load_dataset
-from cifar_models.data.splits import Split, Splits
+from cifar_models.data.splits import Split, Splits, check_fits
 from cifar_models.errors import RequestError
 from cifar_models.files import WriteError, locked, write_whole
 from cifar_models.fingerprints import fingerprints
@@ -21,7 +22,14 @@ from cifar_models.log import logged_to
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import recipe_tables, recipe_toml, with_values
 from cifar_models.run_folder import RunFolder
-from cifar_models.runtime import Runtime, changes, configure, environment, import_tensorflow
+from cifar_models.runtime import (
+    Runtime,
+    changes,
+    configure,
+    environment,
+    import_tensorflow,
+    process_seconds,
+)
 from cifar_models.tensorboard_log import TensorBoardLog
 
 if TYPE_CHECKING:
@@ -86,7 +94,7 @@ def carry_out(
     """Trains from where the folder's newest checkpoint left off, measures and records."""
     from cifar_models.evaluation.cost import flops_per_image
     from cifar_models.evaluation.metrics import accuracy_and_loss, classification_metrics
-    from cifar_models.evaluation.predictions import predict_split
+    from cifar_models.evaluation.predictions import compile_predictions, predict_split
     from cifar_models.models.catalog import build_network, start
     from cifar_models.models.views import with_views
     from cifar_models.training.fit import fit
@@ -112,7 +120,9 @@ def carry_out(
         for what, was, is_now in changes(folder.read_environment(), environment(runtime)):
             logger.warning("%s was %s and is %s: the last bits may differ", what, was, is_now)
         network = build()
+        began = perf_counter()
         start(network, recipe.model, splits.train.images)
+        initialisation_seconds = perf_counter() - began
         logger.info(
             "%s: %s on %s, %d parameters, %d training images, %s, %s%s",
             recipe.name,
@@ -132,7 +142,10 @@ def carry_out(
         folder.write_model(network)
 
         measured = splits.test if measure_on == "test" else splits.validation
+        compile_predictions(answering(network), measured)
+        began = perf_counter()
         predictions = predict_split(answering(network), measured, dataset.class_names)
+        prediction_seconds = perf_counter() - began
         folder.write_predictions(
             predictions.labels, predictions.probabilities, predictions.class_names
         )
@@ -153,6 +166,9 @@ def carry_out(
             "train_seconds": report.train_seconds,
             "compile_seconds": report.compile_seconds,
             "images_per_second": report.images_per_second,
+            "initialisation_seconds": initialisation_seconds,
+            "prediction_seconds": prediction_seconds,
+            "process_seconds": process_seconds(),
             "device": runtime.device,
             "precision": runtime.precision,
         }
@@ -173,22 +189,6 @@ def carry_out(
             folder.path,
         )
     return metrics
-
-
-def check_fits(recipe: Recipe, train: Split) -> None:
-    """Raises RequestError where the recipe asks for more than the data has."""
-    num_images, size = len(train.labels), min(train.images.shape[1:3])
-    if recipe.training.batch_size > num_images:
-        raise RequestError(
-            f"{recipe.name}: training.batch_size = {recipe.training.batch_size} is more than the "
-            f"{num_images} training images of {recipe.data.dataset}; choose at most {num_images}"
-        )
-    for key in ("crop_padding", "cutout_size"):
-        if getattr(recipe.augmentation, key) >= size:
-            raise RequestError(
-                f"{recipe.name}: augmentation.{key} = {getattr(recipe.augmentation, key)} is not "
-                f"below the {size} pixels of {recipe.data.dataset}'s images"
-            )
 
 
 def draw_figures(folder: RunFolder, network, split: Split, predictions, title: str) -> None:

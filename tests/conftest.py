@@ -57,7 +57,10 @@ def killed_at(step: int, arguments: list[str]) -> None:
         main(arguments)
 
 
-TIMINGS = ("images_per_second", "seconds", "saving_seconds", "train_seconds", "compile_seconds")
+TIMINGS = (
+    *("images_per_second", "seconds", "saving_seconds", "train_seconds", "compile_seconds"),
+    *("initialisation_seconds", "prediction_seconds", "process_seconds"),
+)
 
 
 def outcome_of(run: Path) -> dict[str, object]:

@@ -18,13 +18,13 @@ from cifar_models.data.datasets import load_dataset
 from cifar_models.data.splits import Split
 from cifar_models.recipe import DataRecipe
 from cifar_models.recipe_file import read_recipe
-from tests.conftest import TINY_CNN
+from tests.conftest import TIMINGS, TINY_CNN
 
 PROMISED_METRICS = {
     *("accuracy", "loss", "precision_macro", "recall_macro", "f1_macro", "roc_auc_macro"),
     *("expected_calibration_error", "per_class", "parameters", "flops_per_image"),
     *("train_seconds", "compile_seconds", "images_per_second", "epochs", "seed", "dataset"),
-    "device",
+    *("device", "initialisation_seconds", "prediction_seconds", "process_seconds"),
 }
 
 
@@ -38,7 +38,11 @@ def test_the_run_folder_is_complete(finished_run):
         *("predictions.npz", "model.keras", "tensorboard", "log.txt"),
     ):
         assert (finished_run / name).exists(), name
-    assert set(load_metrics(finished_run)) >= PROMISED_METRICS
+    metrics = load_metrics(finished_run)
+    assert set(metrics) >= PROMISED_METRICS
+    parts = ("initialisation_seconds", "train_seconds", "prediction_seconds")
+    assert all(metrics[part] > 0 for part in parts)
+    assert sum(metrics[part] for part in parts) < metrics["process_seconds"]
     assert not list(finished_run.rglob(".partial*"))
 
 
@@ -122,10 +126,9 @@ def test_the_resolved_recipe_runs_again_to_the_same_bytes(tmp_path):
             np.load(again / "predictions.npz") as other,
         ):
             np.testing.assert_array_equal(one[name], other[name])
-    volatile = {"train_seconds", "compile_seconds", "images_per_second"}
     one, other = load_metrics(first), load_metrics(again)
-    assert {k: one[k] for k in one.keys() - volatile} == {
-        k: other[k] for k in other.keys() - volatile
+    assert {k: one[k] for k in one.keys() - set(TIMINGS)} == {
+        k: other[k] for k in other.keys() - set(TIMINGS)
     }
     weights = [keras.models.load_model(run / "model.keras").get_weights() for run in (first, again)]
     for left, right in zip(*weights, strict=True):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cifar_models.errors import RequestError
+from cifar_models.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,19 @@ def stratified_indices(
             f"({error}); add images or change data.validation_fraction"
         ) from None
     return np.sort(rest), np.sort(held_out)
+
+
+def check_fits(recipe: Recipe, train: Split) -> None:
+    """Raises RequestError where the recipe asks for more than the data has."""
+    num_images, size = len(train.labels), min(train.images.shape[1:3])
+    if recipe.training.batch_size > num_images:
+        raise RequestError(
+            f"{recipe.name}: training.batch_size = {recipe.training.batch_size} is more than the "
+            f"{num_images} training images of {recipe.data.dataset}; choose at most {num_images}"
+        )
+    for key in ("crop_padding", "cutout_size"):
+        if getattr(recipe.augmentation, key) >= size:
+            raise RequestError(
+                f"{recipe.name}: augmentation.{key} = {getattr(recipe.augmentation, key)} is not "
+                f"below the {size} pixels of {recipe.data.dataset}'s images"
+            )

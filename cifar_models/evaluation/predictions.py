@@ -28,14 +28,25 @@ def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ..
     from scipy.special import softmax
 
     num_images = len(split.labels)
-    batch_size = min(PREDICTION_BATCH, num_images)
+    shape = _batch_shape(split)
 
     def filled(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        missing = batch_size - tf.shape(images)[0]
+        missing = shape[0] - tf.shape(images)[0]
         images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
-        return tf.ensure_shape(images, (batch_size, *split.images.shape[1:]))
+        return tf.ensure_shape(images, shape)
 
-    batches = make_ordered_batches(split, batch_size).map(filled)
+    batches = make_ordered_batches(split, shape[0]).map(filled)
     logits = network.predict(batches, verbose=0)[:num_images]
     probabilities = softmax(logits.astype(np.float64), axis=1).astype(np.float32)
     return Predictions(split.labels, probabilities, class_names)
+
+
+def compile_predictions(network: keras.Model, split: Split) -> None:
+    """Traces and compiles what `predict_split` calls, on black images, so that it can be timed."""
+    black = tf.zeros(_batch_shape(split), tf.uint8)
+    network.predict(tf.data.Dataset.from_tensors(black), verbose=0)
+
+
+def _batch_shape(split: Split) -> tuple[int, ...]:
+    """(B, H, W, C) of the batches of predictions, the last one too."""
+    return (min(PREDICTION_BATCH, len(split.labels)), *split.images.shape[1:])
