@@ -11,7 +11,7 @@ from cifar_models.architectures import PRESETS, FastCNN
 from cifar_models.models.catalog import build_network
 from cifar_models.recipe import TrainingRecipe
 from cifar_models.training.lookahead import Lookahead
-from cifar_models.training.optimizers import make_optimizer, make_schedule
+from cifar_models.training.optimizers import make_optimizer, make_schedule, spared_from_decay
 
 
 def test_the_linear_schedule_is_a_triangle():
@@ -55,6 +55,60 @@ def test_norms_learn_faster_by_their_factor():
     for variable, old in zip(network.trainable_variables, before, strict=True):
         rate = 0.5 * (8 if variable.name in ("gamma", "beta") else 1)
         np.testing.assert_allclose(variable.numpy(), old - rate, rtol=1e-4, atol=1e-4)
+
+
+def two_optimizers(name: str, network: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """Ours, and Keras' own with the same settings."""
+    recipe = TrainingRecipe(
+        optimizer=name, peak_learning_rate=0.01, weight_decay=0.1, gradient_clip_norm=1.0
+    )
+    shared = {"weight_decay": 0.1, "global_clipnorm": 1.0}
+    rate = make_schedule(recipe, 8)
+    theirs = {
+        "sgd": lambda: keras.optimizers.SGD(rate, recipe.momentum, nesterov=True, **shared),
+        "adamw": lambda: keras.optimizers.AdamW(
+            rate, beta_1=recipe.beta_1, beta_2=recipe.beta_2, **shared
+        ),
+        "muon": lambda: keras.optimizers.Muon(
+            rate,
+            momentum=recipe.momentum,
+            adam_beta_1=recipe.beta_1,
+            adam_beta_2=recipe.beta_2,
+            adam_lr_ratio=recipe.adamw_learning_rate_factor,
+            adam_weight_decay=0.1 * recipe.adamw_learning_rate_factor,
+            exclude_layers=["classifier"],
+            **shared,
+        ),
+    }[name]()
+    theirs.exclude_from_weight_decay(var_list=spared_from_decay(network))
+    return [make_optimizer(recipe, network, 8), theirs]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_a_step_is_that_of_keras_and_asks_the_schedule_once(name, monkeypatch):
+    inputs = keras.Input((12,))
+    x = keras.layers.LayerNormalization()(keras.layers.Dense(8)(inputs))
+    network = keras.Model(inputs, keras.layers.Dense(3, name="classifier")(x))
+    variables, begin = network.trainable_variables, network.get_weights()
+    asked = []
+    schedule = keras.optimizers.schedules.CosineDecay
+    call = schedule.__call__
+    monkeypatch.setattr(schedule, "__call__", lambda *args: asked.append(1) or call(*args))
+    found, counts = [], []
+    for optimizer in two_optimizers(name, network):
+        network.set_weights(begin)
+        asked.clear()
+        for seed in range(6):  # of 8: in the warm-up and after it
+            rng = np.random.default_rng(seed)
+            gradients = [tf.constant(rng.normal(size=v.shape), tf.float32) for v in variables]
+            optimizer.apply(gradients, variables)
+        found.append([*network.get_weights(), *(v.numpy() for v in optimizer.variables)])
+        counts.append(len(asked))
+    assert counts[0] == 6 < counts[1]
+    # Our Muon adds in another order; the others are Keras' to the last bit.
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if name == "muon" else {"rtol": 0}
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, **tolerance)
 
 
 MUON = TrainingRecipe(

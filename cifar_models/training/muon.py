@@ -5,10 +5,12 @@ import math
 import keras
 import tensorflow as tf
 
+from cifar_models.training.once_per_step import OncePerStep
+
 NORM_NAMES = ("gamma", "beta")
 
 
-class KernelMuon(keras.optimizers.Muon):
+class KernelMuon(OncePerStep, keras.optimizers.Muon):
     """Keras' Muon, which takes matrices alone, for kernels of any shape; AdamW for the rest.
 
     A kernel's step is its momentum made orthogonal as a matrix of inputs by outputs: (P, Q, C, F)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from cifar_models.recipe import TrainingRecipe
 from cifar_models.training.muon import KernelMuon, MuonBesideSGD, norm_factors
+from cifar_models.training.once_per_step import OncePerStep
 
 # Learned vectors that are no kernels though they have two axes or more.
 SPARED_NAMES = ("position_embedding", "class_token")
@@ -71,7 +72,7 @@ def make_optimizer(
         "global_clipnorm": recipe.gradient_clip_norm or None,
     }
     if recipe.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(beta_1=recipe.beta_1, beta_2=recipe.beta_2, **shared)
+        optimizer = AdamW(beta_1=recipe.beta_1, beta_2=recipe.beta_2, **shared)
     elif recipe.optimizer == "muon":
         optimizer = KernelMuon(
             momentum=recipe.momentum,
@@ -102,7 +103,11 @@ def make_optimizer(
     return optimizer
 
 
-class NesterovSGD(keras.optimizers.SGD):
+class AdamW(OncePerStep, keras.optimizers.AdamW):
+    """Keras' AdamW, whose step takes less time to trace."""
+
+
+class NesterovSGD(OncePerStep, keras.optimizers.SGD):
     """SGD whose norms may learn faster than the rest.
 
     Args:
