@@ -67,11 +67,6 @@ OPTIONS = {
         *(*TINY_VIT, "training.optimizer=muon", "training.peak_learning_rate=0.02"),
         *("training.weight_decay=0.1", "training.schedule=linear", "augmentation.test_views=2"),
     ],
-    "muon beside sgd": [
-        *("train", "cnn-fast", "data.dataset=digits", "training.epochs=2"),
-        *("training.batch_size=64", "model.image_size=8", "model.stage_filters=[4, 8]"),
-        *("training.optimizer=muon_sgd", "training.sgd_momentum=0.85"),
-    ],
     "vit in float16": [
         *TINY_VIT,
         *("runtime.precision=mixed_float16", "training.ema_decay=0.9", "training.keep=best"),
