@@ -54,9 +54,10 @@ class TrainingRecipe:
     ema_decay: float = 0.0  # of an average of the weights, measured and kept instead; 0 is off
     lookahead_steps: int = 0  # between two pulls of the weights to a slow average; 0 is off
     lookahead_decay: float = 0.95  # of that average, for one step, at the end of the run
-    # Of each batch, by the loss of a small fast CNN that learns beside the network in the same way:
-    # these images alone are trained on. Epochs count the images looked at; images per second,
-    # training loss and accuracy those trained on, and FLOPs the network's own. 1 is off.
+    # Of each batch, by the loss of a small fast CNN that learns beside the network, at the same
+    # rates: both are trained on these images alone, whose mean loss counts. Epochs are of images
+    # looked at; images per second, training loss and accuracy are of those trained on, and FLOPs
+    # are the network's own. 1 is off.
     hardest_fraction: float = 1.0
     proxy_filters: tuple[int, ...] = (32, 64, 64)  # the stages of that CNN
     keep: str = "best"  # the weights of the "best" epoch by validation accuracy, or the "last"
