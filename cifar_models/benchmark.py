@@ -51,11 +51,11 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
     Returns:
         recipe, device, precision, batch (images). compile_seconds: until the first execution is
         over. feeding, constant_batch, real: images per second, of batches of 1,024 without
-        training, and of the step, which trains on them. real_to_constant: the median ratio of the
-        two. training_flops: per second, of the network on the real stream, whatever a proxy takes.
-        matrix_product_flops: per second, the ceiling. utilisation: the ratio of the two.
-        memory_of: "process", or "gpu" where there is one. peak_memory_bytes: after training.
-        memory_before_bytes: the same peak before the model was built.
+        training, and of the step. real_to_constant: the median ratio of the two. training_flops:
+        per second, of the step on the real stream. matrix_product_flops: per second, the ceiling.
+        utilisation: the ratio of the two. memory_of: "process", or "gpu" where there is one.
+        peak_memory_bytes: after training. memory_before_bytes: the same peak before the model was
+        built.
 
     Raises:
         RequestError, RunError: the data cannot be had, or the recipe asks for more than they have.
@@ -72,11 +72,9 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
 
     runtime = configure(recipe.runtime)
     memory_of, memory_before = peak_memory()
-    shapes = dataset.train.images.shape[1:], len(dataset.class_names)
-    network = build_network(recipe.model, *shapes)
-    proxy = build_network(recipe.proxy, *shapes) if recipe.proxy else None
+    network = build_network(recipe.model, dataset.train.images.shape[1:], len(dataset.class_names))
     resident = resident_images(splits.train, runtime)
-    trainer = make_trainer(network, recipe, runtime, 10**6, proxy=proxy, resident=resident)
+    trainer = make_trainer(network, recipe, runtime, 10**6, resident=resident)
     at_once = trainer.steps_per_execution = recipe.runtime.steps_per_execution
     real = make_batches(trainer, splits.train, recipe, 0, 10**6)
     constant = real.take(1).cache().repeat()
@@ -88,7 +86,7 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
 
     compile_seconds = seconds_of(constant, 1)
     executions = max(2, round(5 * ROUND_SECONDS / seconds_of(constant, 5)))
-    images = recipe.training.images_per_step * executions * at_once
+    images = batch_size * executions * at_once
     speeds = [
         (images / seconds_of(constant, executions), images / seconds_of(real, executions))
         for _ in range(ROUNDS)

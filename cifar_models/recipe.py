@@ -7,7 +7,7 @@ default is what a recipe that leaves it out gets.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cifar_models.architectures import FastCNN, ModelRecipe
+from cifar_models.architectures import ModelRecipe
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,6 @@ class TrainingRecipe:
     ema_decay: float = 0.0  # of an average of the weights, measured and kept instead; 0 is off
     lookahead_steps: int = 0  # between two pulls of the weights to a slow average; 0 is off
     lookahead_decay: float = 0.95  # of that average, for one step, at the end of the run
-    # Of each batch, by the loss of a small fast CNN that learns beside the network, at the same
-    # rates: both are trained on these images alone, whose mean loss counts. Epochs are of images
-    # looked at; images per second, training loss and accuracy are of those trained on, and FLOPs
-    # are the network's own. 1 is off.
-    hardest_fraction: float = 1.0
-    proxy_filters: tuple[int, ...] = (32, 64, 64)  # the stages of that CNN
     keep: str = "best"  # the weights of the "best" epoch by validation accuracy, or the "last"
     early_stopping_epochs: int = 0  # stop after so many epochs without a better one; 0 is off
     tuning_trials: int = 0  # of the search that chose these values: for comparisons to weigh
@@ -96,17 +90,8 @@ class TrainingRecipe:
         ):
             if getattr(self, key) < 0:
                 yield key, "must not be negative"
-        if not 0 < self.hardest_fraction <= 1:
-            yield "hardest_fraction", "must be above 0 and at most 1"
-        if not self.proxy_filters or any(filters < 1 for filters in self.proxy_filters):
-            yield "proxy_filters", "must hold positive integers"
         if self.keep not in ("best", "last"):
             yield "keep", 'must be "best" or "last"'
-
-    @property
-    def images_per_step(self) -> int:
-        """That are trained on; the batch, or the hardest of it."""
-        return max(1, round(self.hardest_fraction * self.batch_size))
 
 
 @dataclass(frozen=True)
@@ -203,19 +188,8 @@ class Recipe:
     # "table.key" → what `tune` may try for it
     search: dict[str, SearchRange | SearchChoices] = field(default_factory=dict)
 
-    @property
-    def proxy(self) -> FastCNN | None:
-        """The network that picks what is trained on; None where that is every image."""
-        if self.training.hardest_fraction == 1:
-            return None
-        size = min(self.model.image_size, FastCNN.image_size)
-        return FastCNN(image_size=size, stage_filters=self.training.proxy_filters)
-
     def problems(self) -> Iterator[str]:
         """Yields what does not go together between tables."""
-        for _, problem in self.proxy.problems() if self.proxy else ():
-            filters = list(self.training.proxy_filters)
-            yield f"training.proxy_filters = {filters} {problem}"
         if not self.data.validation_fraction and self.training.keep == "best":
             yield 'training.keep must be "last" where data.validation_fraction is 0'
         if not self.data.validation_fraction and self.training.early_stopping_epochs:

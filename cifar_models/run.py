@@ -12,7 +12,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from cifar_models.architectures import ModelRecipe
 from cifar_models.data.datasets import Dataset, describe, load_dataset
 from cifar_models.data.splits import Split, Splits, check_fits
 from cifar_models.errors import RequestError
@@ -100,9 +99,9 @@ def carry_out(
     from cifar_models.models.views import with_views
     from cifar_models.training.fit import fit
 
-    def build(table: ModelRecipe) -> "keras.Model":
+    def build() -> "keras.Model":
         shape = dataset.train.images.shape[1:]
-        return build_network(table, shape, len(dataset.class_names))
+        return build_network(recipe.model, shape, len(dataset.class_names))
 
     @cache  # each is compiled once
     def answering(network: "keras.Model") -> "keras.Model":
@@ -120,12 +119,9 @@ def carry_out(
     ):
         for what, was, is_now in changes(folder.read_environment(), environment(runtime)):
             logger.warning("%s was %s and is %s: the last bits may differ", what, was, is_now)
-        network = build(recipe.model)
+        network = build()
         began = perf_counter()
         start(network, recipe.model, splits.train.images)
-        proxy = build(recipe.proxy) if recipe.proxy else None
-        if proxy:
-            start(proxy, recipe.proxy, splits.train.images)
         initialisation_seconds = perf_counter() - began
         logger.info(
             "%s: %s on %s, %d parameters, %d training images, %s, %s%s",
@@ -138,10 +134,11 @@ def carry_out(
             runtime.precision,
             ", XLA" if runtime.xla else "",
         )
-        average = build(recipe.model) if recipe.training.ema_decay else None
+        average = build() if recipe.training.ema_decay else None
         validate = measure if len(splits.validation.labels) else None
-        networks = network, average, proxy
-        report = fit(*networks, splits.train, validate, recipe, runtime, folder, tensorboard, stop)
+        report = fit(
+            network, average, splits.train, validate, recipe, runtime, folder, tensorboard, stop
+        )
         folder.write_model(network)
 
         measured = splits.test if measure_on == "test" else splits.validation

@@ -17,7 +17,6 @@ OPTIONS = (
     ("training.ema_decay=0.0", "training.ema_decay=0.9"),
     ("training.gradient_clip_norm=0.0", "training.gradient_clip_norm=1.0"),
     ("training.label_smoothing=0.0", "training.label_smoothing=0.1"),
-    ("training.hardest_fraction=1.0", "training.hardest_fraction=0.5"),
     ("training.keep=best", "training.keep=last"),
     ("training.early_stopping_epochs=0", "training.early_stopping_epochs=1"),
     ("runtime.precision=float32", "runtime.precision=mixed_float16"),
@@ -53,7 +52,6 @@ def test_every_pair_of_options_trains(row, tmp_path, monkeypatch, float32_policy
     monkeypatch.setattr(run_module, "record_in_tensorboard", lambda *arguments: None)
     settings = [pair[on] for pair, on in zip(OPTIONS, ARRAY[row], strict=True)]
     run = tmp_path / "run"
-    settings.append("training.proxy_filters=[4, 8]")  # 8 pixels bear two stages
     assert main([*as_overrides([*TINY_CNN, *settings]), "--run", str(run)]) == 0
     losses = [line["train_loss"] for line in RunFolder(run).read_history()]
     assert losses[-1] < losses[0]

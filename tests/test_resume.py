@@ -38,8 +38,7 @@ OPTIONS = {
         *("training.optimizer=adamw", "training.weight_decay=0.1", "training.keep=last"),
         *("runtime.precision=mixed_float16", "training.ema_decay=0.99"),
         *("model.dropout_rate=0.3", "model.stochastic_depth_rate=0.3"),
-        *("augmentation.random_erasing=0.5", "training.hardest_fraction=0.7"),
-        "training.proxy_filters=[4, 8]",
+        "augmentation.random_erasing=0.5",
     ],
     "stopped early": [
         *TINY_CNN,
@@ -63,7 +62,6 @@ OPTIONS = {
         *("train", "cnn-fast", "data.dataset=digits", "training.epochs=2"),
         *("training.batch_size=64", "model.image_size=8", "model.stage_filters=[4, 8]"),
         *("augmentation.cutout_size=2", "training.ema_decay=0.9"),
-        *("training.hardest_fraction=0.5", "training.proxy_filters=[4]"),
     ],
     "muon": [
         *(*TINY_VIT, "training.optimizer=muon", "training.peak_learning_rate=0.02"),

@@ -64,7 +64,7 @@ class EpochRecord(keras.callbacks.Callback):
             "train_loss": float(logs["loss"]),
             "train_accuracy": float(logs["accuracy"]),
             **validation,
-            **self._progress.row_timing(self._recipe.images_per_step),
+            **self._progress.row_timing(self._recipe.batch_size),
         }
         self._progress.rows.append(row)
         self._progress.begin_row()

@@ -1,7 +1,7 @@
 """Checkpoints: the whole state of a fit, saved so that nothing can tell a resumed run from another.
 
 A checkpoint holds every variable (weights, optimizer, metrics in the middle of an epoch, seed
-generators, loss scale, averages, the proxy), the best weights so far, and `Progress`.
+generators, loss scale, averages), the best weights so far, and `Progress`.
 """
 
 import dataclasses
@@ -114,7 +114,6 @@ class TrainingState:
             "optimizer": trainer.optimizer.variables,
             "average": trainer.average.network.weights if trainer.average else [],
             "lookahead": trainer.lookahead.slow if trainer.lookahead else [],
-            "proxy": trainer.proxy.variables if trainer.proxy else [],
         }
         return {
             f"{group}/{index:05d}": variable

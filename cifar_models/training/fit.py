@@ -26,7 +26,6 @@ from cifar_models.training.divergence import DivergenceGuard
 from cifar_models.training.lookahead import Lookahead
 from cifar_models.training.optimizers import make_optimizer
 from cifar_models.training.progress import Progress, Stopwatch
-from cifar_models.training.proxy import Proxy
 from cifar_models.training.trainer import Trainer
 from cifar_models.training.weight_average import WeightAverage
 
@@ -41,13 +40,12 @@ class FitReport:
     compile_seconds: float
     train_seconds: float  # compiling apart, validation and saving included
     saving_seconds: float
-    images_per_second: float  # trained on, of the training steps; 0 where there was but one
+    images_per_second: float  # of the training steps; 0 where there was but one
 
 
 def fit(
     network: keras.Model,
     average: keras.Model | None,
-    proxy: keras.Model | None,
     train: Split,
     measure: Callable[[keras.Model], tuple[float, float]] | None,
     recipe: Recipe,
@@ -64,7 +62,6 @@ def fit(
     Args:
         network: uint8 (B, H, W, C) → float32 logits (B, K).
         average: another one like it where the recipe has an ema_decay, else None.
-        proxy: the recipe's own, where it has one; it is trained too.
         train: the images.
         measure: network → accuracy and loss on the validation split; None where there is none.
         recipe, runtime: how.
@@ -81,7 +78,7 @@ def fit(
     total_steps = training.epochs * steps_per_epoch
 
     resident = resident_images(train, runtime)
-    trainer = make_trainer(network, recipe, runtime, steps_per_epoch, average, proxy, resident)
+    trainer = make_trainer(network, recipe, runtime, steps_per_epoch, average, resident)
 
     def images_at(step: int):
         seed = recipe.runtime.seed
@@ -134,7 +131,7 @@ def fit(
         compile_seconds=progress.compiling - progress.untimed_seconds,
         train_seconds=progress.training_seconds,
         saving_seconds=progress.saving,
-        images_per_second=progress.images_per_second(training.images_per_step),
+        images_per_second=progress.images_per_second(training.batch_size),
     )
 
 
@@ -168,14 +165,11 @@ def make_trainer(
     runtime: Runtime,
     steps_per_epoch: int,
     average: keras.Model | None = None,
-    proxy: keras.Model | None = None,
     resident: MemoryImages | None = None,
 ) -> Trainer:
     """Joins network, augmentation, loss and optimizer, compiled as the runtime says."""
     training = recipe.training
     total_steps = training.epochs * steps_per_epoch
-    if proxy:
-        proxy.compile(make_optimizer(training, proxy, total_steps))
     trainer = Trainer(
         network,
         recipe.augmentation,
@@ -187,7 +181,6 @@ def make_trainer(
         Lookahead(network, training.lookahead_steps, training.lookahead_decay, total_steps)
         if training.lookahead_steps
         else None,
-        proxy and Proxy(proxy, training.images_per_step),
         resident,
     )
     trainer.compile(

@@ -37,19 +37,19 @@ class Progress:
         """What comes from now on, the save at the end of the epoch too, is for the next row."""
         self.at_row_begin = self._counters()
 
-    def row_timing(self, images_per_step: int) -> dict[str, float]:
+    def row_timing(self, batch_size: int) -> dict[str, float]:
         """The last columns of a history row; images/s is 0 where compiling was all of the epoch."""
         differences = zip(self._counters(), self.at_row_begin, strict=True)
         seconds, stepping, saving, steps = (now - then for now, then in differences)
         return {
-            "images_per_second": steps * images_per_step / stepping if steps else 0.0,
+            "images_per_second": steps * batch_size / stepping if steps else 0.0,
             "seconds": seconds,
             "saving_seconds": saving,
         }
 
-    def images_per_second(self, images_per_step: int) -> float:
+    def images_per_second(self, batch_size: int) -> float:
         """Of all training steps; 0 where there was but one."""
-        return self.timed_steps * images_per_step / self.stepping if self.timed_steps else 0.0
+        return self.timed_steps * batch_size / self.stepping if self.timed_steps else 0.0
 
     def _counters(self) -> tuple[float, float, float, int]:
         return (

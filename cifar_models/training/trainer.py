@@ -7,7 +7,6 @@ from cifar_models.data.augment import augment_batch
 from cifar_models.data.pipeline import MemoryImages
 from cifar_models.recipe import AugmentationRecipe
 from cifar_models.training.lookahead import Lookahead
-from cifar_models.training.proxy import Proxy
 from cifar_models.training.weight_average import WeightAverage
 
 NO_STEP = -1
@@ -29,7 +28,6 @@ class Trainer(keras.Model):
         total_steps: of the whole run.
         average: of the weights, moved at each step.
         lookahead: pulls the weights back every few steps.
-        proxy: picks what is trained on; without it, that is the whole batch.
         resident: the training images in the device's own memory; batches are then (indices int64
             (B,), mirrored bool (B,)), else (images, labels, mirrored).
     """
@@ -44,7 +42,6 @@ class Trainer(keras.Model):
         total_steps: int,
         average: WeightAverage | None = None,
         lookahead: Lookahead | None = None,
-        proxy: Proxy | None = None,
         resident: MemoryImages | None = None,
     ):
         super().__init__(name="trainer")
@@ -56,7 +53,6 @@ class Trainer(keras.Model):
         self.total_steps = total_steps
         self.average = average
         self.lookahead = lookahead
-        self.proxy = proxy
         self.resident = resident
         self.num_classes = network.output_shape[-1]
         self.step = self._counter("step", 0)
@@ -83,11 +79,7 @@ class Trainer(keras.Model):
             batch = self.resident(*batch)
         images, labels, mirrored = batch  # uint8 (B, H, W, C), int64 (B,), bool (B,)
         step = tf.cast(self.step, tf.int32)
-        images, targets = self.augmented(images, labels, mirrored, step)
-        if self.proxy:
-            images, targets, loss = self.proxy.pick(images, targets)
-            self._note(loss)
-        results = super().train_step((images, targets))
+        results = super().train_step(self.augmented(images, labels, mirrored, step))
         if self.lookahead:
             self.lookahead.update(step)
         if self.average:
@@ -98,15 +90,12 @@ class Trainer(keras.Model):
     def compute_loss(self, *args, training=True, **kwargs):
         loss = super().compute_loss(*args, training=training, **kwargs)
         if training:
-            self._note(loss)
+            went_well = self.diverged_step == NO_STEP
+            rate = tf.cast(self.optimizer.learning_rate, tf.float32)
+            self.last_rate.assign(tf.where(went_well, rate, self.last_rate))
+            diverges = went_well & ~tf.math.is_finite(loss)
+            self.diverged_step.assign(tf.where(diverges, self.step, self.diverged_step))
         return loss
-
-    def _note(self, loss: tf.Tensor) -> None:
-        went_well = self.diverged_step == NO_STEP
-        rate = tf.cast(self.optimizer.learning_rate, tf.float32)
-        self.last_rate.assign(tf.where(went_well, rate, self.last_rate))
-        diverges = went_well & ~tf.math.is_finite(loss)
-        self.diverged_step.assign(tf.where(diverges, self.step, self.diverged_step))
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         self.accuracy.update_state(y, y_pred, sample_weight)
