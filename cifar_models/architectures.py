@@ -96,8 +96,6 @@ class VisionTransformer:
                     f"choose one of {_divisors(self.image_size)}"
                 ),
             )
-        if self.mimetic_start and self.hidden_dim % 4:
-            yield "mimetic_start", "needs a hidden_dim that 4 divides"
         if self.pooling not in ("mean", "token"):
             yield "pooling", 'must be "mean" or "token"'
         yield from _transformer_problems(self)
@@ -114,6 +112,7 @@ class CompactConvolutionalTransformer:
     num_layers: int = 2
     num_heads: int = 2
     mlp_dim: int = 128
+    mimetic_start: bool = False  # attention and positions begin like trained ones
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.1
     stochastic_depth_rate: float = 0.1  # of the last block; rises linearly from the first
@@ -187,6 +186,8 @@ def _transformer_problems(table) -> Iterator[tuple[str, str]]:
                 f"choose one of {_divisors(table.hidden_dim)}"
             ),
         )
+    if table.mimetic_start and table.hidden_dim % 4:
+        yield "mimetic_start", "needs a hidden_dim that 4 divides"
     yield from _not_a_rate(table, "dropout_rate", "attention_dropout_rate", "stochastic_depth_rate")
 
 

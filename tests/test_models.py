@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cifar_models.architectures import PRESETS, VisionTransformer
+from cifar_models.architectures import PRESETS, CompactConvolutionalTransformer, VisionTransformer
 from cifar_models.evaluation.cost import flops_per_image
 from cifar_models.models.catalog import build_network, start
 
@@ -31,6 +31,7 @@ RECIPES = {
     "vit_mimetic": VisionTransformer(
         hidden_dim=48, num_layers=2, mimetic_start=True, pooling="token"
     ),
+    "hybrid_mimetic": CompactConvolutionalTransformer(hidden_dim=48, mimetic_start=True),
 }
 SMALL = sorted(set(RECIPES) - BIG)
 
@@ -203,17 +204,21 @@ def test_resnet18_keeps_the_image_until_the_second_stage():
     assert sizes == [(32, 32, 64), (16, 16, 128), (8, 8, 256), (4, 4, 512)]
 
 
-def test_a_mimetic_start_looks_at_the_like_and_takes_it_away():
-    network = build("vit_mimetic")
-    start(network, RECIPES["vit_mimetic"], np.zeros((4, 32, 32, 3), np.uint8))
+@pytest.mark.parametrize("name", ["vit_mimetic", "hybrid_mimetic"])
+def test_a_mimetic_start_looks_at_the_like_and_takes_it_away(name):
+    network = build(name)
+    start(network, RECIPES[name], np.zeros((4, 32, 32, 3), np.uint8))
     for block in (network.get_layer("encoder1"), network.get_layer("encoder2")):
-        query, key, value, output = (np.asarray(w) for w in block.attention.weights[::2])
+        kernels = (w for w in block.attention.weights if w.name == "kernel")
+        query, key, value, output = (np.asarray(kernel) for kernel in kernels)
         similarity = np.einsum("dhk,ehk->hde", query, key)
         taken = np.einsum("dhk,hke->de", value, output)
         for product, sign in (*((head, 1) for head in similarity), (taken, -1)):
             diagonal = np.diag(product)
             beside = product[~np.eye(48, dtype=bool)]
             assert sign * diagonal.mean() > 0.2 and abs(beside.mean()) < 0.02
+    # Of 8 by 8 places the last is in row 7, and the first frequency is one radian a row.
+    assert np.isclose(network.get_layer("positions").embedding[-1, 0], np.sin(7))
 
 
 def test_only_a_mimetic_recipe_starts_mimetically():

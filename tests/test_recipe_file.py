@@ -90,9 +90,11 @@ def test_a_patch_must_divide_the_image():
     assert "1, 2, 4, 8, 16, 32" in message
 
 
-def test_waves_need_a_width_in_fours():
+@pytest.mark.parametrize("recipe", ["vit", "hybrid"])
+def test_waves_need_a_width_in_fours(recipe):
+    overrides = ["model.hidden_dim=54", "model.num_heads=3", "model.mimetic_start=true"]
     with pytest.raises(RequestError, match="needs a hidden_dim that 4 divides"):
-        read_recipe("vit", ["model.hidden_dim=54", "model.mimetic_start=true"])
+        read_recipe(recipe, overrides)
 
 
 def test_heads_must_divide_the_width():

@@ -42,7 +42,7 @@ def start(network: keras.Model, recipe: ModelRecipe, images: np.ndarray) -> None
         images: the training images, uint8 (N, H, W, C).
     """
     adapt(network, images)
-    if isinstance(recipe, VisionTransformer) and recipe.mimetic_start:
+    if getattr(recipe, "mimetic_start", False):
         for layer in network.layers:
             if isinstance(layer, TransformerEncoderBlock):
                 start_mimetically(layer.attention)

@@ -41,7 +41,7 @@ def build_hybrid(
         )(x)
         x = layers.MaxPooling2D(3, 2, padding="same", name=f"tokenizer{number}_pool")(x)
     x = layers.Reshape((-1, recipe.hidden_dim), name="tokens")(x)  # (B, N, D)
-    x = PositionEmbedding(stddev=0.2, name="positions")(x)
+    x = PositionEmbedding(stddev=0.2, waves=recipe.mimetic_start, name="positions")(x)
     x = encoder(x, recipe, attention_bias=False)  # (B, N, D)
     x = SequencePooling(name="sequence_pooling")(x)  # (B, D)
     logits = classifier(
