@@ -7,4 +7,7 @@ Importing this package imports neither TensorFlow nor Keras: the commands answer
 for the heavy libraries only where they need them.
 """
 
+from time import perf_counter
+
 __version__ = "0.1.0"
+BEGAN = perf_counter()  # as good as the start of the process, for what its user waited

@@ -90,6 +90,9 @@ class TrainingRecipe:
         ):
             if getattr(self, key) < 0:
                 yield key, "must not be negative"
+        for key in ("sgd_momentum", "sgd_learning_rate_factor"):
+            if self.optimizer != "muon_sgd" and getattr(self, key) != getattr(TrainingRecipe, key):
+                yield key, 'is for the optimizer "muon_sgd" alone; choose that, or leave it out'
         if self.keep not in ("best", "last"):
             yield "keep", 'must be "best" or "last"'
 
@@ -133,8 +136,8 @@ class RuntimeRecipe:
     seed: int = 0  # of the validation split, the weights, the order and the augmentation
     precision: str = "auto"  # "auto", "float32", "mixed_bfloat16" or "mixed_float16"
     xla: str = "auto"  # "auto" (on a GPU), "on" or "off"
-    # Training images in the GPU's own memory, from which a step takes its batch: "auto" (up to
-    # 1 GiB of them), "on" or "off".
+    # Training images in the GPU's own memory, from which a step takes its batch: "auto" (on a
+    # GPU with XLA, up to 1 GiB of them), "on" or "off".
     data_on_device: str = "auto"
     deterministic: bool = False  # same bytes out of the same recipe; slower on a GPU
     checkpoint_seconds: float = 300.0  # of training that a kill costs, about; 0: save each step

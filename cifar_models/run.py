@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from errno import EACCES, EPERM, EROFS
 from functools import cache, partial
+from os import strerror
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from cifar_models import BEGAN
 from cifar_models.data.datasets import Dataset, describe, load_dataset
 from cifar_models.data.splits import Split, Splits, check_fits
 from cifar_models.errors import RequestError
@@ -22,14 +24,7 @@ from cifar_models.log import logged_to
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import recipe_tables, recipe_toml, with_values
 from cifar_models.run_folder import RunFolder
-from cifar_models.runtime import (
-    Runtime,
-    changes,
-    configure,
-    environment,
-    import_tensorflow,
-    process_seconds,
-)
+from cifar_models.runtime import Runtime, changes, configure, environment, import_tensorflow
 from cifar_models.tensorboard_log import TensorBoardLog
 
 if TYPE_CHECKING:
@@ -136,6 +131,8 @@ def carry_out(
         )
         average = build() if recipe.training.ema_decay else None
         validate = measure if len(splits.validation.labels) else None
+        if validate:
+            compile_predictions(answering(average or network), splits.validation)
         report = fit(
             network, average, splits.train, validate, recipe, runtime, folder, tensorboard, stop
         )
@@ -168,12 +165,12 @@ def carry_out(
             "images_per_second": report.images_per_second,
             "initialisation_seconds": initialisation_seconds,
             "prediction_seconds": prediction_seconds,
-            "process_seconds": process_seconds(),
             "device": runtime.device,
             "precision": runtime.precision,
         }
         draw_figures(folder, network, measured, predictions, f"{recipe.name} on {dataset.name}")
         record_in_tensorboard(tensorboard, folder, recipe, metrics)
+        metrics["process_seconds"] = perf_counter() - BEGAN
         folder.write_metrics(metrics)  # last: its presence says that the run finished
         logger.info(
             "trained for %.1f s, %.1f %% of them for checkpoints",
@@ -230,7 +227,8 @@ def at_work(folder: RunFolder) -> Iterator[StopRequest]:
         with locked(folder.path), stop_request() as stop:
             yield stop
     except WriteError as error:
-        forbidden = getattr(error.__cause__, "errno", None) in (EACCES, EPERM, EROFS)
+        # By its text, which TensorFlow's errors have too.
+        forbidden = any(strerror(number) in str(error) for number in (EACCES, EPERM, EROFS))
         mend = "make the folder writable" if forbidden else "make room"
         mend += f", then: {folder.resume_command()}"
         if not folder.path.is_dir():

@@ -5,7 +5,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -107,13 +106,6 @@ def changes(then: dict, now: dict) -> list[tuple[str, object, object]]:
         for snapshot in (then, now)
     )
     return [(key, was.get(key), value) for key, value in now_is.items() if was.get(key) != value]
-
-
-def process_seconds() -> float:
-    """How long ago this process was started."""
-    import psutil
-
-    return time.time() - psutil.Process().create_time()
 
 
 def usable_cores() -> int:

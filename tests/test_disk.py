@@ -99,6 +99,16 @@ def test_what_would_mend_it(number, mend, tmp_path):
         write_whole(folder.log_path, refused)
 
 
+def test_a_lock_that_a_read_only_folder_refuses(tmp_path, monkeypatch):
+    def refused(*arguments):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    folder = RunFolder.create(tmp_path / "run")
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(WriteError, match=r"\.lock: .*make the folder writable"), at_work(folder):
+        pass
+
+
 SAVES = {
     *("recipe.toml", "environment.json", "dataset.json", "fingerprints.json"),
     *(f"step-{step:010d}.safetensors" for step in range(1, 21)),

@@ -111,6 +111,16 @@ def test_a_step_is_that_of_keras_and_asks_the_schedule_once(name, monkeypatch):
         np.testing.assert_allclose(ours, theirs, **tolerance)
 
 
+def test_no_trace_is_handed_the_rate_of_another():
+    variable = keras.Variable([1.0, 2.0])
+    optimizer = make_optimizer(TrainingRecipe(optimizer="adamw"), keras.Model(), 8)
+    optimizer.build([variable])
+    for _ in range(2):
+        apply = tf.function(lambda: optimizer.apply([tf.ones(2)], [variable]))
+        apply.get_concrete_function()
+    assert float(optimizer.learning_rate) == 0  # where warm-up begins
+
+
 MUON = TrainingRecipe(
     optimizer="muon",
     peak_learning_rate=0.5,

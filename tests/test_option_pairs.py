@@ -22,6 +22,7 @@ OPTIONS = (
     ("runtime.precision=float32", "runtime.precision=mixed_float16"),
     ("runtime.xla=off", "runtime.xla=on"),
     ("runtime.steps_per_execution=1", "runtime.steps_per_execution=5"),
+    ("runtime.data_on_device=off", "runtime.data_on_device=on"),
     ("augmentation.crop_padding=0", "augmentation.crop_padding=2"),
     ("augmentation.alternating_flip=false", "augmentation.alternating_flip=true"),
     ("augmentation.cutout_size=0", "augmentation.cutout_size=3"),

@@ -97,6 +97,12 @@ def test_waves_need_a_width_in_fours(recipe):
         read_recipe(recipe, overrides)
 
 
+def test_what_one_optimizer_alone_reads_is_refused_for_another():
+    assert 'is for the optimizer "muon_sgd" alone' in refusal("training.sgd_momentum=0.8")
+    recipe = read_recipe("cnn", ["training.optimizer=muon_sgd", "training.sgd_momentum=0.8"])
+    assert recipe.training.sgd_momentum == 0.8
+
+
 def test_heads_must_divide_the_width():
     assert "does not divide hidden_dim 192" in refusal("model.num_heads=5", recipe="vit")
 

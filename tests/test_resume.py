@@ -63,6 +63,11 @@ OPTIONS = {
         *("training.batch_size=64", "model.image_size=8", "model.stage_filters=[4, 8]"),
         *("augmentation.cutout_size=2", "training.ema_decay=0.9"),
     ],
+    "fast cnn, muon, float16": [
+        *("train", "cnn-fast-muon", "data.dataset=digits", "training.epochs=2"),
+        *("training.batch_size=64", "model.image_size=8", "model.stage_filters=[4, 8]"),
+        "runtime.precision=mixed_float16",
+    ],
     "muon": [
         *(*TINY_VIT, "training.optimizer=muon", "training.peak_learning_rate=0.02"),
         *("training.weight_decay=0.1", "training.schedule=linear", "augmentation.test_views=2"),

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import tomllib
 from pathlib import Path
+from time import perf_counter
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cifar_models import BEGAN
 from cifar_models import run as run_module
 from cifar_models.cli import main
 from cifar_models.data.datasets import load_dataset
@@ -43,6 +45,7 @@ def test_the_run_folder_is_complete(finished_run):
     parts = ("initialisation_seconds", "train_seconds", "prediction_seconds")
     assert all(metrics[part] > 0 for part in parts)
     assert sum(metrics[part] for part in parts) < metrics["process_seconds"]
+    assert metrics["process_seconds"] < perf_counter() - BEGAN
     assert not list(finished_run.rglob(".partial*"))
 
 

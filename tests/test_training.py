@@ -6,12 +6,15 @@ import pytest
 import tensorflow as tf
 
 from cifar_models.architectures import PRESETS
+from cifar_models.data.pipeline import make_training_batches
+from cifar_models.data.splits import Split
+from cifar_models.errors import RequestError
 from cifar_models.models.catalog import build_network
 from cifar_models.recipe import AugmentationRecipe, TrainingRecipe
 from cifar_models.recipe_file import read_recipe
 from cifar_models.runtime import configure
 from cifar_models.training.callbacks import ProgressBar, mosaic
-from cifar_models.training.fit import make_trainer
+from cifar_models.training.fit import make_batches, make_trainer, resident_images
 from cifar_models.training.optimizers import make_optimizer, make_schedule, spared_from_decay
 from cifar_models.training.progress import Progress
 from cifar_models.training.trainer import Trainer
@@ -185,6 +188,50 @@ def test_the_device_decides_precision_and_xla(float32_policy):
     assert (runtime.precision != "float32") == has_gpu
     assert runtime.xla == has_gpu
     assert not configure(dataclasses.replace(recipe, xla="off")).xla
+
+
+@pytest.fixture
+def supposed_gpu(monkeypatch, float32_policy):
+    """What TensorFlow tells of an H100; nothing may run on it."""
+    details = {"compute_capability": (9, 0), "device_name": "NVIDIA H100"}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["one"])
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *arguments: None)
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+
+
+def test_a_gpu_holds_up_to_a_gibibyte_of_images(supposed_gpu):
+    recipe = read_recipe("cnn").runtime
+    runtime = configure(recipe)
+    assert (runtime.precision, runtime.xla) == ("mixed_bfloat16", True)
+    assert runtime.resident_bytes == 2**30
+    assert configure(dataclasses.replace(recipe, xla="off")).resident_bytes == 0
+    assert configure(dataclasses.replace(recipe, data_on_device="off")).resident_bytes == 0
+
+
+def test_images_on_a_gpu_want_xla(supposed_gpu):
+    recipe = read_recipe("cnn", ["runtime.data_on_device=on", "runtime.xla=off"])
+    split = Split(np.zeros((8, 4, 4, 1), np.uint8), np.zeros(8, np.int64))
+    with pytest.raises(RequestError, match=r"runtime\.data_on_device = \"on\" needs XLA"):
+        resident_images(split, configure(recipe.runtime))
+
+
+@pytest.mark.parametrize(("where", "fed"), [("on", tf.int64), ("off", tf.uint8)])
+def test_steps_are_fed_indices_where_the_images_are_on_the_device(where, fed, float32_policy):
+    recipe = read_recipe("digits-cnn", [f"runtime.data_on_device={where}", "training.batch_size=8"])
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 8, 8, 1), np.uint8)
+    split = Split(images, np.arange(20) % 10)
+    runtime = configure(recipe.runtime)
+    network, resident = build_network(recipe.model, (8, 8, 1), 10), resident_images(split, runtime)
+    trainer = make_trainer(network, recipe, runtime, steps_per_epoch=2, resident=resident)
+    batches = make_batches(trainer, split, recipe, 3, 6)  # from the middle of an epoch
+    assert batches.element_spec[0].dtype == fed
+    there = [trainer.resident(*batch) if trainer.resident else batch for batch in batches]
+    here = list(make_training_batches(split, 8, recipe.runtime.seed, 3, 6))
+    assert len(there) == len(here) == 3
+    for one, other in zip(there, here, strict=True):
+        for part, same in zip(one, other, strict=True):
+            np.testing.assert_array_equal(part, same)
 
 
 def test_the_progress_bar_counts_every_step_of_an_execution():

@@ -14,6 +14,7 @@ from cifar_models.data.pipeline import (
     make_training_indices,
 )
 from cifar_models.data.splits import Split
+from cifar_models.errors import RequestError
 from cifar_models.interruption import StopRequest
 from cifar_models.recipe import Recipe
 from cifar_models.run_folder import RunFolder
@@ -192,8 +193,19 @@ def make_trainer(
 
 
 def resident_images(train: Split, runtime: Runtime) -> MemoryImages | None:
-    """Returns the images in the memory of the device that trains, where the runtime allows."""
-    return MemoryImages(train) if train.images.nbytes <= runtime.resident_bytes else None
+    """Returns the images in the memory of the device that trains, where the runtime allows.
+
+    Raises:
+        RequestError: TensorFlow would have to fetch them from there for each step.
+    """
+    if train.images.nbytes > runtime.resident_bytes:
+        return None
+    if tf.config.list_physical_devices("GPU") and not runtime.xla:
+        raise RequestError(
+            'runtime.data_on_device = "on" needs XLA on a GPU, where no kernel of TensorFlow '
+            'gathers bytes; set it to "auto"'
+        )
+    return MemoryImages(train)
 
 
 def make_batches(

@@ -42,9 +42,10 @@ class KernelMuon(OncePerStep, keras.optimizers.Muon):
 class MuonBesideSGD(KernelMuon):
     """Muon for kernels that keep their norm, Nesterov's SGD for the rest.
 
-    Before each step a kernel of F outputs is scaled to the norm sqrt(F), and its step is an
-    orthogonal matrix times the learning rate: the rate is the angle it turns by, and weight decay
-    would do nothing to it. Jordan 2024, airbench94_muon, github.com/KellerJordan/cifar10-airbench.
+    Before each step a kernel of F outputs is scaled to the norm sqrt(F), and its step is a nearly
+    orthogonal matrix times the learning rate: the rate is about the angle it turns by, and weight
+    decay would do nothing to it. Jordan 2024, airbench94_muon,
+    github.com/KellerJordan/cifar10-airbench.
 
     Args:
         sgd_momentum: Nesterov's, of the rest; `momentum` is that of the kernels.
@@ -66,7 +67,7 @@ class MuonBesideSGD(KernelMuon):
             adam_lr_ratio=sgd_factor,
             # Keras multiplies it with Muon's rate.
             adam_weight_decay=sgd_weight_decay * sgd_factor,
-            weight_decay=0,
+            weight_decay=None,
             rms_rate=None,
             **options,
         )
@@ -84,6 +85,7 @@ class MuonBesideSGD(KernelMuon):
         super()._muon_update_step(gradient, variable, lr, m)
 
     def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
+        """SGD's, where Keras has AdamW's; v stays as it began."""
         factor = self._factors[self._get_variable_index(variable)]
         step = -learning_rate * factor * gradient
         self.assign(m, self._sgd_momentum * m + step)
