@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
-from cifar_models.evaluation.comparison import Comparison, Model
+from cifar_models.evaluation.compared_models import Model
+from cifar_models.evaluation.comparison import Comparison
 from cifar_models.evaluation.metrics import CALIBRATION_BINS, confusion_matrix
 
 COLOURS = ("#3b76c4", "#d1772a", "#3c9a5f", "#a35bb5", "#c4474f", "#7d6b5d", "#c98fae", "#8a8a2c")

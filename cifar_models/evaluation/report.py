@@ -17,7 +17,8 @@ from cifar_models.data.datasets import load_dataset
 from cifar_models.errors import RequestError, RunError
 from cifar_models.evaluation import comparison_plots as plots
 from cifar_models.evaluation import robustness_plots
-from cifar_models.evaluation.comparison import COSTS, SCORES, Comparison, Model
+from cifar_models.evaluation.compared_models import COSTS, SCORES, Model
+from cifar_models.evaluation.comparison import Comparison
 from cifar_models.evaluation.learning_curves import crossings
 from cifar_models.files import write_bytes_whole
 

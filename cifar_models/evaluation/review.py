@@ -2,18 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from cifar_models.evaluation.comparison import Model
+from cifar_models.evaluation.compared_models import Model
 
 UNEQUAL = 1.5  # one budget is so many times the other
 MISCALIBRATED = 0.05  # between mean confidence and accuracy
 
 
-def objections(models: Sequence["Model"]) -> Iterator[str]:
+def objections(models: Sequence[Model]) -> Iterator[str]:
     """Yields sentences about one model, then about what sets several apart."""
     for model in models:
         yield from _about_one(model)
@@ -35,7 +33,7 @@ def objections(models: Sequence["Model"]) -> Iterator[str]:
             yield f"The models differ in {what} ({listed})."
 
 
-def _about_one(model: "Model") -> Iterator[str]:
+def _about_one(model: Model) -> Iterator[str]:
     if len(model.runs) == 1:
         yield f"{model.name} was trained once: nothing is known of the spread between seeds."
     if model.runs[0].metrics["split"] != "test":
@@ -55,7 +53,7 @@ def _about_one(model: "Model") -> Iterator[str]:
         )
 
 
-def _test_split_seen(models: Sequence["Model"]) -> Iterator[str]:
+def _test_split_seen(models: Sequence[Model]) -> Iterator[str]:
     datasets = [run.dataset for model in models for run in model.runs]
     # Older run folders do not say.
     shared = max(dataset.get("test_images_in_train", 0) for dataset in datasets)
@@ -76,7 +74,7 @@ def _test_split_seen(models: Sequence["Model"]) -> Iterator[str]:
             )
 
 
-def _unequal(models: Sequence["Model"], what: str, value, factor: float) -> Iterator[str]:
+def _unequal(models: Sequence[Model], what: str, value, factor: float) -> Iterator[str]:
     values = {model.name: value(model) for model in models}
     low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
     if values[high] > factor * values[low]:
@@ -86,19 +84,19 @@ def _unequal(models: Sequence["Model"], what: str, value, factor: float) -> Iter
         )
 
 
-def _images_seen(model: "Model") -> float:
+def _images_seen(model: Model) -> float:
     return float(
         np.mean([run.metrics["steps"] * run.recipe.training.batch_size for run in model.runs])
     )
 
 
-def _train_seconds(model: "Model") -> float:
+def _train_seconds(model: Model) -> float:
     return float(np.mean([run.metrics["train_seconds"] for run in model.runs]))
 
 
-def _tuning_trials(model: "Model") -> int:
+def _tuning_trials(model: Model) -> int:
     return max(run.recipe.training.tuning_trials for run in model.runs)
 
 
-def _keras_version(model: "Model") -> str:
+def _keras_version(model: Model) -> str:
     return str(model.runs[0].environment.get("packages", {}).get("keras"))

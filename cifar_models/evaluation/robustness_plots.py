@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cifar_models.evaluation.comparison import Comparison, Model
+from cifar_models.evaluation.compared_models import Model
+from cifar_models.evaluation.comparison import Comparison
 from cifar_models.evaluation.comparison_plots import GREY, colour_of, panels, svg
 
 UNFAMILIAR = {"test": GREY, "noise": "#c4474f", "shuffled": "#d1772a"}
