@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cifar_models.data.datasets import load_dataset
 from cifar_models.data.splits import Split, check_fits
@@ -13,6 +14,9 @@ from cifar_models.own_process import measured_apart, peak_memory, print_measured
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import read_recipe, recipe_toml, with_values
 from cifar_models.runtime import Runtime, configure, import_tensorflow
+
+if TYPE_CHECKING:
+    import keras
 
 FEEDING_BATCH = 1024  # images
 FEEDING_STEPS = 2000
@@ -51,9 +55,11 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
     Returns:
         recipe, device, precision, batch (images). compile_seconds: until the first execution is
         over. feeding, constant_batch, real: images per second, of batches of 1,024 without
-        training, and of the step. real_to_constant: the median ratio of the two. training_flops:
-        per second, of the step on the real stream. matrix_product_flops: per second, the ceiling.
-        utilisation: the ratio of the two. memory_of: "process", or "gpu" where there is one.
+        training, and of the step. real_to_constant: the median ratio of the two. without_network:
+        images per second of the step, had its network nothing to do: what feeding, augmenting and
+        calling leave, the floor of its time. training_flops: per second, of the step on the real
+        stream. matrix_product_flops: per second, their ceiling. utilisation: the ratio of the two.
+        memory_of: "process", or "gpu" where there is one.
         peak_memory_bytes: after training. memory_before_bytes: the same peak before the model was
         built.
 
@@ -72,27 +78,41 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
 
     runtime = configure(recipe.runtime)
     memory_of, memory_before = peak_memory()
-    network = build_network(recipe.model, dataset.train.images.shape[1:], len(dataset.class_names))
+    shape = dataset.train.images.shape[1:], len(dataset.class_names)
+    network = build_network(recipe.model, *shape)
     resident = resident_images(splits.train, runtime)
-    trainer = make_trainer(network, recipe, runtime, 10**6, resident=resident)
-    at_once = trainer.steps_per_execution = recipe.runtime.steps_per_execution
-    real = make_batches(trainer, splits.train, recipe, 0, 10**6)
-    constant = real.take(1).cache().repeat()
+    at_once = recipe.runtime.steps_per_execution
 
-    def seconds_of(batches, executions: int) -> float:
+    def trainer_of(network):
+        trainer = make_trainer(network, recipe, runtime, 10**6, resident=resident)
+        trainer.steps_per_execution = at_once
+        return trainer
+
+    def seconds_of(trainer, batches, executions: int) -> float:
         began = time.perf_counter()
         trainer.fit(batches, steps_per_epoch=executions * at_once, verbose=0, shuffle=False)
         return time.perf_counter() - began
 
-    compile_seconds = seconds_of(constant, 1)
-    executions = max(2, round(5 * ROUND_SECONDS / seconds_of(constant, 5)))
-    images = batch_size * executions * at_once
-    speeds = [
-        (images / seconds_of(constant, executions), images / seconds_of(real, executions))
-        for _ in range(ROUNDS)
-    ]
+    def speeds_of(trainer, *streams) -> list[tuple[float, ...]]:
+        """Images per second on each stream, a tuple a round."""
+        executions = max(2, round(5 * ROUND_SECONDS / seconds_of(trainer, streams[0], 5)))
+        images = batch_size * executions * at_once
+        return [
+            tuple(images / seconds_of(trainer, stream, executions) for stream in streams)
+            for _ in range(ROUNDS)
+        ]
+
+    trainer = trainer_of(network)
+    real = make_batches(trainer, splits.train, recipe, 0, 10**6)
+    constant = real.take(1).cache().repeat()
+    compile_seconds = seconds_of(trainer, constant, 1)
+    speeds = speeds_of(trainer, constant, real)
     real_speed = statistics.median(real for _, real in speeds)
     peak = peak_memory()[1]
+
+    least = trainer_of(_least_network(*shape))
+    seconds_of(least, real, 1)  # compiles
+    floor_speed = statistics.median(speed for (speed,) in speeds_of(least, real))
     training, ceiling = training_flops(flops_per_image(network), real_speed), _ceiling(runtime)
     return {
         "recipe": recipe.name,
@@ -104,6 +124,7 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
         "constant_batch": statistics.median(constant for constant, _ in speeds),
         "real": real_speed,
         "real_to_constant": statistics.median(real / one for one, real in speeds),
+        "without_network": floor_speed,
         "training_flops": training,
         "matrix_product_flops": ceiling,
         "utilisation": training / ceiling,
@@ -111,6 +132,17 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
         "peak_memory_bytes": peak,
         "memory_before_bytes": memory_before,
     }
+
+
+def _least_network(image_shape: tuple[int, int, int], num_classes: int) -> "keras.Model":
+    """Returns a network that costs next to nothing: images → their mean colours → logits (B, K)."""
+    import keras
+    from keras import layers
+
+    images = keras.Input(image_shape, dtype="uint8")
+    x = layers.Rescaling(1 / 255, dtype="float32")(images)
+    x = layers.GlobalAveragePooling2D()(x)  # (B, C)
+    return keras.Model(images, layers.Dense(num_classes, dtype="float32")(x))
 
 
 def training_flops(flops_per_image: int, images_per_second: float) -> float:

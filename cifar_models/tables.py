@@ -111,6 +111,10 @@ def _memory(found: dict) -> str:
     return f"{decimal(found['peak_memory_bytes'])}, {decimal(found['memory_before_bytes'])}"
 
 
+def _step_milliseconds(found: dict, speed: str) -> str:
+    return f"{1000 * found['batch'] / found[speed]:.3g}"
+
+
 BENCHMARK_ROWS: dict[str, Callable[[dict], str]] = {
     "device": lambda found: found["device"],
     "precision": lambda found: found["precision"],
@@ -120,8 +124,10 @@ BENCHMARK_ROWS: dict[str, Callable[[dict], str]] = {
     "training on one batch, images/s": lambda found: f"{found['constant_batch']:,.0f}",
     "training on the real stream, images/s": lambda found: f"{found['real']:,.0f}",
     "real stream to one batch": lambda found: f"{found['real_to_constant']:.3f}",
+    "one step, ms": lambda found: _step_milliseconds(found, "real"),
+    "floor: no network, ms": lambda found: _step_milliseconds(found, "without_network"),
     "training, GFLOP/s": lambda found: f"{found['training_flops'] / 1e9:,.1f}",
-    "matrix product, GFLOP/s": lambda found: f"{found['matrix_product_flops'] / 1e9:,.1f}",
+    "ceiling: matrix product, GFLOP/s": lambda found: f"{found['matrix_product_flops'] / 1e9:,.1f}",
     "utilisation": lambda found: f"{found['utilisation']:.1%}",
     "memory, before": _memory,
 }

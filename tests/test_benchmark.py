@@ -11,9 +11,11 @@ import pytest
 
 from cifar_models import benchmark, serving_cost
 from cifar_models.cli import main
+from cifar_models.evaluation.cost import flops_per_image
 from cifar_models.recipe_file import read_recipe, recipe_toml
 from cifar_models.run_folder import RunFolder
 from cifar_models.runtime import Runtime
+from cifar_models.training import fit
 
 # The real thing but for the seconds of each batch size.
 SHORTLY = """
@@ -29,8 +31,9 @@ def found_of(recipe_name: str) -> dict:
     """What might have been measured of a recipe."""
     return {
         **{"recipe": recipe_name, "device": "a laptop", "precision": "float32", "batch": 64},
-        **{"compile_seconds": 3.25, "feeding": 800_000.4, "constant_batch": 2000.0, "real": 1900.0},
-        **{"real_to_constant": 0.95, "training_flops": 50e9, "matrix_product_flops": 100e9},
+        **{"compile_seconds": 3.25, "feeding": 800_000.4, "constant_batch": 2000.0, "real": 1600.0},
+        **{"real_to_constant": 0.8, "without_network": 64000.0},
+        **{"training_flops": 50e9, "matrix_product_flops": 100e9},
         **{"utilisation": 0.5, "memory_of": "process", "peak_memory_bytes": 900_000_000},
         "memory_before_bytes": 700_000_000,
     }
@@ -162,7 +165,13 @@ def test_runs_and_recipes_together(run, tmp_path, monkeypatch, capsys):
     for text in ("1.00, 2.00", "30.00, 40.00", "4,267", "900.0 MB, 700.0 MB", "108.7 kB"):
         assert text in of_runs[0]
     assert any(line.split() == ["recipe", "digits-vit", "digits-cnn"] for line in lines)
-    assert any(line.split() == ["utilisation", "50.0%", "50.0%"] for line in lines)
+    for row in (
+        "utilisation 50.0% 50.0%",
+        "one step, ms 40 40",  # 64 images at 1,600 a second
+        "floor: no network, ms 1 1",
+        "ceiling: matrix product, GFLOP/s 100.0 100.0",
+    ):
+        assert row in (" ".join(line.split()) for line in lines)
 
 
 def test_a_step_costs_three_forward_passes():
@@ -186,6 +195,13 @@ def test_a_recipe_is_measured(monkeypatch):
     monkeypatch.setattr(benchmark, "ROUND_SECONDS", 0.1)
     monkeypatch.setattr(benchmark, "FEEDING_STEPS", 3)
     monkeypatch.setattr(benchmark, "PRODUCT_SIZE", {"gpu": 64, "process": 64})
+    networks, make_trainer = [], fit.make_trainer
+
+    def noted(network, *arguments, **options):
+        networks.append(network)
+        return make_trainer(network, *arguments, **options)
+
+    monkeypatch.setattr(fit, "make_trainer", noted)
     recipe = read_recipe("digits-cnn", ["runtime.steps_per_execution=3"])
     found = benchmark.measure_training(recipe)
     forward = 2 * 64 * (9 * 32 + 9 * 32 * 32 + 9 * 32 * 32)  # the stem and the first block
@@ -194,6 +210,11 @@ def test_a_recipe_is_measured(monkeypatch):
     assert found["utilisation"] == found["training_flops"] / found["matrix_product_flops"]
     assert found["real_to_constant"] == found["real"] / found["constant_batch"]
     assert found["peak_memory_bytes"] >= found["memory_before_bytes"] > 0
+    network, of_the_floor = networks
+    assert of_the_floor.input_shape == network.input_shape
+    assert of_the_floor.output_shape == network.output_shape
+    assert flops_per_image(of_the_floor) < flops_per_image(network) / 1000
+    assert found["without_network"] > 0
     assert found["feeding"] > 0 and found["compile_seconds"] > 0
     assert set(found) == set(found_of("digits-cnn")) and found["batch"] == 64
 
