@@ -9,14 +9,17 @@ from cifar_models.architectures import PRESETS
 from cifar_models.data.pipeline import make_training_batches
 from cifar_models.data.splits import Split
 from cifar_models.errors import RequestError
+from cifar_models.interruption import StopRequest
 from cifar_models.models.catalog import build_network
 from cifar_models.recipe import AugmentationRecipe, TrainingRecipe
 from cifar_models.recipe_file import read_recipe
 from cifar_models.runtime import configure
-from cifar_models.training.callbacks import ProgressBar, mosaic
+from cifar_models.training.augmented_images import mosaic, show_augmented_images
+from cifar_models.training.callbacks import ProgressBar
+from cifar_models.training.checkpoints import Checkpointer
 from cifar_models.training.fit import make_batches, make_trainer, resident_images
 from cifar_models.training.optimizers import make_optimizer, make_schedule, spared_from_decay
-from cifar_models.training.progress import Progress
+from cifar_models.training.progress import Progress, Stopwatch
 from cifar_models.training.trainer import Trainer
 
 
@@ -250,6 +253,65 @@ def test_steps_of_the_first_execution_count_as_training():
     assert progress.compiling - progress.untimed_seconds == pytest.approx(26.0)
     assert progress.images_per_second(batch_size=10) == pytest.approx(50.0)
     assert Progress(step=20, compiling=30.0).training_seconds == 0
+
+
+def test_the_first_checkpoint_waits_until_it_is_cheap():
+    """A million numbers are guessed to take 4 MB / 200 MB/s = 0.02 s, which is 2 % of 1 s."""
+    saved, progress = [], Progress(step=1, timed_steps=1)
+
+    class State:
+        def __init__(self):
+            self.progress = progress
+
+        def num_bytes(self):
+            return 4_000_000
+
+        def encoded(self):
+            return b"a checkpoint"
+
+    class Folder:
+        def write_checkpoint(self, step, content):
+            saved.append((step, content))
+
+    stopwatch = Stopwatch(progress)
+    checkpointer = Checkpointer(State(), Folder(), stopwatch, 1, 1000, StopRequest())
+    checkpointer.set_model(linear_trainer())
+    for progress.stepping, count in ((0.9, 0), (1.1, 1)):
+        checkpointer.on_epoch_end(0)
+        assert len(saved) == count
+    assert saved == [(1, b"a checkpoint")]
+
+
+class PictureLog:
+    """Takes the pictures that TensorBoard would show."""
+
+    def __init__(self):
+        self.pictures = {}
+
+    def images(self, name, step, images):
+        assert name == "augmented"
+        self.pictures[step] = images
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_pictures_show_what_the_steps_will_see(padding, float32_policy):
+    images = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3), np.uint8)
+    split = Split(images, np.arange(70) % 10)
+    options = ["training.batch_size=20", "training.epochs=8", "augmentation.cutout_size=0"]
+    options += [f"augmentation.crop_padding={padding}", "augmentation.horizontal_flip=false"]
+    recipe = read_recipe("cnn", options)
+    network = build_network(recipe.model, (8, 8, 3), 10)
+    trainer = make_trainer(network, recipe, configure(recipe.runtime), steps_per_epoch=3)
+    log = PictureLog()
+    show_augmented_images(trainer, split, 20, 8, log)
+    assert list(log.pictures) == [0, 6, 12, 18]  # 24 steps
+    stream = list(make_training_batches(split, 20, recipe.runtime.seed, 0, 24))
+    for step, pictures in log.pictures.items():
+        seen, _ = trainer.augmented(*stream[step], tf.constant(step))
+        np.testing.assert_array_equal(pictures[0, :8, :8], seen[0])
+        np.testing.assert_array_equal(pictures[0, 27:35, 27:35], seen[15])
+        if not padding:
+            np.testing.assert_array_equal(pictures[0, :8, 9:17], stream[step][0][1])
 
 
 def test_the_mosaic_lays_four_images_a_row():

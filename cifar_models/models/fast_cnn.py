@@ -12,7 +12,7 @@ from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.whitening import WhiteningConvolution
 from cifar_models.models.ends import classifier, image_input
 
-MOST_NUMBERS = 25_000_000  # in the patches that whitening is fitted to; 2,000 images of 32 pixels
+MOST_NUMBERS = 10_000_000  # in the patches that whitening is fitted to; 867 images of 32 pixels
 
 
 def build_fast_cnn(

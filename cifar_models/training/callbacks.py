@@ -1,12 +1,10 @@
-"""What watches a fit: the record of each epoch, TensorBoard's images, the progress bar."""
+"""What watches a fit: the record of each epoch, and the progress bar."""
 
 import logging
 import math
 from collections.abc import Callable
 
 import keras
-import numpy as np
-import tensorflow as tf
 from rich import progress as rich_progress
 
 from cifar_models.recipe import TrainingRecipe
@@ -96,36 +94,6 @@ class EpochRecord(keras.callbacks.Callback):
             measured,
             row["images_per_second"],
         )
-
-
-class AugmentedImages(keras.callbacks.Callback):
-    """Shows TensorBoard what the network saw at the first step of each quarter of the run."""
-
-    def __init__(
-        self,
-        tensorboard: TensorBoardLog,
-        batch_at: Callable[[int], tuple[tf.Tensor, tf.Tensor]],
-        steps_between: int,
-    ):
-        super().__init__()
-        self._tensorboard = tensorboard
-        self._batch_at = batch_at
-        self._steps_between = steps_between
-
-    def on_epoch_begin(self, epoch, logs=None):
-        step = int(self.model.step)
-        if step % self._steps_between == 0:
-            images, _ = self.model.augmented(*self._batch_at(step), tf.constant(step, tf.int32))
-            self._tensorboard.images("augmented", step, mosaic(images[:16].numpy())[np.newaxis])
-
-
-def mosaic(images: np.ndarray) -> np.ndarray:
-    """Lays up to 16 images side by side, four a row: (N, H, W, C) → (4 (H + 1), 4 (W + 1), C)."""
-    missing = 16 - len(images)
-    tiles = np.pad(images, ((0, missing), (0, 1), (0, 1), (0, 0)), constant_values=128)
-    _, height, width, channels = tiles.shape
-    rows = tiles.reshape(4, 4, height, width, channels).transpose(0, 2, 1, 3, 4)
-    return rows.reshape(4 * height, 4 * width, channels)
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -30,6 +30,7 @@ logger = logging.getLogger("cifar_models")
 BEST = "best/"  # begins the names of the best weights
 MOST_RECORD_BYTES = 50_000_000  # of the history, which grows with the epochs
 MOST_OF_TIME = 0.02  # of training that the saves at the ends of epochs may take
+BYTES_PER_SECOND = 2e8  # of the first save, whose cost has to be guessed
 
 
 class TrainingState:
@@ -100,10 +101,14 @@ class TrainingState:
         is_possible = 0 <= progress.step <= self._trainer.total_steps and len(progress.rows) == rows
         return None if is_possible else "the step"
 
+    def num_bytes(self) -> int:
+        """What the variables take, nearly all of them float32; the best weights come on top."""
+        return 4 * sum(math.prod(variable.shape) for variable in self._variables().values())
+
     def _most_bytes(self) -> int:
         """A file that is larger cannot be of this run, and would only fill the memory."""
-        sizes = [math.prod(variable.shape) for variable in self._variables().values()]
-        return 2 * 8 * sum(sizes) + MOST_RECORD_BYTES  # the best weights are a part of them
+        # Were all of them float64, and the best weights as many.
+        return 2 * 2 * self.num_bytes() + MOST_RECORD_BYTES
 
     def _variables(self) -> dict[str, keras.Variable]:
         """By place, since the names that Keras makes up depend on what else the process built."""
@@ -126,7 +131,8 @@ class Checkpointer(keras.callbacks.Callback):
     """Saves the state by epoch, by time, and before a stop.
 
     The ends of epochs are saved as long as all saving takes no more than 2 % of the training
-    time. Where epochs are long, a save comes every `seconds`, whatever it costs.
+    time, so that a run of a few seconds ends without one. Where epochs are long, a save comes
+    every `seconds`, whatever it costs.
 
     Args:
         state: what is saved.
@@ -154,7 +160,7 @@ class Checkpointer(keras.callbacks.Callback):
         self._steps_per_epoch = steps_per_epoch
         self._seconds = seconds
         self._stop = stop
-        self._last_cost = 0.0
+        self._last_cost = state.num_bytes() / BYTES_PER_SECOND
         self._last_time = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -170,7 +176,7 @@ class Checkpointer(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         cost = self._progress.saving + self._last_cost
-        is_cheap = not self._last_cost or cost <= MOST_OF_TIME * self._progress.training_seconds
+        is_cheap = cost <= MOST_OF_TIME * self._progress.training_seconds
         is_asked = self._stop.is_asked()  # asked later, it waits for the next step and its save
         if is_asked or is_cheap or self._is_time():
             self._save()

@@ -20,8 +20,9 @@ from cifar_models.recipe import Recipe
 from cifar_models.run_folder import RunFolder
 from cifar_models.runtime import Runtime
 from cifar_models.tensorboard_log import TensorBoardLog
+from cifar_models.training.augmented_images import show_augmented_images
 from cifar_models.training.best import BestEpoch
-from cifar_models.training.callbacks import AugmentedImages, EpochRecord, ProgressBar
+from cifar_models.training.callbacks import EpochRecord, ProgressBar
 from cifar_models.training.checkpoints import Checkpointer, TrainingState
 from cifar_models.training.divergence import DivergenceGuard
 from cifar_models.training.lookahead import Lookahead
@@ -81,15 +82,13 @@ def fit(
     resident = resident_images(train, runtime)
     trainer = make_trainer(network, recipe, runtime, steps_per_epoch, average, resident)
 
-    def images_at(step: int):
-        seed = recipe.runtime.seed
-        return next(iter(make_training_batches(train, training.batch_size, seed, step, step + 1)))
-
     progress = Progress()
     best = BestEpoch(progress, training.keep == "best", training.early_stopping_epochs)
     state = TrainingState(trainer, progress, best)
     if state.restore(folder):
         logger.info("goes on after step %d of %d", progress.step, total_steps)
+    else:
+        show_augmented_images(trainer, train, training.batch_size, training.epochs, tensorboard)
     wished = recipe.runtime.steps_per_execution
     trainer.steps_per_execution = steps_at_once(wished, steps_per_epoch, progress.step, total_steps)
     if trainer.steps_per_execution != wished:
@@ -100,9 +99,7 @@ def fit(
             steps_per_epoch,
         )
     stopwatch = Stopwatch(progress)
-    quarter = max(training.epochs // 4, 1) * steps_per_epoch
     callbacks = [
-        AugmentedImages(tensorboard, images_at, quarter),
         stopwatch,
         DivergenceGuard(progress),
         EpochRecord(progress, stopwatch, best, measure, folder, tensorboard, training),
