@@ -130,7 +130,7 @@ def torch_cnn_laptop():
     import torch
     from torch import nn
 
-    widths = (24, 32, 64, 64)
+    widths = (24, 32, 128, 128)
 
     def stage(inputs: int, outputs: int):
         yield nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
@@ -154,13 +154,51 @@ def torch_cnn_laptop():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.requires_grad = False
     trained = [p for p in network.parameters() if p.requires_grad]
-    assert sum(p.numel() for p in trained) == 146_136  # as cnn-laptop.toml's
+    assert sum(p.numel() for p in trained) == 497_240  # as cnn-laptop.toml's
+    shifts = [p for p in trained if p.ndim == 1 and p is not network[0].bias]
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": 0.01},
+        {"params": [network[-1].weight], "weight_decay": 0.0161},
         {"params": [network[0].bias]},
-        {"params": [p for p in trained if p.ndim == 1 and p is not network[0].bias], "lr": 48.0},
+        {"params": shifts, "lr": 64 * 0.414},
     ]
-    return network, torch.optim.SGD(groups, lr=0.75, momentum=0.85, nesterov=True), 0.2
+    rest = torch.optim.SGD(groups, lr=0.414, momentum=0.85, nesterov=True)
+    return network, TorchMuon([p for p in trained if p.ndim == 4], rest), 0.1
+
+
+class TorchMuon:
+    """training/muon.py's MuonBesideSGD: kernels that keep their norm, and an optimizer beside."""
+
+    RATE, MOMENTUM, STEPS, FACTORS = 0.12, 0.6, 3, (3.4445, -4.7750, 2.0315)
+
+    def __init__(self, kernels: list, beside):
+        import torch
+
+        self._kernels, self._beside = kernels, beside
+        self._momenta = [torch.zeros_like(kernel) for kernel in kernels]
+
+    def zero_grad(self) -> None:
+        for kernel in self._kernels:
+            kernel.grad = None
+        self._beside.zero_grad()
+
+    def step(self) -> None:
+        import torch
+
+        with torch.no_grad():
+            for kernel, momentum in zip(self._kernels, self._momenta, strict=True):
+                momentum.mul_(self.MOMENTUM).add_(kernel.grad)
+                direction = kernel.grad + self.MOMENTUM * momentum
+                matrix = self._orthogonal(direction.flatten(1)).view(kernel.shape)  # (F, C P Q)
+                kernel.mul_(len(kernel) ** 0.5 / kernel.norm()).add_(matrix, alpha=-self.RATE)
+        self._beside.step()
+
+    def _orthogonal(self, matrix):
+        a, b, c = self.FACTORS
+        matrix = matrix / matrix.norm()  # (F, N), F at most N in every layer
+        for _ in range(self.STEPS):
+            gram = matrix @ matrix.T
+            matrix = a * matrix + (b * gram + c * gram @ gram) @ matrix
+        return matrix
 
 
 def main() -> None:
