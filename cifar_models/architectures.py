@@ -49,6 +49,7 @@ class FastCNN:
     whitening_size: int = 2  # pixels; the first kernel's, fitted to the data and fixed
     stage_filters: tuple[int, ...] = (64, 256, 256)  # every stage halves the image
     stage_convolutions: int = 2  # 3: the last two beside a shortcut
+    norm_momentum: float = 0.6  # of batch norm's averages
     logit_scale: float = 1 / 9
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -67,6 +68,7 @@ class FastCNN:
             yield "stage_convolutions", "must be 2 or 3"
         if self.logit_scale <= 0:
             yield "logit_scale", "must be above 0"
+        yield from _not_a_rate(self, "norm_momentum")
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ PRESETS: dict[str, ModelRecipe] = {
     ),
     # airbench94 and airbench96.
     "fast_cnn": FastCNN(),
-    "strong_cnn": FastCNN(stage_filters=(128, 384, 512), stage_convolutions=3),
+    "strong_cnn": FastCNN(stage_filters=(128, 384, 512), stage_convolutions=3, norm_momentum=0.9),
     "vit": VisionTransformer(),
     # The notebook that this project began with: images enlarged to 128 pixels.
     "vit_notebook": VisionTransformer(

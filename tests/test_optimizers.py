@@ -195,21 +195,23 @@ def test_what_muon_leaves_to_adamw_decays_at_adamws_rate():
         np.testing.assert_allclose(variable.numpy(), factor * old, rtol=1e-5, atol=1e-8)
 
 
-def test_lookahead_by_hand():
+@pytest.mark.parametrize(("total_steps", "decay_at_last"), [(10, 1.0), (9, 0.9**3)])
+def test_lookahead_by_hand(total_steps, decay_at_last):
     inputs = keras.Input((3,))
     x = keras.layers.BatchNormalization()(keras.layers.Dense(2)(inputs))
     network = keras.Model(inputs, x)
-    lookahead = Lookahead(network, steps=3, decay=0.9, total_steps=10)
+    lookahead = Lookahead(network, steps=3, decay=0.9, total_steps=total_steps)
     slow = [weight.numpy() for weight in network.weights]
     fast = [weight.copy() for weight in slow]
     update = tf.function(lookahead.update)
     rng = np.random.default_rng(0)
-    for step in range(10):
+    for step in range(total_steps):
         fast = [weight + rng.normal(size=weight.shape).astype(np.float32) for weight in fast]
         network.set_weights(fast)
         update(tf.constant(step))
         if step in (2, 5, 8, 9):
-            decay = 1.0 if step == 9 else 0.9**3 * ((step + 1) / 10) ** 3
+            decay = 0.9**3 * ((step + 1) / total_steps) ** 3
+            decay = decay_at_last if step == total_steps - 1 else decay
             slow = [decay * s + (1 - decay) * w for s, w in zip(slow, fast, strict=True)]
             fast = [weight.copy() for weight in slow]
         for ours, expected in zip(network.get_weights(), fast, strict=True):

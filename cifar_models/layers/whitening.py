@@ -37,7 +37,9 @@ class WhiteningConvolution(keras.layers.Conv2D):
             for column in range(width)
         ]
         patches = np.concatenate(shifted, axis=-1).reshape(-1, self.filters // 2)
-        mean, covariance = patches.mean(axis=0, dtype=np.float64), np.cov(patches, rowvar=False)
+        mean = patches.mean(axis=0, dtype=np.float64)
+        patches -= mean.astype(np.float32)
+        covariance = patches.T @ patches / np.float32(len(patches) - 1)  # numpy.cov's, in float32
         variances, components = np.linalg.eigh(covariance)  # a component a column
         noise = SMALLEST_VARIANCE * (np.trace(covariance) / len(variances) + 1e-6)  # above 0
         components /= np.sqrt(np.maximum(variances, 0) + noise)

@@ -4,6 +4,7 @@ import math
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 from cifar_models.architectures import FastCNN
@@ -45,7 +46,7 @@ def build_fast_cnn(
 
     def normalization(x, name: str):
         return FusedBatchNormalization(
-            momentum=0.6, epsilon=1e-5, scale=False, name=f"{name}_norm"
+            momentum=recipe.norm_momentum, epsilon=1e-5, scale=False, name=f"{name}_norm"
         )(x)
 
     def gelu(x, name: str):
@@ -85,4 +86,5 @@ def adapt(network: keras.Model, images: np.ndarray) -> None:
             most = 2 * MOST_NUMBERS // math.prod(layer.output.shape[1:])
             chosen = np.linspace(0, len(images) - 1, min(len(images), max(1, most))).astype(int)
             before = keras.Model(network.input, layer.input)
-            layer.adapt(np.asarray(before(images[chosen])))
+            with tf.device("CPU"):  # a GPU would have to load kernels for this alone
+                layer.adapt(np.asarray(before(images[chosen])))
