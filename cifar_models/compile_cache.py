@@ -19,7 +19,11 @@ from pathlib import Path
 
 DRIVER = Path("/proc/driver/nvidia")
 SWITCH = "CIFAR_MODELS_COMPILE_CACHE"
-SETTINGS = ("TF_XLA_FLAGS", "XLA_FLAGS")
+# Environment variable → the flag in it that names a folder.
+FLAGS = {
+    "TF_XLA_FLAGS": "--tf_xla_persistent_cache_directory",
+    "XLA_FLAGS": "--xla_gpu_per_fusion_autotune_cache_dir",
+}
 SUM = ".sha256"  # ends the name of the file that holds another one's checksum
 LEAST_FREE_BYTES = 1_000_000_000
 MOST_BYTES = 500_000_000  # of executables, whose checksums take half a second then
@@ -52,11 +56,15 @@ def keep_compiled() -> None:
 
     Only for those who set CIFAR_MODELS_COMPILE_CACHE=1: TensorFlow would fail a run whose code it
     cannot store, and no GPU has shown yet that it always can. Where the folder is not safe, nothing
-    happens: a start takes longer then, and no more. The environment variables of XLA that a user
-    has set stay as they are.
+    happens: a start takes longer then, and no more. Other flags of XLA that a user has set stay;
+    where one of these two is set already, or the variable names a file of flags, nothing happens.
     """
-    if os.environ.get(SWITCH) != "1" or any(name in os.environ for name in SETTINGS):
+    if os.environ.get(SWITCH) != "1":
         return
+    for name, flag in FLAGS.items():
+        is_set = os.environ.get(name, "").strip()
+        if flag in is_set or (is_set and not is_set.startswith("-")):
+            return
     with contextlib.suppress(OSError, RuntimeError):  # no home, or one that takes nothing
         if folder := cache_folder():
             keep_compiled_in(folder)
@@ -83,8 +91,8 @@ def keep_compiled_in(folder: Path) -> None:
         raise OSError(f"{folder}: too little room")
     _remove_doubtful(compiled)
     atexit.register(seal, compiled)
-    os.environ["TF_XLA_FLAGS"] = f"--tf_xla_persistent_cache_directory={compiled}"
-    os.environ["XLA_FLAGS"] = f"--xla_gpu_per_fusion_autotune_cache_dir={tuned}"
+    for (name, flag), place in zip(FLAGS.items(), (compiled, tuned), strict=True):
+        os.environ[name] = f"{os.environ.get(name, '')} {flag}={place}".strip()
 
 
 def seal(compiled: Path) -> None:

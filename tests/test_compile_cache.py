@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cifar_models import compile_cache
-from cifar_models.compile_cache import SETTINGS, SWITCH, cache_folder, keep_compiled, seal
+from cifar_models.compile_cache import FLAGS, SWITCH, cache_folder, keep_compiled, seal
 
 ROOT = Path(__file__).resolve().parent.parent
 SECOND_START = """
@@ -33,7 +33,7 @@ def gpu(tmp_path, monkeypatch) -> Path:
     (driver / "version").write_text("NVRM version: 595.10\n")
     monkeypatch.setattr(compile_cache, "DRIVER", driver)
     monkeypatch.setattr(compile_cache.atexit, "register", lambda *arguments: None)
-    dropped = (*SETTINGS, "CUDA_VISIBLE_DEVICES")
+    dropped = (*FLAGS, "CUDA_VISIBLE_DEVICES")
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     home = str(tmp_path / "cache")
     monkeypatch.setattr(os, "environ", {**kept, SWITCH: "1", "XDG_CACHE_HOME": home})
@@ -41,7 +41,7 @@ def gpu(tmp_path, monkeypatch) -> Path:
 
 
 def settings() -> dict[str, str]:
-    return {name: os.environ[name] for name in SETTINGS if name in os.environ}
+    return {name: os.environ[name] for name in FLAGS if name in os.environ}
 
 
 def test_the_folder_is_the_users_alone(tmp_path):
@@ -70,11 +70,22 @@ def test_without_a_gpu_nothing_happens(gpu, tmp_path):
     assert not settings() and not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_what_the_user_has_set_stands(name):
-    os.environ[name] = ""
+@pytest.mark.parametrize("value", ["", "--xla_gpu_cuda_data_dir=/cuda"])
+@pytest.mark.parametrize("name", FLAGS)
+def test_what_the_user_has_set_stands_beside_it(name, value):
+    os.environ[name] = value
     keep_compiled()
-    assert settings() == {name: ""}
+    assert all(f"{flag}=" in os.environ[each] for each, flag in FLAGS.items())
+    assert os.environ[name].startswith(value or FLAGS[name])
+
+
+@pytest.mark.parametrize("value", ["{flag}=/mine", "--other=1 {flag}=/mine", "/my/flags.txt"])
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_cache_or_a_file_of_flags_that_the_user_has_set_stands_alone(name, value, tmp_path):
+    os.environ[name] = value.format(flag=FLAGS[name])
+    before = settings()
+    keep_compiled()
+    assert settings() == before and not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("why", ["others write", "a link", "a file", "full", "space", "no home"])
@@ -127,7 +138,7 @@ def test_what_is_not_as_it_was_sealed_is_removed():
     (compiled / "begun.tmp").write_bytes(b"exe")  # another process writes it now
     (compiled / "given-up.tmp").write_bytes(b"exe")
     os.utime(compiled / "given-up.tmp", (0, 0))
-    for name in SETTINGS:
+    for name in FLAGS:
         del os.environ[name]
     keep_compiled()
     left = {path.name for path in compiled.iterdir()}
@@ -142,7 +153,7 @@ def test_the_oldest_go_where_there_are_too_many(monkeypatch):
         (compiled / f"{name}.pb").write_bytes(b"10 bytes..")
         os.utime(compiled / f"{name}.pb", (1e9 - age, 1e9 - age))
     seal(compiled)
-    for name in SETTINGS:
+    for name in FLAGS:
         del os.environ[name]
     keep_compiled()
     assert {path.stem for path in compiled.glob("*.pb")} == {"newest", "newer"}
