@@ -81,7 +81,7 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
     shape = dataset.train.images.shape[1:], len(dataset.class_names)
     network = build_network(recipe.model, *shape)
     resident = resident_images(splits.train, runtime)
-    at_once = recipe.runtime.steps_per_execution
+    at_once = runtime.steps_per_execution
 
     def trainer_of(network):
         trainer = make_trainer(network, recipe, runtime, 10**6, resident=resident)

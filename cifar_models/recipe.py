@@ -142,8 +142,8 @@ class RuntimeRecipe:
     deterministic: bool = False  # same bytes out of the same recipe; slower on a GPU
     checkpoint_seconds: float = 300.0  # of training that a kill costs, about; 0: save each step
     # Training steps in one call, with no look at clock, signals and loss in between: the largest
-    # divisor of an epoch's steps that is at most this.
-    steps_per_execution: int = 1
+    # divisor of an epoch's steps that is at most this. 0: one on a CPU, up to 32 on a GPU.
+    steps_per_execution: int = 0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what is wrong with its value)."""
@@ -155,10 +155,9 @@ class RuntimeRecipe:
         for key in ("xla", "data_on_device"):
             if getattr(self, key) not in ("auto", "on", "off"):
                 yield key, 'must be "auto", "on" or "off"'
-        if self.steps_per_execution < 1:
-            yield "steps_per_execution", "must be at least 1"
-        if self.checkpoint_seconds < 0:
-            yield "checkpoint_seconds", "must not be negative"
+        for key in ("steps_per_execution", "checkpoint_seconds"):
+            if getattr(self, key) < 0:
+                yield key, "must not be negative"
         if self.xla == "on" and self.deterministic:
             yield "xla", 'must be "auto" or "off" for a deterministic run'
 

@@ -130,18 +130,20 @@ def carry_out(
             ", XLA" if runtime.xla else "",
         )
         average = build() if recipe.training.ema_decay else None
+        measured_network = average or network  # the one whose predictions are compiled
         validate = measure if len(splits.validation.labels) else None
         if validate:
-            compile_predictions(answering(average or network), splits.validation)
+            compile_predictions(answering(measured_network), splits.validation)
         report = fit(
             network, average, splits.train, validate, recipe, runtime, folder, tensorboard, stop
         )
         folder.write_model(network)
+        measured_network.set_weights(network.get_weights())
 
         measured = splits.test if measure_on == "test" else splits.validation
-        compile_predictions(answering(network), measured)
+        compile_predictions(answering(measured_network), measured)
         began = perf_counter()
-        predictions = predict_split(answering(network), measured, dataset.class_names)
+        predictions = predict_split(answering(measured_network), measured, dataset.class_names)
         prediction_seconds = perf_counter() - began
         folder.write_predictions(
             predictions.labels, predictions.probabilities, predictions.class_names

@@ -12,6 +12,7 @@ from pathlib import Path
 from cifar_models.compile_cache import keep_compiled
 from cifar_models.recipe import RuntimeRecipe
 
+GPU_STEPS = 32  # in one call: a GPU's steps take milliseconds, and Python's part of each is one
 MOST_RESIDENT_BYTES = 2**30  # CIFAR-10 takes 150 MB; a GPU holds 4 GB or more, and has other uses
 
 
@@ -22,6 +23,7 @@ class Runtime:
     xla: bool
     deterministic: bool
     resident_bytes: int  # the most of images that go into the device's own memory
+    steps_per_execution: int  # the most that go into one call
 
 
 def import_tensorflow() -> None:
@@ -51,7 +53,7 @@ def configure(recipe: RuntimeRecipe) -> Runtime:
     `auto` precision is mixed_bfloat16 on a GPU of compute capability 8 or higher,
     mixed_float16 (with loss scaling) on an older one, and float32 on a CPU, which would only
     emulate the others. `auto` XLA is on for a GPU and off for a CPU. `auto` data_on_device is on
-    for a GPU with XLA.
+    for a GPU with XLA. Steps are taken together on a GPU unless the recipe says how many.
     """
     import keras
     import tensorflow as tf
@@ -78,6 +80,7 @@ def configure(recipe: RuntimeRecipe) -> Runtime:
         xla=xla,
         deterministic=recipe.deterministic,
         resident_bytes={"auto": automatic, "on": sys.maxsize, "off": 0}[recipe.data_on_device],
+        steps_per_execution=recipe.steps_per_execution or (GPU_STEPS if gpus else 1),
     )
 
 

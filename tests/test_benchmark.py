@@ -1,5 +1,6 @@
 """What a run costs to serve, and how fast a recipe trains; the speed of this machine is no part."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from cifar_models import serving_cost
 serving_cost.LEAST_SECONDS = 0.1
 sys.exit(serving_cost.main())
 """
+RUNTIME = Runtime("a laptop", "float32", False, True, resident_bytes=0, steps_per_execution=1)
 PEAK = "from cifar_models.own_process import peak_of_process; print(peak_of_process())"
 
 
@@ -95,7 +97,7 @@ def test_a_run_that_insisted_on_the_same_bits_is_served_as_any_other(run, monkey
 
     def configure_as_trained(folder, recipe):
         seen.append(recipe.runtime.deterministic)
-        return Runtime("a laptop", "float32", xla=False, deterministic=False, resident_bytes=0)
+        return dataclasses.replace(RUNTIME, deterministic=False)
 
     monkeypatch.setattr(serving_cost, "configure_as_trained", configure_as_trained)
     monkeypatch.setattr(serving_cost, "time_calls", lambda call: np.ones(1))

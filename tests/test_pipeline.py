@@ -1,6 +1,6 @@
 import numpy as np
 
-from cifar_models.data.pipeline import make_ordered_batches, make_training_batches
+from cifar_models.data.pipeline import make_training_batches
 from cifar_models.data.splits import Split
 
 
@@ -65,10 +65,3 @@ def test_shuffling_is_uniform_enough():
     assert np.abs(places - 9.5).max() < 4 * standard_error
     neighbours = [np.corrcoef(epoch[:-1], epoch[1:])[0, 1] for epoch in epochs]
     assert abs(np.mean(neighbours) + 1 / 20) < 4 / np.sqrt(19 * 2000)  # -1/N without replacement
-
-
-def test_ordered_batches_hold_every_image_once():
-    dataset = make_ordered_batches(numbered(23), 10)
-    assert dataset.cardinality() == 3
-    assert [len(labels) for _, labels in dataset] == [10, 10, 3]
-    assert np.concatenate([labels for _, labels in dataset]).tolist() == list(range(23))

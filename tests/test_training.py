@@ -139,9 +139,9 @@ def test_a_steps_random_numbers_depend_on_seed_and_step_alone(images):
         return pictures.numpy().tobytes() + targets.numpy().tobytes()
 
     assert augmented(5) == augmented(5) != augmented(6)
-    trainer.seed = 1
+    trainer.seed.assign(1)
     other = augmented(5)
-    trainer.seed = 0
+    trainer.seed.assign(0)
     assert other != augmented(5)
 
 
@@ -207,6 +207,8 @@ def test_a_gpu_holds_up_to_a_gibibyte_of_images(supposed_gpu):
     runtime = configure(recipe)
     assert (runtime.precision, runtime.xla) == ("mixed_bfloat16", True)
     assert runtime.resident_bytes == 2**30
+    assert runtime.steps_per_execution == 32
+    assert configure(dataclasses.replace(recipe, steps_per_execution=1)).steps_per_execution == 1
     assert configure(dataclasses.replace(recipe, xla="off")).resident_bytes == 0
     assert configure(dataclasses.replace(recipe, data_on_device="off")).resident_bytes == 0
 
@@ -235,6 +237,47 @@ def test_steps_are_fed_indices_where_the_images_are_on_the_device(where, fed, fl
     for one, other in zip(there, here, strict=True):
         for part, same in zip(one, other, strict=True):
             np.testing.assert_array_equal(part, same)
+
+
+def operations(function) -> set[str]:
+    """The kinds of operations in a function's graph and in what it calls."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
+    return {node.op for node in nodes}
+
+
+def test_an_execution_is_its_steps_and_no_more():
+    """As many steps as are asked for, each on a batch of its own; no Optional, which a GPU waits
+    for; the last one's loss."""
+    images = np.zeros((6, 4, 4, 1), np.uint8)
+    batches = tf.data.Dataset.from_tensor_slices(
+        (images[:, None], np.arange(6)[:, None] % 3, np.zeros((6, 1), bool))
+    )
+    trainer = linear_trainer()
+    for at_once in (1, 2, 3):
+        trainer.steps_per_execution = at_once
+        trainer.make_train_function(force=True)
+        before, stream = int(trainer.step), iter(batches)
+        logs = trainer.train_function(stream)
+        assert int(trainer.step) == before + at_once
+        assert float(logs["loss"]) == pytest.approx(np.log(3))
+        assert next(stream)[1].numpy().tolist() == [at_once % 3]
+    kinds = operations(trainer.train_function.get_concrete_function(iter(batches)))
+    assert "IteratorGetNext" in kinds
+    assert not any("Optional" in kind for kind in kinds)
+
+
+def test_another_seed_is_the_same_program():
+    """So what XLA compiled for one seed serves every other: it is found by the program's hash."""
+    programs = []
+    for seed in (0, 1):
+        recipe = read_recipe("cnn", [f"runtime.seed={seed}"])
+        network = build_network(recipe.model, (8, 8, 3), 10)
+        trainer = make_trainer(network, recipe, configure(recipe.runtime), steps_per_epoch=3)
+        batch = tf.zeros((2, 8, 8, 3), tf.uint8), tf.zeros(2, tf.int64), tf.zeros(2, tf.bool)
+        function = tf.function(trainer.augmented).get_concrete_function(*batch, tf.constant(0))
+        programs.append(function.graph.as_graph_def().SerializeToString(deterministic=True))
+    assert programs[0] == programs[1]
 
 
 def test_the_progress_bar_counts_every_step_of_an_execution():

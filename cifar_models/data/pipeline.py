@@ -92,9 +92,3 @@ def epoch_order(epoch: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:
     key = tf.stack([tf.constant(seed, tf.int64), epoch])
     indices = tf.range(num_images, dtype=tf.int64)
     return tf.random.experimental.stateless_shuffle(indices, seed=key, alg="philox")
-
-
-def make_ordered_batches(split: Split, batch_size: int) -> tf.data.Dataset:
-    """Returns every image once, in order; the last batch may be smaller."""
-    batches = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
-    return batches.batch(batch_size).prefetch(tf.data.AUTOTUNE)

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from cifar_models.data.pipeline import make_ordered_batches
 from cifar_models.data.splits import Split
 
 PREDICTION_BATCH = 512  # images
@@ -27,26 +25,25 @@ def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ..
     """
     from scipy.special import softmax
 
-    num_images = len(split.labels)
-    shape = _batch_shape(split)
-
-    def filled(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        missing = shape[0] - tf.shape(images)[0]
-        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
-        return tf.ensure_shape(images, shape)
-
-    batches = make_ordered_batches(split, shape[0]).map(filled)
-    logits = network.predict(batches, verbose=0)[:num_images]
-    probabilities = softmax(logits.astype(np.float64), axis=1).astype(np.float32)
-    return Predictions(split.labels, probabilities, class_names)
+    size, num_images = _batch_size(split), len(split.labels)
+    logits = [
+        network.predict_on_batch(_filled(split.images[first : first + size], size))
+        for first in range(0, num_images, size)
+    ]
+    probabilities = softmax(np.concatenate(logits)[:num_images].astype(np.float64), axis=1)
+    return Predictions(split.labels, probabilities.astype(np.float32), class_names)
 
 
 def compile_predictions(network: keras.Model, split: Split) -> None:
     """Traces and compiles what `predict_split` calls, on black images, so that it can be timed."""
-    black = tf.zeros(_batch_shape(split), tf.uint8)
-    network.predict(tf.data.Dataset.from_tensors(black), verbose=0)
+    network.predict_on_batch(_filled(split.images[:0], _batch_size(split)))
 
 
-def _batch_shape(split: Split) -> tuple[int, ...]:
-    """(B, H, W, C) of the batches of predictions, the last one too."""
-    return (min(PREDICTION_BATCH, len(split.labels)), *split.images.shape[1:])
+def _batch_size(split: Split) -> int:
+    """Of the batches of predictions, the last one too."""
+    return min(PREDICTION_BATCH, len(split.labels))
+
+
+def _filled(images: np.ndarray, size: int) -> np.ndarray:
+    """Adds black images: (N, H, W, C) → (size, H, W, C)."""
+    return np.pad(images, ((0, size - len(images)), (0, 0), (0, 0), (0, 0)))

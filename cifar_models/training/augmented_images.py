@@ -22,10 +22,11 @@ def show_augmented_images(
     """
     quarter = max(epochs // PICTURES, 1) * trainer.steps_per_epoch
     for step in range(0, trainer.total_steps, quarter):
-        where = len(train.labels), batch_size, trainer.seed, step, step + 1
+        where = len(train.labels), batch_size, int(trainer.seed), step, step + 1
         indices, mirrored = next(iter(make_training_indices(*where)))
         images, labels = tf.constant(train.images[indices]), tf.constant(train.labels[indices])
-        images, _ = trainer.augmented(images, labels, mirrored, tf.constant(step, tf.int32))
+        with tf.device("CPU"):  # each operation of it would be loaded onto a GPU for this alone
+            images, _ = trainer.augmented(images, labels, mirrored, tf.constant(step, tf.int32))
         picture = mosaic(images[:SHOWN].numpy())
         tensorboard.images("augmented", step, picture[np.newaxis])
 

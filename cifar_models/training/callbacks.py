@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Callable
 
 import keras
@@ -15,6 +16,8 @@ from cifar_models.training.divergence import diverged
 from cifar_models.training.progress import Progress, Stopwatch
 
 logger = logging.getLogger("cifar_models")
+
+HISTORY_SECONDS = 1.0  # between two writings of history.csv, whose flushing takes 10 ms
 
 
 class EpochRecord(keras.callbacks.Callback):
@@ -45,6 +48,7 @@ class EpochRecord(keras.callbacks.Callback):
         self._folder = folder
         self._tensorboard = tensorboard
         self._recipe = recipe
+        self._history_time = -math.inf
 
     def on_epoch_end(self, epoch, logs=None):
         self._stopwatch.book("stepping")
@@ -72,7 +76,10 @@ class EpochRecord(keras.callbacks.Callback):
         self._show(row)
 
     def _show(self, row: dict) -> None:
-        self._folder.write_history(self._progress.rows)
+        is_last = row["epoch"] == self._recipe.epochs or self.model.stop_training
+        if is_last or time.monotonic() - self._history_time >= HISTORY_SECONDS:
+            self._folder.write_history(self._progress.rows)
+            self._history_time = time.monotonic()
         train = {"loss": row["train_loss"], "accuracy": row["train_accuracy"]}
         train["learning_rate"] = row["learning_rate"]
         if row["images_per_second"]:

@@ -89,9 +89,9 @@ def fit(
         logger.info("goes on after step %d of %d", progress.step, total_steps)
     else:
         show_augmented_images(trainer, train, training.batch_size, training.epochs, tensorboard)
-    wished = recipe.runtime.steps_per_execution
-    trainer.steps_per_execution = steps_at_once(wished, steps_per_epoch, progress.step, total_steps)
-    if trainer.steps_per_execution != wished:
+    most, wished = runtime.steps_per_execution, recipe.runtime.steps_per_execution
+    trainer.steps_per_execution = steps_at_once(most, steps_per_epoch, progress.step, total_steps)
+    if wished and trainer.steps_per_execution != wished:
         logger.info(
             "%d steps in one call, not %d, for the %d of an epoch and the step begun at",
             trainer.steps_per_execution,

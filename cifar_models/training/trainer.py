@@ -1,5 +1,7 @@
 """Network + augmentation + loss in one compiled train step."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -32,6 +34,8 @@ class Trainer(keras.Model):
             (B,), mirrored bool (B,)), else (images, labels, mirrored).
     """
 
+    train_function: Callable | None  # of Keras, made when a fit begins
+
     def __init__(
         self,
         network: keras.Model,
@@ -48,7 +52,8 @@ class Trainer(keras.Model):
         self.network = network
         self.augmentation = augmentation
         self.label_smoothing = label_smoothing
-        self.seed = seed
+        # A variable of the step and no constant, so that what XLA compiled serves every seed.
+        self.seed = self._counter("seed", seed)
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps
         self.average = average
@@ -87,6 +92,23 @@ class Trainer(keras.Model):
         self.step.assign_add(1)
         return results
 
+    def make_train_function(self, force=False):
+        """What Keras' has, without its Optional of each step, which a GPU is waited for to make.
+
+        None is needed: a fit asks for no more steps than its batches last.
+        """
+        if self.train_function and not force:
+            return
+        step = tf.function(self.train_step, jit_compile=self.jit_compile, reduce_retracing=True)
+
+        @tf.function
+        def execution(batches):
+            for _ in tf.range(self.steps_per_execution - 1):
+                step(next(batches))
+            return step(next(batches))
+
+        self.train_function = execution
+
     def compute_loss(self, *args, training=True, **kwargs):
         loss = super().compute_loss(*args, training=training, **kwargs)
         if training:
@@ -118,6 +140,6 @@ class Trainer(keras.Model):
         targets = tf.one_hot(labels, self.num_classes)
         smoothing = self.label_smoothing
         targets = (1 - smoothing) * targets + smoothing / self.num_classes
-        key = tf.stack([tf.constant(self.seed, tf.int32), step])
+        key = tf.stack([tf.cast(self.seed, tf.int32), step])
         progress = tf.cast(step, tf.float32) / self.total_steps
         return augment_batch(self.augmentation, images, targets, key, progress)
