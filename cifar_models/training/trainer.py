@@ -101,10 +101,13 @@ class Trainer(keras.Model):
             return
         step = tf.function(self.train_step, jit_compile=self.jit_compile, reduce_retracing=True)
 
+        at_once = self.steps_per_execution
+
         @tf.function
         def execution(batches):
-            for _ in tf.range(self.steps_per_execution - 1):
-                step(next(batches))
+            if at_once > 1:  # a loop of none would have the step's graph made ready twice
+                for _ in tf.range(at_once - 1):
+                    step(next(batches))
             return step(next(batches))
 
         self.train_function = execution
