@@ -71,6 +71,8 @@ def configure(recipe: RuntimeRecipe) -> Runtime:
     keras.utils.set_random_seed(recipe.seed)
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
+        # What it folds in a ViT's step depends on whether the step stands in a loop of several.
+        tf.config.optimizer.set_experimental_options({"constant_folding": False})
     xla = recipe.xla == "on" or (recipe.xla == "auto" and bool(gpus) and not recipe.deterministic)
     # Under XLA alone, which needs no kernel of its own for gathering bytes.
     automatic = MOST_RESIDENT_BYTES if gpus and xla else 0

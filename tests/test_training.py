@@ -239,34 +239,6 @@ def test_steps_are_fed_indices_where_the_images_are_on_the_device(where, fed, fl
             np.testing.assert_array_equal(part, same)
 
 
-def operations(function) -> set[str]:
-    """The kinds of operations in a function's graph and in what it calls."""
-    graph = function.graph.as_graph_def()
-    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
-    return {node.op for node in nodes}
-
-
-def test_an_execution_is_its_steps_and_no_more():
-    """As many steps as are asked for, each on a batch of its own; no Optional, which a GPU waits
-    for; the last one's loss."""
-    images = np.zeros((6, 4, 4, 1), np.uint8)
-    batches = tf.data.Dataset.from_tensor_slices(
-        (images[:, None], np.arange(6)[:, None] % 3, np.zeros((6, 1), bool))
-    )
-    trainer = linear_trainer()
-    for at_once in (1, 2, 3):
-        trainer.steps_per_execution = at_once
-        trainer.make_train_function(force=True)
-        before, stream = int(trainer.step), iter(batches)
-        logs = trainer.train_function(stream)
-        assert int(trainer.step) == before + at_once
-        assert float(logs["loss"]) == pytest.approx(np.log(3))
-        assert next(stream)[1].numpy().tolist() == [at_once % 3]
-    kinds = operations(trainer.train_function.get_concrete_function(iter(batches)))
-    assert "IteratorGetNext" in kinds
-    assert not any("Optional" in kind for kind in kinds)
-
-
 def test_another_seed_is_the_same_program():
     """So what XLA compiled for one seed serves every other: it is found by the program's hash."""
     programs = []

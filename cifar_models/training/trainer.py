@@ -1,7 +1,5 @@
 """Network + augmentation + loss in one compiled train step."""
 
-from collections.abc import Callable
-
 import keras
 import tensorflow as tf
 
@@ -33,8 +31,6 @@ class Trainer(keras.Model):
         resident: the training images in the device's own memory; batches are then (indices int64
             (B,), mirrored bool (B,)), else (images, labels, mirrored).
     """
-
-    train_function: Callable | None  # of Keras, made when a fit begins
 
     def __init__(
         self,
@@ -91,26 +87,6 @@ class Trainer(keras.Model):
             self.average.update(self.step)
         self.step.assign_add(1)
         return results
-
-    def make_train_function(self, force=False):
-        """What Keras' has, without its Optional of each step, which a GPU is waited for to make.
-
-        None is needed: a fit asks for no more steps than its batches last.
-        """
-        if self.train_function and not force:
-            return
-        step = tf.function(self.train_step, jit_compile=self.jit_compile, reduce_retracing=True)
-
-        at_once = self.steps_per_execution
-
-        @tf.function
-        def execution(batches):
-            if at_once > 1:  # a loop of none would have the step's graph made ready twice
-                for _ in tf.range(at_once - 1):
-                    step(next(batches))
-            return step(next(batches))
-
-        self.train_function = execution
 
     def compute_loss(self, *args, training=True, **kwargs):
         loss = super().compute_loss(*args, training=training, **kwargs)
