@@ -69,10 +69,7 @@ def configure(recipe: RuntimeRecipe) -> Runtime:
         precision = modern if gpus else "float32"
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(recipe.seed)
-    if recipe.deterministic:
-        tf.config.experimental.enable_op_determinism()
-        # What it folds in a ViT's step depends on whether the step stands in a loop of several.
-        tf.config.optimizer.set_experimental_options({"constant_folding": False})
+    _set_determinism(recipe.deterministic)
     xla = recipe.xla == "on" or (recipe.xla == "auto" and bool(gpus) and not recipe.deterministic)
     # Under XLA alone, which needs no kernel of its own for gathering bytes.
     automatic = MOST_RESIDENT_BYTES if gpus and xla else 0
@@ -84,6 +81,19 @@ def configure(recipe: RuntimeRecipe) -> Runtime:
         resident_bytes={"auto": automatic, "on": sys.maxsize, "off": 0}[recipe.data_on_device],
         steps_per_execution=recipe.steps_per_execution or (GPU_STEPS if gpus else 1),
     )
+
+
+def _set_determinism(deterministic: bool) -> None:
+    """Both ways: one process may train twice, and Keras refuses XLA while determinism is on."""
+    import tensorflow as tf
+    from tensorflow.python.framework.config import disable_op_determinism  # nothing public does it
+
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    else:
+        disable_op_determinism()
+    # What it folds in a ViT's step depends on whether the step stands in a loop of several.
+    tf.config.optimizer.set_experimental_options({"constant_folding": not deterministic})
 
 
 def environment(runtime: Runtime) -> dict:

@@ -13,9 +13,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 from scipy.stats import rankdata
-from tensorflow.python.framework import config
 
 from cifar_models.cli import main
 from cifar_models.data.datasets import load_dataset
@@ -185,8 +185,7 @@ def test_every_prediction_of_a_network_is_one_shape(monkeypatch):
 @pytest.mark.parametrize("xla", ["on", "off"])
 def test_predictions_are_compiled_as_the_runtime_says(xla, finished_run, tmp_path, monkeypatch):
     """Else --no-xla would spare the training alone where XLA does not work."""
-    # Keras refuses XLA in a process where an earlier test asked for the same bytes again.
-    monkeypatch.setattr(config, "is_op_determinism_enabled", lambda: False)
+    tf.config.experimental.enable_op_determinism()  # an earlier run's; Keras refuses XLA with it
     run = shutil.copytree(finished_run, tmp_path / "run")
     recipe = (run / "recipe.toml").read_text()
     (run / "recipe.toml").write_text(recipe.replace('xla = "auto"', f'xla = "{xla}"'))
