@@ -40,15 +40,25 @@ def decisive_values(recipe: Recipe) -> dict:
     return {key: value for key, value in values.items() if key not in FREE_KEYS}
 
 
+def recipe_differences(then: dict, now: dict) -> list[str]:
+    """Returns how a recipe's decisive values differ from those in a run's fingerprints."""
+    values = dict(then.get("recipe", {}))
+    return [
+        f"{key} was {values.get(key)!r} and is {value!r}"
+        for key, value in now.items()
+        # A key that is newer than the run has its default, unless nothing was noted at all.
+        if values.get(key, value if values else None) != value
+    ]
+
+
+def in_short(differences: list[str]) -> str:
+    more = f" and {len(differences) - MOST_SHOWN} more" if len(differences) > MOST_SHOWN else ""
+    return "; ".join(differences[:MOST_SHOWN]) + more
+
+
 def refuse_differences(path: Path, then: dict, now: dict) -> None:
     """Raises RequestError, and shows what differs, where a run would go on as another one."""
-    recipe_then = dict(then.get("recipe", {}))
-    differences = [
-        f"{key} was {recipe_then.get(key)!r} and is {value!r}"
-        for key, value in now["recipe"].items()
-        # A key that is newer than the run has its default, unless nothing was noted at all.
-        if recipe_then.get(key, value if recipe_then else None) != value
-    ]
+    differences = recipe_differences(then, now["recipe"])
     if then.get("class_names") != now["class_names"]:
         differences.append(f"the classes were {then.get('class_names')}, are {now['class_names']}")
     elif then.get("data_sha256") != now["data_sha256"]:
@@ -57,8 +67,7 @@ def refuse_differences(path: Path, then: dict, now: dict) -> None:
             f"{now['data_sha256'][:12]}"
         )
     if differences:
-        more = f" and {len(differences) - MOST_SHOWN} more" if len(differences) > MOST_SHOWN else ""
         raise RequestError(
-            f"{path}: cannot go on as another run: {'; '.join(differences[:MOST_SHOWN])}{more}; "
-            "put it back, or train anew"
+            f"{path}: cannot go on as another run: {in_short(differences)}; put it back, or train "
+            "anew"
         )

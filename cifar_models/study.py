@@ -12,6 +12,9 @@ from pathlib import Path
 from cifar_models.compare import compare_runs
 from cifar_models.errors import RequestError, RunError
 from cifar_models.files import locked
+from cifar_models.fingerprints import decisive_values, in_short, recipe_differences
+from cifar_models.interruption import stop_request
+from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import EXPERIMENTS, read_recipe
 from cifar_models.run_folder import RunFolder
 from cifar_models.serving_cost import serving_costs
@@ -19,6 +22,7 @@ from cifar_models.serving_cost import serving_costs
 logger = logging.getLogger("cifar_models")
 
 STUDIES = EXPERIMENTS / "studies"
+LOOK_SECONDS = 0.5  # between two looks at whether somebody asked to stop
 DECLARED = {  # what a study varies, so that no override may set it
     "data.dataset": "datasets",
     "data.train_fraction": "train_fractions",
@@ -35,11 +39,12 @@ class Study:
     datasets: tuple[str, ...] = ()  # none: each recipe's own
     train_fractions: tuple[float, ...] = (1.0,)
     overrides: tuple[str, ...] = ()  # "table.key=value", for every run
-    robustness_images: int | None = None  # the first so many test images; none: all of them
+    robustness_images: int | None = None  # so many test images; none: all of them
 
 
 @dataclass(frozen=True)
 class StudyRun:
+    recipe: Recipe
     dataset: str
     path: Path
     arguments: list[str]  # of `train`
@@ -81,8 +86,10 @@ def planned_runs(study: Study, out: Path) -> Iterator[StudyRun]:
     """Yields every run of a study, the seeds outermost, so that a study cut short is balanced.
 
     Raises:
-        RequestError: a recipe that does not exist, or an override that it does not have.
+        RequestError: a recipe that does not exist, an override that it does not have, or two runs
+            of one name.
     """
+    names: set[Path] = set()
     for seed in study.seeds:
         for fraction in study.train_fractions:
             for recipe in study.recipes:
@@ -96,7 +103,14 @@ def planned_runs(study: Study, out: Path) -> Iterator[StudyRun]:
                     arguments = [recipe, "--seed", str(seed)]
                     for override in overrides:
                         arguments += ["--set", override]
-                    yield StudyRun(named, out / named / "runs" / name, arguments)
+                    path = out / named / "runs" / name
+                    if path in names:
+                        raise RequestError(
+                            f"recipe {recipe}: two runs of the study would be {path}; leave one "
+                            "out, or give the recipe another name (name = … at the head of a copy)"
+                        )
+                    names.add(path)
+                    yield StudyRun(resolved, named, path, arguments)
 
 
 def run_study(name_or_path: str, out: Path) -> list[Path]:
@@ -117,6 +131,8 @@ def run_study(name_or_path: str, out: Path) -> list[Path]:
     runs = list(planned_runs(study, out))
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
+        for run in runs:
+            _refuse_another(run)
         missing = [run for run in runs if not RunFolder(run.path).is_finished()]
         logger.info("%d runs, %d of them to do", len(runs), len(missing))
         began, failed = time.monotonic(), 0
@@ -131,23 +147,35 @@ def run_study(name_or_path: str, out: Path) -> list[Path]:
             logger.warning("%d runs failed; the same command tries them again", failed)
         pages = []
         for dataset in dict.fromkeys(run.dataset for run in runs):
-            done = [r.path for r in runs if r.dataset == dataset]
-            done = [path for path in done if RunFolder(path).is_finished()]
+            done = [run for run in runs if run.dataset == dataset]
+            done = [run for run in done if RunFolder(run.path).is_finished()]
             if not done:
                 raise RunError(f"{out / dataset}: no run succeeded; each run's log.txt says why")
             _measure_further(done, study.robustness_images)
-            logger.info("%s", compare_runs(done, out / dataset / "comparison"))
-            pages.append(out / dataset / "comparison" / "report.html")
+            page = out / dataset / "comparison"
+            logger.info("%s", compare_runs([run.path for run in done], page))
+            pages.append(page / "report.html")
     return pages
 
 
-def _measure_further(paths: list[Path], robustness_images: int | None) -> None:
-    """What serving costs, and robustness, of the first run of each recipe."""
-    first: dict[tuple[str, str], Path] = {}
-    for path in paths:
-        folder = RunFolder(path)
-        recipe = read_recipe(str(folder.recipe_path))
-        first.setdefault((recipe.name, repr(recipe.model)), path)
+def _refuse_another(run: StudyRun) -> None:
+    """Raises RequestError where a run's folder holds one that the study does not declare."""
+    folder = RunFolder(run.path)
+    if not folder.has_begun():
+        return
+    if differences := recipe_differences(folder.read_fingerprints(), decisive_values(run.recipe)):
+        raise RequestError(
+            f"{run.path}: is a run of another study: {in_short(differences)}; choose another --out"
+        )
+
+
+def _measure_further(runs: list[StudyRun], robustness_images: int | None) -> None:
+    """What serving costs, and robustness, of each recipe's first run that the page compares."""
+    largest = max(run.recipe.data.train_fraction for run in runs)
+    first: dict[str, Path] = {}
+    for run in runs:
+        if run.recipe.data.train_fraction == largest:
+            first.setdefault(run.recipe.name, run.path)
     missing = [path for path in first.values() if RunFolder(path).read_cost() is None]
     if missing:
         logger.info("measuring what %d models cost to serve", len(missing))
@@ -167,9 +195,24 @@ def _run_in_a_process(run: StudyRun) -> bool:
 
 
 def _succeeds(path: Path, arguments: list[str]) -> bool:
+    """Runs a command of this package; asked to stop, it stops the command and waits for it."""
     command = [sys.executable, "-m", "cifar_models", *arguments]
-    result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
+    with (
+        stop_request() as stop,
+        stop.deferred(),
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process,
+    ):
+        passed_on = False
+        while True:
+            try:
+                errors = process.communicate(timeout=LOOK_SECONDS)[1]
+                break
+            except subprocess.TimeoutExpired:
+                if stop.is_asked() and not passed_on:
+                    process.terminate()
+                    passed_on = True
+    stop.obey("stopped; the same command goes on where the run was")
+    if process.returncode:
+        reason = (errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         logger.warning("%s failed: %s", path, reason)
-    return result.returncode == 0
+    return process.returncode == 0

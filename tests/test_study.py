@@ -1,6 +1,9 @@
 """A declared study: what it plans, how it goes on, what it refuses."""
 
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +12,9 @@ import pytest
 from cifar_models import study as study_module
 from cifar_models.cli import main
 from cifar_models.errors import RequestError
+from cifar_models.recipe_file import read_recipe, recipe_toml
 from cifar_models.run_folder import RunFolder
-from cifar_models.study import planned_runs, read_study
+from cifar_models.study import StudyRun, planned_runs, read_study
 from tests.made_runs import answers, make_run
 
 STUDY = """
@@ -48,17 +52,21 @@ def test_every_combination_is_one_run(study_path, tmp_path):
 def test_a_study_runs_what_is_missing_survives_a_failure_and_compares(
     study_path, tmp_path, capsys, monkeypatch
 ):
-    out, commands, real = tmp_path / "out", [], subprocess.run
-    study_path.write_text(STUDY.replace("[0, 1]", "[0]"))
+    out, commands, real = tmp_path / "out", [], subprocess.Popen
+    diverging = tmp_path / "diverging.toml"
+    diverging.write_text(
+        recipe_toml(read_recipe("digits-cnn", ["training.peak_learning_rate=1e30"]))
+    )
+    diverging.write_text(diverging.read_text().replace('"digits-cnn"', '"diverging"', 1))
+    study = STUDY.replace("[0, 1]", "[0]").replace("[1.0, 0.2]", "[1.0]")
+    study_path.write_text(study.replace("]", f', "{diverging}"]', 1))
     monkeypatch.setattr(study_module, "_measure_further", lambda *arguments: None)
 
-    def run(command, **options):
+    def popen(command, **options):
         commands.append(command)
-        if len(commands) == 2:
-            command = [*command, "--set", "training.peak_learning_rate=1e30"]
         return real(command, **options)
 
-    monkeypatch.setattr(study_module.subprocess, "run", run)
+    monkeypatch.setattr(study_module.subprocess, "Popen", popen)
     assert main(["study", str(study_path), "--out", str(out)]) == 0
     output = capsys.readouterr().out
     assert "run 2 of 2" in output and "min left" in output
@@ -76,26 +84,37 @@ def test_a_study_runs_what_is_missing_survives_a_failure_and_compares(
     assert [command[3:5] for command in commands] == [["resume", str(failed)]]
 
 
+def made_runs(study: str, tmp_path: Path, labels: np.ndarray) -> list[StudyRun]:
+    """The finished runs of a study, none of them trained."""
+    (tmp_path / "made.toml").write_text(study)
+    runs = list(planned_runs(read_study(str(tmp_path / "made.toml")), tmp_path))
+    rng = np.random.default_rng(0)
+    for run in runs:
+        name, _, seed, *options = run.arguments
+        overrides = (f"runtime.seed={seed}", *options[1::2])
+        make_run(run.path, name, answers(labels, 0.8, rng), labels, overrides)
+    return runs
+
+
 def test_one_run_of_each_recipe_is_measured_further_and_once(tmp_path, labels, monkeypatch):
-    paths = [
-        make_run(
-            tmp_path / f"{name}-{seed}", f"digits-{name}", answers(labels, 0.8, rng), labels,
-            (f"runtime.seed={seed}",),
-        )
-        for rng in [np.random.default_rng(0)]
-        for seed in (0, 1)
-        for name in ("cnn", "vit")
-    ]  # fmt: skip
+    """Of those that the page compares: the ones on all images, wherever they stand."""
+    study = """
+        recipes = ["digits-cnn", "digits-vit"]
+        seeds = [0, 1]
+        train_fractions = [0.1, 1.0]
+    """
+    runs = made_runs(study, tmp_path, labels)
+    paths = [run.path for run in runs if run.recipe.data.train_fraction == 1]
     served, commands = [], []
     monkeypatch.setattr(study_module, "serving_costs", served.extend)
     monkeypatch.setattr(
         study_module, "_succeeds", lambda path, arguments: commands.append((path, arguments))
     )
     RunFolder(paths[1]).write_robustness({"mean_corrupted_accuracy": 0.5})
-    study_module._measure_further(paths, None)
+    study_module._measure_further(runs, None)
     assert served == paths[:2]
     assert commands == [(paths[0], ["evaluate", str(paths[0]), "--corruptions"])]
-    study_module._measure_further(paths, 50)
+    study_module._measure_further(runs, 50)
     assert commands[1][1][2:] == ["--corruptions", "--images", "50"]
 
 
@@ -116,6 +135,64 @@ def test_a_wrong_study_is_refused_before_anything_runs(old, new, message, study_
     study_path.write_text(STUDY.replace(old, new))
     with pytest.raises(RequestError, match=message.replace("[", "\\[")):
         list(planned_runs(read_study(str(study_path)), tmp_path))
+
+
+def test_two_recipes_of_one_name_are_refused(study_path, tmp_path):
+    """As a recipe and what `tune` made of it: the second would never be trained."""
+    other = tmp_path / "best.toml"
+    recipe = recipe_toml(read_recipe("digits-cnn", ["training.peak_learning_rate=0.3"]))
+    other.write_text(recipe)
+    study_path.write_text(STUDY.replace("]", f', "{other}"]', 1))
+    with pytest.raises(RequestError, match="two runs of the study would be"):
+        list(planned_runs(read_study(str(study_path)), tmp_path))
+    other.write_text(recipe.replace('"digits-cnn"', '"digits-cnn-tuned"', 1))
+    assert len(list(planned_runs(read_study(str(study_path)), tmp_path))) == 8
+
+
+def test_a_study_that_changed_is_not_shown_with_the_runs_from_before(tmp_path, labels, capsys):
+    run = made_runs(STUDY, tmp_path, labels)[0]
+    study = tmp_path / "made.toml"
+    study.write_text(STUDY.replace("epochs=1", "epochs=3"))
+    assert main(["study", str(study), "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"{run.path}: is a run of another study: training.epochs was 1 and is 3" in error
+
+
+# A study whose only run does nothing but take a second to save when it is asked to stop.
+STOPPED = '''
+import sys
+from pathlib import Path
+from cifar_models import cli, study
+RUN = """
+import signal, sys, time
+def save(number, frame):
+    time.sleep(1)
+    open(sys.argv[1], "w").write("saved")
+    sys.exit(128 + number)
+signal.signal(signal.SIGTERM, save)
+open(sys.argv[1] + "-begun", "w").close()
+time.sleep(60)
+"""
+cli.COMMANDS["study"] = lambda options: study._succeeds(Path("a run"), ["-c", RUN, sys.argv[1]])
+real = study.subprocess.Popen
+study.subprocess.Popen = lambda command, **options: real([command[0], *command[3:]], **options)
+sys.exit(cli.main(["study", "digits"]))
+'''
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_study_that_is_stopped_waits_until_its_run_has_saved(number, tmp_path):
+    saved = tmp_path / "saved"
+    command = [sys.executable, "-c", STOPPED, str(saved)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not Path(f"{saved}-begun").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert saved.read_text() == "saved"
+    assert "stopped; the same command goes on" in errors
 
 
 def test_an_unknown_study(capsys):
