@@ -12,7 +12,7 @@ import pytest
 from cifar_models.cli import main
 from cifar_models.evaluation.compared_runs import read_runs
 from cifar_models.evaluation.comparison import compare
-from cifar_models.evaluation.comparison_plots import pareto_front
+from cifar_models.evaluation.comparison_plots import colour_of, pareto_front
 from cifar_models.evaluation.learning_curves import LearningCurve, Point, crossings
 from cifar_models.evaluation.statistics import Interval
 from cifar_models.run_folder import RunFolder
@@ -346,6 +346,29 @@ def test_learning_curves_and_where_they_cross(tmp_path, labels):
     )
     assert main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     assert "How much data it wants" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_two_recipes_of_one_name_have_a_curve_each(tmp_path, labels):
+    """Here two learning rates; a third recipe has one part alone, and no curve."""
+    rng = np.random.default_rng(0)
+    for rate, accuracy in ((0.1, 0.6), (0.3, 0.9)):
+        for fraction in (0.1, 1.0):
+            make_run(
+                tmp_path / f"{rate}-{fraction}",
+                "digits-cnn",
+                answers(labels, accuracy, rng),
+                labels,
+                (f"training.peak_learning_rate={rate}", f"data.train_fraction={fraction}"),
+            )
+    make_run(tmp_path / "vit", "digits-vit", answers(labels, 0.95, rng), labels)
+    result = compare(read_runs([tmp_path]))
+    names = [f"digits-cnn (training.peak_learning_rate={rate})" for rate in (0.3, 0.1)]
+    assert [model.name for model in result.models] == ["digits-vit", *names]
+    assert [curve.name for curve in result.curves] == names
+    for curve, model in zip(result.curves, result.models[1:], strict=True):
+        assert [point.accuracy.count for point in curve.points] == [1, 1]
+        assert curve.points[1].accuracy.mean == pytest.approx(model.correct().mean())
+        assert colour_of(result, curve) == colour_of(result, model)
 
 
 def test_one_lead_is_a_lead_and_no_crossing():

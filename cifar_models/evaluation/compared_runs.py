@@ -113,18 +113,19 @@ AnyRun = TypeVar("AnyRun", bound=OfARecipe)
 
 
 def by_recipe(runs: Sequence[AnyRun]) -> dict[str, list[AnyRun]]:
-    """Groups runs of which only the seed differs.
+    """Groups runs of which only the seed and the part of the training images differ.
 
     Returns:
-        Name → runs by their seed; where recipes share a name, what sets them apart is added to it.
+        Name → runs, the smallest part first, and by their seed; where recipes share a name, what
+        sets them apart is added to it.
 
     Raises:
-        RequestError: two runs of one recipe have one seed.
+        RequestError: two runs of one recipe have one part and one seed.
     """
     recipes = [decisive_values(run.recipe) for run in runs]
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for values in recipes:
-        del values["runtime.seed"]
+        del values["runtime.seed"], values["data.train_fraction"]
         for key, value in values.items():
             found[values["name"]][key].add(repr(value))
     groups: dict[str, list[AnyRun]] = defaultdict(list)
@@ -133,21 +134,24 @@ def by_recipe(runs: Sequence[AnyRun]) -> dict[str, list[AnyRun]]:
         apart = ", ".join(f"{key}={value}" for key, value in values.items() if len(alike[key]) > 1)
         groups[values["name"] + (f" ({apart})" if apart else "")].append(run)
     for group in groups.values():
-        _refuse_same_seed(group)
-        group.sort(key=lambda run: run.recipe.runtime.seed)
+        _refuse_twice(group)
+        group.sort(key=_part_and_seed)
     return dict(groups)
 
 
-def _refuse_same_seed(group: Iterable[OfARecipe]) -> None:
-    seen: dict[int, Path] = {}
+def _part_and_seed(run: OfARecipe) -> tuple[float, int]:
+    return run.recipe.data.train_fraction, run.recipe.runtime.seed
+
+
+def _refuse_twice(group: Iterable[OfARecipe]) -> None:
+    seen: dict[tuple[float, int], Path] = {}
     for run in group:
-        seed = run.recipe.runtime.seed
-        if seed in seen:
+        other = seen.setdefault(_part_and_seed(run), run.path)
+        if other != run.path:
             raise RequestError(
-                f"{run.path}: is the same recipe and seed ({seed}) as {seen[seed]}; a run counts "
-                "once: leave one out"
+                f"{run.path}: is the same recipe and seed ({run.recipe.runtime.seed}) as {other}; "
+                "a run counts once: leave one out"
             )
-        seen[seed] = run.path
 
 
 def refuse_other_data(first: Run, other: Run) -> None:

@@ -63,8 +63,11 @@ def compare(runs: Sequence[Run]) -> Comparison:
     for run in runs[1:]:
         refuse_other_data(runs[0], run)
     largest = max(run.recipe.data.train_fraction for run in runs)
-    main = [run for run in runs if run.recipe.data.train_fraction == largest]
-    models = [Model(name, tuple(group)) for name, group in by_recipe(main).items()]
+    groups = by_recipe(runs)
+    models = []
+    for name, group in groups.items():
+        main = tuple(run for run in group if run.recipe.data.train_fraction == largest)
+        models += [Model(name, main)] if main else []
     models.sort(key=lambda model: -model.accuracy.mean)
     couples = list(itertools.combinations(models, 2))
     differences = [compare_accuracy(worse.correct(), better.correct()) for better, worse in couples]
@@ -73,11 +76,6 @@ def compare(runs: Sequence[Run]) -> Comparison:
         Pair(better.name, worse.name, difference, p_value, len(couples))
         for (better, worse), difference, p_value in zip(couples, differences, p_values, strict=True)
     )
-    return Comparison(tuple(models), pairs, tuple(objections(models)), _curves(runs, models))
-
-
-def _curves(runs: Sequence[Run], models: list[Model]) -> tuple[LearningCurve, ...]:
-    """In the order of the models, so that both have the same colours."""
-    names = [model.runs[0].recipe.name for model in models]
-    names += [run.recipe.name for run in runs]  # a recipe may have smaller parts alone
-    return tuple(sorted(learning_curves(runs), key=lambda curve: names.index(curve.name)))
+    names = [*(model.name for model in models), *groups]  # a recipe may have smaller parts alone
+    curves = sorted(learning_curves(groups), key=lambda curve: names.index(curve.name))
+    return Comparison(tuple(models), pairs, tuple(objections(models)), tuple(curves))

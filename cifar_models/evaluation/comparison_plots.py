@@ -13,6 +13,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullForma
 
 from cifar_models.evaluation.compared_models import Model
 from cifar_models.evaluation.comparison import Comparison
+from cifar_models.evaluation.learning_curves import LearningCurve
 from cifar_models.evaluation.metrics import CALIBRATION_BINS, confusion_matrix
 
 COLOURS = ("#3b76c4", "#d1772a", "#3c9a5f", "#a35bb5", "#c4474f", "#7d6b5d", "#c98fae", "#8a8a2c")
@@ -76,15 +77,14 @@ def draw_learning_curves(comparison: Comparison) -> str:
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for number, curve in enumerate(comparison.curves):
+        for curve in comparison.curves:
+            colour = colour_of(comparison, curve)
             images = [point.images for point in curve.points]
             mean = [100 * point.accuracy.mean for point in curve.points]
             low = [100 * point.accuracy.low for point in curve.points]
             high = [100 * point.accuracy.high for point in curve.points]
-            axes.plot(images, mean, "o-", color=COLOURS[number % len(COLOURS)], label=curve.name)
-            axes.fill_between(
-                images, low, high, color=COLOURS[number % len(COLOURS)], alpha=0.15, lw=0
-            )
+            axes.plot(images, mean, "o-", color=colour, label=curve.name)
+            axes.fill_between(images, low, high, color=colour, alpha=0.15, lw=0)
         axes.set(
             xlabel="training images", ylabel="test accuracy, %", xscale="log", ylim=(None, 100)
         )
@@ -195,8 +195,11 @@ def draw_classes(comparison: Comparison) -> str:
     return svg("classes", draw, (max(7, 0.35 * len(names)), 3.6))
 
 
-def colour_of(comparison: Comparison, model: Model) -> str:
-    return COLOURS[comparison.models.index(model) % len(COLOURS)]
+def colour_of(comparison: Comparison, subject: Model | LearningCurve) -> str:
+    """A model and its learning curve have one colour."""
+    names = [model.name for model in comparison.models]
+    names += [curve.name for curve in comparison.curves if curve.name not in names]
+    return COLOURS[names.index(subject.name) % len(COLOURS)]
 
 
 def panels(

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,16 +23,14 @@ class LearningCurve:
     points: tuple[Point, ...]  # the fewest images first
 
 
-def learning_curves(runs: Sequence[Run]) -> tuple[LearningCurve, ...]:
-    """One curve for each recipe with runs on two numbers of images or more."""
-    by_recipe: dict[str, dict[float, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        by_recipe[run.recipe.name][run.recipe.data.train_fraction].append(run)
-    return tuple(
-        LearningCurve(name, tuple(_point(fractions[key]) for key in sorted(fractions)))
-        for name, fractions in by_recipe.items()
-        if len(fractions) > 1
-    )
+def learning_curves(groups: Mapping[str, Sequence[Run]]) -> Iterator[LearningCurve]:
+    """Yields a curve for each recipe's runs that have two numbers of images or more."""
+    for name, runs in groups.items():
+        parts: dict[float, list[Run]] = defaultdict(list)
+        for run in runs:
+            parts[run.recipe.data.train_fraction].append(run)
+        if len(parts) > 1:
+            yield LearningCurve(name, tuple(_point(parts[key]) for key in sorted(parts)))
 
 
 def _point(runs: Sequence[Run]) -> Point:
