@@ -312,15 +312,15 @@ class PictureLog:
 def test_pictures_show_what_the_steps_will_see(padding, float32_policy):
     images = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3), np.uint8)
     split = Split(images, np.arange(70) % 10)
-    options = ["training.batch_size=20", "training.epochs=8", "augmentation.cutout_size=0"]
+    options = ["training.batch_size=20", "training.epochs=9", "augmentation.cutout_size=0"]
     options += [f"augmentation.crop_padding={padding}", "augmentation.horizontal_flip=false"]
     recipe = read_recipe("cnn", options)
     network = build_network(recipe.model, (8, 8, 3), 10)
     trainer = make_trainer(network, recipe, configure(recipe.runtime), steps_per_epoch=3)
     log = PictureLog()
-    show_augmented_images(trainer, split, 20, 8, log)
-    assert list(log.pictures) == [0, 6, 12, 18]  # 24 steps
-    stream = list(make_training_batches(split, 20, recipe.runtime.seed, 0, 24))
+    show_augmented_images(trainer, split, 20, 9, log)
+    assert list(log.pictures) == [0, 6, 12, 18]  # of 27 steps, at the ends of epochs
+    stream = list(make_training_batches(split, 20, recipe.runtime.seed, 0, 27))
     for step, pictures in log.pictures.items():
         seen, _ = trainer.augmented(*stream[step], tf.constant(step))
         np.testing.assert_array_equal(pictures[0, :8, :8], seen[0])

@@ -8,7 +8,7 @@ from cifar_models.data.splits import Split
 from cifar_models.tensorboard_log import TensorBoardLog
 from cifar_models.training.trainer import Trainer
 
-PICTURES = 4  # spread over the run
+PICTURES = 4  # one a quarter
 SHOWN = 16  # images of a batch
 
 
@@ -20,8 +20,8 @@ def show_augmented_images(
     A batch and its augmentation are functions of (seed, step): all of them can be shown before
     the clock of the training starts, and none takes time from a run of seconds.
     """
-    quarter = max(epochs // PICTURES, 1) * trainer.steps_per_epoch
-    for step in range(0, trainer.total_steps, quarter):
+    for epoch in sorted({number * epochs // PICTURES for number in range(PICTURES)}):
+        step = epoch * trainer.steps_per_epoch
         where = len(train.labels), batch_size, int(trainer.seed), step, step + 1
         indices, mirrored = next(iter(make_training_indices(*where)))
         images, labels = tf.constant(train.images[indices]), tf.constant(train.labels[indices])
