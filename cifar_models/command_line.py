@@ -45,7 +45,9 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--corruptions", action="store_true", help="instead: on corrupted images and on noise"
     )
-    evaluate.add_argument("--images", type=int, metavar="N", help="of --corruptions: the first N")
+    evaluate.add_argument(
+        "--images", type=int, metavar="N", help="of --corruptions: so many, spread over all"
+    )
 
     tune = commands.add_parser("tune", help="search the ranges that a recipe declares")
     _add_recipe(tune)

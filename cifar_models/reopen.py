@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_models.data.datasets import Dataset, load_dataset
+from cifar_models.data.datasets import Dataset, load_dataset_of_run
 from cifar_models.errors import RequestError
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import read_recipe
@@ -41,12 +41,8 @@ def reopen(path: Path, dataset_name: str | None = None, data_dir: str | None = N
     """
     folder = RunFolder.open(path)
     recipe = read_recipe(str(folder.recipe_path))
-    data = dataclasses.replace(
-        recipe.data,
-        dataset=dataset_name or recipe.data.dataset,
-        data_dir=data_dir or recipe.data.data_dir,
-    )
-    dataset, trained_on = load_dataset(data), folder.read_dataset()
+    data = dataclasses.replace(recipe.data, dataset=dataset_name or recipe.data.dataset)
+    dataset, trained_on = load_dataset_of_run(data, data_dir), folder.read_dataset()
     for what, ours, theirs in (
         ("classes", list(dataset.class_names), trained_on["class_names"]),
         ("image shape", list(dataset.test.images.shape[1:]), trained_on["image_shape"]),

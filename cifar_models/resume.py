@@ -1,10 +1,9 @@
 """Goes on with a run that was stopped or killed, if nothing that decides its result has changed."""
 
-import dataclasses
 import logging
 from pathlib import Path
 
-from cifar_models.data.datasets import describe, load_dataset
+from cifar_models.data.datasets import describe, load_dataset_of_run
 from cifar_models.fingerprints import fingerprints, refuse_differences
 from cifar_models.recipe_file import read_recipe
 from cifar_models.run import at_work, carry_out, configure_as_trained
@@ -37,9 +36,7 @@ def resume(path: Path, data_dir: str | None = None) -> dict:
     with at_work(folder) as stop:
         folder.remove_partial_files()
         folder.make_subfolders()  # a copy of the folder may have left out what was empty
-        dataset = load_dataset(
-            dataclasses.replace(recipe.data, data_dir=data_dir or recipe.data.data_dir)
-        )
+        dataset = load_dataset_of_run(recipe.data, data_dir)
         splits = dataset.splits(recipe.data, recipe.runtime.seed)
         then = folder.read_fingerprints()
         measure_on = "validation" if then.get("measure_on") == "validation" else "test"

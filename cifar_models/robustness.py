@@ -26,7 +26,7 @@ def measure_robustness(
     Args:
         path: of a finished run.
         data_dir: where TFDS keeps its data.
-        most_images: only so many test images, the first ones; None means all.
+        most_images: only so many test images, spread over all of them; None means all.
 
     Returns:
         What it writes to the run folder: images; clean_accuracy; accuracy: corruption → one number
@@ -41,12 +41,14 @@ def measure_robustness(
     if most_images is not None and most_images < 1:
         raise RequestError(f"--images {most_images}: must be at least 1")
     run = reopen(path, data_dir=data_dir)
-    from cifar_models.data.splits import Split
+    from cifar_models.data.splits import Split, evenly_spaced
     from cifar_models.evaluation.corruptions import CORRUPTIONS, corrupt
     from cifar_models.evaluation.metrics import accuracy_and_loss, entropy, roc_auc_between
     from cifar_models.evaluation.predictions import predict_split
 
-    images, labels = run.dataset.test.images[:most_images], run.dataset.test.labels[:most_images]
+    test = run.dataset.test
+    chosen = evenly_spaced(len(test.labels), most_images or len(test.labels))
+    images, labels = test.images[chosen], test.labels[chosen]
 
     def predict(shown: np.ndarray) -> np.ndarray:
         split = Split(shown, labels)

@@ -36,8 +36,9 @@ logger = logging.getLogger("cifar_models")
 def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
     """Trains what the recipe says and records it in a new run folder.
 
-    The test split is read once, after training, and not at all where the run is measured on
-    "validation", as the trials of a search are.
+    The test split is answered once, after training, and not at all where the run is measured on
+    "validation", as the trials of a search are. Of its images no more is asked before that than
+    their hashes.
 
     Args:
         recipe: what to train, on what, and how.

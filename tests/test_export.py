@@ -78,7 +78,9 @@ def test_an_export_that_answers_otherwise_leaves_nothing(
 def test_an_export_that_cannot_be_read_back_leaves_nothing(
     finished_run, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(export, "READ_BACK", "raise SystemExit('no such op')")
+    """Here since it does not see the GPUs, whose memory the process that trained may hold."""
+    program = "import os; raise SystemExit('sees GPU ' + os.environ['CUDA_VISIBLE_DEVICES'])"
+    monkeypatch.setattr(export, "READ_BACK", program)
     assert main(["export", str(finished_run), "--out", str(tmp_path / "served")]) == 1
-    assert "could not be read back: no such op" in capsys.readouterr().err
+    assert "could not be read back: sees GPU -1" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -139,16 +139,16 @@ def test_the_resolved_recipe_runs_again_to_the_same_bytes(tmp_path):
 
 
 class Untouchable(np.ndarray):
-    """Stands for the test split: any use of its pixels fails."""
+    """Stands for the test split: any use of its pixels but their hash fails."""
 
     def __array__(self, *arguments, **options):
-        raise AssertionError("the test split was read")
+        raise AssertionError("the test split was answered")
 
     def __getitem__(self, item):
-        raise AssertionError("the test split was read")
+        raise AssertionError("the test split was answered")
 
 
-def test_a_trial_of_a_search_never_reads_the_test_split(monkeypatch, tmp_path):
+def test_a_trial_of_a_search_never_answers_the_test_split(monkeypatch, tmp_path):
     real = load_dataset(read_recipe("digits-cnn").data)
     untouchable = Split(real.test.images.view(Untouchable), real.test.labels)
     poisoned = dataclasses.replace(real, test=untouchable)
@@ -158,7 +158,7 @@ def test_a_trial_of_a_search_never_reads_the_test_split(monkeypatch, tmp_path):
     recipe = read_recipe("digits-cnn", ["training.epochs=1", "model.stage_filters=[4, 4]"])
     metrics = run_module.run(recipe, tmp_path / "trial", measure_on="validation")
     assert metrics["split"] == "validation"
-    with pytest.raises(AssertionError, match="the test split was read"):
+    with pytest.raises(AssertionError, match="the test split was answered"):
         run_module.run(recipe, tmp_path / "run", measure_on="test")
 
 

@@ -13,9 +13,11 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow_datasets
 
 from cifar_models.checkpoint_file import decode_checkpoint, encode_checkpoint
 from cifar_models.cli import main
+from cifar_models.data import datasets
 from cifar_models.layers.patches import PatchExtraction
 from cifar_models.run_folder import RunFolder
 from tests.conftest import EVERY_STEP, TINY_CNN, killed_at
@@ -302,6 +304,25 @@ def test_a_data_set_that_brings_its_own_code(stranger, refused, tmp_path):
         (stranger / "recipe.toml").write_text(changed)
         assert "mnist" in refused("evaluate", stranger)
     assert "evil" not in sys.modules
+
+
+def test_a_data_set_to_be_downloaded_to_where_the_folder_says(stranger, refused, monkeypatch):
+    downloads = []
+    builder = tensorflow_datasets.core.DatasetBuilder
+    monkeypatch.setattr(builder, "download_and_prepare", lambda self: downloads.append(self))
+    monkeypatch.setattr(datasets, "_check_reachable", lambda hosts: None)
+    text = (stranger / "recipe.toml").read_text().replace('"digits"', '"mnist"')
+    text = text.replace('data_dir = ""', f'data_dir = "{stranger.parent / "home"}"')
+    (stranger / "recipe.toml").write_text(text)
+    assert "say with --data-dir where it is" in refused("evaluate", stranger, status=1)
+    assert "say with --data-dir where it is" in refused("export", stranger, status=1)
+    other = shutil.copytree(stranger, stranger.parent / "other")
+    (other / "recipe.toml").write_text(text.replace('"digits-cnn"', '"other"'))
+    runs = [str(stranger), str(other)]
+    assert main(["compare", *runs, "--out", str(stranger.parent / "out")]) == 0
+    assert not downloads
+    main(["evaluate", str(stranger), "--data-dir", str(stranger.parent / "mine")])
+    assert len(downloads) == 1
 
 
 def test_a_hard_link_to_a_file_of_the_user(stranger, refused, tmp_path):

@@ -6,7 +6,7 @@ import logging
 import socket
 import urllib.request
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -50,12 +50,16 @@ class Dataset:
         return smaller_train(whole, recipe.train_fraction, seed)
 
 
-def load_dataset(recipe: DataRecipe) -> Dataset:
+def load_dataset(recipe: DataRecipe, may_download: bool = True) -> Dataset:
     """Loads a data set by name; TFDS downloads and checks it the first time.
+
+    Args:
+        recipe: what to load, and from where.
+        may_download: else only what is on this machine is read.
 
     Raises:
         RequestError: no such data set, or not one of images in at least two filled classes.
-        RunError: it is not on this machine and cannot be downloaded.
+        RunError: it is not on this machine and cannot, or may not, be downloaded.
     """
     if recipe.dataset == "digits":
         dataset = _load_digits()
@@ -65,9 +69,21 @@ def load_dataset(recipe: DataRecipe) -> Dataset:
         folder = Path(recipe.dataset.removeprefix("folder:"))
         dataset = Dataset(recipe.dataset, *load_image_folder(folder, recipe.folder_image_size))
     else:
-        dataset = _load_tfds(recipe.dataset, recipe.data_dir)
+        dataset = _load_tfds(recipe.dataset, recipe.data_dir, may_download)
     _check_classes(dataset)
     return dataset
+
+
+def load_dataset_of_run(recipe: DataRecipe, data_dir: str | None) -> Dataset:
+    """Loads what a run was trained on, from `data_dir` or where its recipe says.
+
+    The folder may be a stranger's, so nothing is downloaded to a place that its recipe alone names.
+
+    Raises:
+        RequestError, RunError: as `load_dataset`.
+    """
+    asked = replace(recipe, data_dir=data_dir or recipe.data_dir)
+    return load_dataset(asked, may_download=bool(data_dir) or not recipe.data_dir)
 
 
 def describe(dataset: Dataset, splits: Splits) -> dict:
@@ -115,7 +131,7 @@ def _load_digits() -> Dataset:
     return Dataset("digits", whole.part(train), whole.part(test), names)
 
 
-def _load_tfds(name: str, data_dir: str) -> Dataset:
+def _load_tfds(name: str, data_dir: str, may_download: bool) -> Dataset:
     import_tensorflow()
     import tensorflow_datasets as tfds
 
@@ -130,6 +146,10 @@ def _load_tfds(name: str, data_dir: str) -> Dataset:
         )
     builder = _tfds_builder(tfds, name, data_dir)
     if not builder.is_prepared():
+        if not may_download:
+            raise RunError(
+                f"dataset {name}: not in {builder.data_path}; say with --data-dir where it is"
+            )
         try:
             _check_reachable({urlsplit(url).hostname for url in builder.url_infos})
             builder.download_and_prepare()

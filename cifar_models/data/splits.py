@@ -26,6 +26,15 @@ class Splits:
     test: Split
 
 
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """Returns at most so many of the indices 0 … count - 1, the first and the last among them.
+
+    Images may lie in the order of their classes, as those of a folder do: the first ones would be
+    of one class.
+    """
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
+
+
 def split_off_validation(train: Split, test: Split, fraction: float, seed: int) -> Splits:
     """Cuts a stratified validation split out of train; test is left as it is.
 

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cifar_models.data.splits import evenly_spaced
 from cifar_models.evaluation.metrics import confusion_matrix
 from cifar_models.evaluation.predictions import Predictions
 
@@ -87,7 +88,7 @@ def first_layer_kernels(network: keras.Model) -> np.ndarray:
 
 
 def draw_sample_predictions(images: np.ndarray, predictions: Predictions, path: Path) -> None:
-    """Draws the first images of a split with the predicted class; mistakes are red.
+    """Draws some images of a split, spread over it, with the predicted class; mistakes are red.
 
     images: uint8 (N, H, W, C), in the order of the predictions.
     """
@@ -96,14 +97,13 @@ def draw_sample_predictions(images: np.ndarray, predictions: Predictions, path: 
     figure.subplots(rows, columns)
     for axes in figure.axes:
         axes.axis("off")
-    for axes, image, label, probabilities in zip(
-        figure.axes, images, predictions.labels, predictions.probabilities, strict=False
-    ):
+    for axes, chosen in zip(figure.axes, evenly_spaced(len(images), rows * columns), strict=False):
+        label, probabilities = predictions.labels[chosen], predictions.probabilities[chosen]
         best = probabilities.argmax()
         text = f"{predictions.class_names[best]} {probabilities[best]:.0%}"
         if best != label:
             text += f"\n(is {predictions.class_names[label]})"
-        axes.imshow(image, cmap="gray")
+        axes.imshow(images[chosen], cmap="gray")
         axes.set_title(text, fontsize=8, color="black" if best == label else "#b00020")
-    figure.suptitle("The first images, what the network says, and how sure it is")
+    figure.suptitle("Some images, what the network says, and how sure it is")
     figure.savefig(path, dpi=120)

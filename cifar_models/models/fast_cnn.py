@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import layers
 
 from cifar_models.architectures import FastCNN
+from cifar_models.data.splits import evenly_spaced
 from cifar_models.layers.convolution import MirroredGradientConv2D, PartialIdentity
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.whitening import WhiteningConvolution
@@ -84,7 +85,7 @@ def adapt(network: keras.Model, images: np.ndarray) -> None:
     for layer in network.layers:
         if isinstance(layer, WhiteningConvolution):
             most = 2 * MOST_NUMBERS // math.prod(layer.output.shape[1:])
-            chosen = np.linspace(0, len(images) - 1, min(len(images), max(1, most))).astype(int)
+            chosen = evenly_spaced(len(images), max(1, most))
             before = keras.Model(network.input, layer.input)
             with tf.device("CPU"):  # a GPU would have to load kernels for this alone
                 layer.adapt(np.asarray(before(images[chosen])))

@@ -1,6 +1,7 @@
 """A finished run becomes a SavedModel, read back and compared before anyone relies on it."""
 
 import dataclasses
+import os
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cifar_models.data.datasets import load_dataset
+from cifar_models.data.datasets import load_dataset_of_run
+from cifar_models.data.splits import evenly_spaced
 from cifar_models.errors import RequestError, RunError
 from cifar_models.models.restore import restore_network
+from cifar_models.recipe import RuntimeRecipe
 from cifar_models.recipe_file import read_recipe
 from cifar_models.run_folder import RunFolder
+from cifar_models.runtime import configure
 
 COMPARED_IMAGES = 256
 TOLERANCE = 1e-5  # of a float32 probability
@@ -61,7 +65,8 @@ def export_saved_model(run: Path, out: Path, data_dir: str | None = None) -> Exp
     """Writes a SavedModel whose `serving_default` takes raw images of any batch size.
 
     It is computed in float32 whatever the training was, read back by a fresh process that knows
-    only TensorFlow, and compared with the model on test images.
+    only TensorFlow, and compared with the model on test images: both on the CPU, since a GPU
+    rounds its float32 products, and may have no memory left for two processes.
 
     Args:
         run: a finished run.
@@ -75,10 +80,11 @@ def export_saved_model(run: Path, out: Path, data_dir: str | None = None) -> Exp
     folder = RunFolder.open(run)
     if out.exists():
         raise RequestError(f"{out}: exists; choose another --out or remove it")
-    keras.config.set_dtype_policy("float32")
-    network = restore_network(folder)
+    configure(RuntimeRecipe(precision="float32"))
     images, source = _test_images(folder, data_dir)
-    expected = keras.ops.softmax(network(images, training=False)).numpy()
+    with tf.device("CPU"):
+        network = restore_network(folder)
+        expected = keras.ops.softmax(network(images, training=False)).numpy()
 
     out.parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
@@ -101,8 +107,8 @@ def export_saved_model(run: Path, out: Path, data_dir: str | None = None) -> Exp
 
 def _test_images(folder: RunFolder, data_dir: str | None) -> tuple[np.ndarray, str]:
     data = read_recipe(str(folder.recipe_path)).data
-    data = dataclasses.replace(data, data_dir=data_dir or data.data_dir)
-    return load_dataset(data).test.images[:COMPARED_IMAGES], f"{data.dataset} test"
+    images = load_dataset_of_run(data, data_dir).test.images
+    return images[evenly_spaced(len(images), COMPARED_IMAGES)], f"{data.dataset} test"
 
 
 def _read_back(workshop: Path, images: np.ndarray) -> np.ndarray:
@@ -110,7 +116,8 @@ def _read_back(workshop: Path, images: np.ndarray) -> np.ndarray:
     answers = workshop / "answers.npz"
     command = [sys.executable, "-I", "-c", READ_BACK]
     command += [str(workshop / "model"), str(workshop / "images.npy"), str(answers)]
-    result = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
     if result.returncode:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise RunError(f"the export could not be read back: {last}; nothing was written")
