@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/installed$(if $(GPU),-gpu)
 
 DATA_OPTIONS = $(if $(DATASET),--dataset '$(DATASET)') $(if $(DATA_DIR),--data-dir '$(DATA_DIR)')
 # The bundled digits are scans of 8 pixels and have small recipes of their own.
-recipe_for = $(if $(filter digits,$(DATASET)),digits-$(1),$(1))
+recipe_for = $(if $(filter digits,$(DATASET)),digits-$(1:digits-%=%),$(1))
 
 .PHONY: help
 help: ## this list
@@ -45,9 +45,9 @@ resume: setup ## go on with the run in RUN= that was stopped or killed
 	$(CIFAR_MODELS) resume '$(RUN)' $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(ARGS)
 
 .PHONY: tune
-tune: setup ## search the ranges of RECIPE= (default: cnn), best recipe in RUN=/best.toml
+tune: setup ## search the ranges of RECIPE= (default: cnn), best recipe in OUT=/best.toml
 	$(CIFAR_MODELS) tune $(call recipe_for,$(or $(RECIPE),cnn)) $(DATA_OPTIONS) \
-		--out '$(or $(RUN),runs/tune-$(call recipe_for,$(or $(RECIPE),cnn)))' $(ARGS)
+		--out '$(or $(OUT),$(RUN),runs/tune-$(call recipe_for,$(or $(RECIPE),cnn)))' $(ARGS)
 
 .PHONY: compare
 compare: setup ## set the runs in RUN="…" against each other, on one page in OUT=
@@ -63,9 +63,10 @@ results: setup ## make README's table of results of the records under experiment
 	$(CIFAR_MODELS) results
 
 .PHONY: export
-export: setup ## write the model of RUN= as a SavedModel
+export: setup ## write the model of RUN= as a SavedModel, to OUT= (default: RUN=/export)
 	@test -n '$(RUN)' || { echo 'error: name the run folder: make export RUN=runs/…' >&2; exit 2; }
-	$(CIFAR_MODELS) export '$(RUN)' --format saved_model $(ARGS)
+	$(CIFAR_MODELS) export '$(RUN)' --format saved_model $(if $(OUT),--out '$(OUT)') \
+		$(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(ARGS)
 
 .PHONY: tensorboard
 tensorboard: setup ## show every run under RUN= (default: runs) at localhost:6006
@@ -73,8 +74,8 @@ tensorboard: setup ## show every run under RUN= (default: runs) at localhost:600
 
 .PHONY: benchmark
 benchmark: setup ## measure the training step of RECIPE= (default: cnn), or what RUN= costs to serve
-	$(CIFAR_MODELS) benchmark $(if $(RUN),'$(RUN)',$(call recipe_for,$(or $(RECIPE),cnn))) \
-		$(DATA_OPTIONS) $(ARGS)
+	$(CIFAR_MODELS) benchmark \
+		$(or $(RUN),$(call recipe_for,$(or $(RECIPE),cnn)) $(DATA_OPTIONS)) $(ARGS)
 
 .PHONY: notebook
 notebook: setup ## run notebooks/cnn_vs_vit.ipynb in place, a minute or two on two cores
