@@ -80,11 +80,12 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
     memory_of, memory_before = peak_memory()
     shape = dataset.train.images.shape[1:], len(dataset.class_names)
     network = build_network(recipe.model, *shape)
+    average = build_network(recipe.model, *shape) if recipe.training.ema_decay else None
     resident = resident_images(splits.train, runtime)
     at_once = runtime.steps_per_execution
 
-    def trainer_of(network):
-        trainer = make_trainer(network, recipe, runtime, 10**6, resident=resident)
+    def trainer_of(network, average=None):
+        trainer = make_trainer(network, recipe, runtime, 10**6, average, resident)
         trainer.steps_per_execution = at_once
         return trainer
 
@@ -102,7 +103,7 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
             for _ in range(ROUNDS)
         ]
 
-    trainer = trainer_of(network)
+    trainer = trainer_of(network, average)
     real = make_batches(trainer, splits.train, recipe, 0, 10**6)
     constant = real.take(1).cache().repeat()
     compile_seconds = seconds_of(trainer, constant, 1)

@@ -159,8 +159,11 @@ def _benchmark(options: argparse.Namespace) -> None:
     runs = [Path(name) for name in options.subjects if Path(name).is_dir()]
     names = [name for name in options.subjects if not Path(name).is_dir()]
     recipes = [_read_recipe(options, name) for name in names]
-    if runs and options.set:
-        raise RequestError(f"{runs[0]}: is a finished run, of which --set can change nothing")
+    if runs and (options.set or options.dataset or options.data_dir):
+        raise RequestError(
+            f"{runs[0]}: is a finished run, of which --set, --dataset and --data-dir can change "
+            "nothing"
+        )
     from cifar_models import benchmark, serving_cost, tables
 
     if runs:

@@ -29,6 +29,17 @@ class DataRecipe:
             yield "folder_image_size", "must be at least 4 pixels"
 
 
+OPTIMIZERS_WITH = {  # a key of `training` → whom it says something
+    "momentum": ("sgd", "muon", "muon_sgd"),
+    "sgd_momentum": ("muon_sgd",),
+    "sgd_learning_rate_factor": ("muon_sgd",),
+    "norm_learning_rate_factor": ("sgd", "muon_sgd"),
+    "beta_1": ("adamw", "muon"),
+    "beta_2": ("adamw", "muon"),
+    "adamw_learning_rate_factor": ("muon",),
+}
+
+
 @dataclass(frozen=True)
 class TrainingRecipe:
     epochs: int = 20
@@ -90,9 +101,10 @@ class TrainingRecipe:
         ):
             if getattr(self, key) < 0:
                 yield key, "must not be negative"
-        for key in ("sgd_momentum", "sgd_learning_rate_factor"):
-            if self.optimizer != "muon_sgd" and getattr(self, key) != getattr(TrainingRecipe, key):
-                yield key, 'is for the optimizer "muon_sgd" alone; choose that, or leave it out'
+        for key, optimizers in OPTIMIZERS_WITH.items():
+            is_set = getattr(self, key) != getattr(TrainingRecipe, key)
+            if is_set and self.optimizer not in optimizers:
+                yield key, f"is for the optimizer {' or '.join(optimizers)}; leave it out"
         if self.keep not in ("best", "last"):
             yield "keep", 'must be "best" or "last"'
 

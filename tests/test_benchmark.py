@@ -197,14 +197,16 @@ def test_a_recipe_is_measured(monkeypatch):
     monkeypatch.setattr(benchmark, "ROUND_SECONDS", 0.1)
     monkeypatch.setattr(benchmark, "FEEDING_STEPS", 3)
     monkeypatch.setattr(benchmark, "PRODUCT_SIZE", {"gpu": 64, "process": 64})
-    networks, make_trainer = [], fit.make_trainer
+    networks, averages, make_trainer = [], [], fit.make_trainer
 
-    def noted(network, *arguments, **options):
+    def noted(network, recipe, runtime, steps_per_epoch, average, resident):
         networks.append(network)
-        return make_trainer(network, *arguments, **options)
+        averages.append(average)
+        return make_trainer(network, recipe, runtime, steps_per_epoch, average, resident)
 
     monkeypatch.setattr(fit, "make_trainer", noted)
-    recipe = read_recipe("digits-cnn", ["runtime.steps_per_execution=3"])
+    options = ["runtime.steps_per_execution=3", "training.ema_decay=0.9"]
+    recipe = read_recipe("digits-cnn", options)
     found = benchmark.measure_training(recipe)
     forward = 2 * 64 * (9 * 32 + 9 * 32 * 32 + 9 * 32 * 32)  # the stem and the first block
     forward += 2 * 16 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64) + 2 * 64 * 10
@@ -213,6 +215,9 @@ def test_a_recipe_is_measured(monkeypatch):
     assert found["real_to_constant"] == found["real"] / found["constant_batch"]
     assert found["peak_memory_bytes"] >= found["memory_before_bytes"] > 0
     network, of_the_floor = networks
+    assert [average and average.count_params() for average in averages] == [
+        network.count_params(), None,
+    ]  # fmt: skip
     assert of_the_floor.input_shape == network.input_shape
     assert of_the_floor.output_shape == network.output_shape
     assert flops_per_image(of_the_floor) < flops_per_image(network) / 1000
@@ -253,6 +258,10 @@ def test_a_wrong_request_is_refused_before_anything_is_measured(
 
 def test_what_overrides_cannot_change_or_the_data_cannot_bear_is_refused(run, capsys):
     assert main(["benchmark", str(run), "--set", "training.batch_size=7"]) == 2
-    assert "is a finished run, of which --set can change nothing" in capsys.readouterr().err
+    assert (
+        "is a finished run, of which --set, --dataset and --data-dir can" in capsys.readouterr().err
+    )
+    assert main(["benchmark", str(run), "--dataset", "digits"]) == 2
+    assert "is a finished run" in capsys.readouterr().err
     assert main(["benchmark", "cnn-strong", "--dataset", "digits"]) == 2
     assert "augmentation.cutout_size = 12 is not below the 8 pixels" in capsys.readouterr().err

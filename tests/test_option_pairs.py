@@ -12,7 +12,7 @@ from tests.conftest import TINY_CNN, as_overrides
 OPTIONS = (
     ("training.optimizer=sgd", "training.optimizer=adamw"),
     ("training.schedule=cosine", "training.schedule=linear"),
-    ("training.norm_learning_rate_factor=1", "training.norm_learning_rate_factor=8"),
+    ("training.weight_decay=0.0", "training.weight_decay=0.01"),
     ("training.lookahead_steps=0", "training.lookahead_steps=3"),
     ("training.ema_decay=0.0", "training.ema_decay=0.9"),
     ("training.gradient_clip_norm=0.0", "training.gradient_clip_norm=1.0"),

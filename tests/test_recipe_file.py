@@ -98,7 +98,17 @@ def test_waves_need_a_width_in_fours(recipe):
 
 
 def test_what_one_optimizer_alone_reads_is_refused_for_another():
-    assert 'is for the optimizer "muon_sgd" alone' in refusal("training.sgd_momentum=0.8")
+    for key, others in (
+        ("sgd_momentum", ("sgd", "adamw", "muon")),
+        ("sgd_learning_rate_factor", ("sgd", "adamw", "muon")),
+        ("norm_learning_rate_factor", ("adamw", "muon")),
+        ("adamw_learning_rate_factor", ("sgd", "adamw", "muon_sgd")),
+        ("momentum", ("adamw",)),
+        ("beta_2", ("sgd", "muon_sgd")),
+    ):
+        for optimizer in others:
+            message = refusal(f"training.optimizer={optimizer}", f"training.{key}=0.8")
+            assert f"training.{key} = 0.8 is for the optimizer " in message
     recipe = read_recipe("cnn", ["training.optimizer=muon_sgd", "training.sgd_momentum=0.8"])
     assert recipe.training.sgd_momentum == 0.8
 
