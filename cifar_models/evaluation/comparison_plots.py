@@ -1,6 +1,7 @@
 """Figures of a comparison, as SVG that takes its colours from the page around it."""
 
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from cifar_models.evaluation.compared_models import Model
@@ -45,7 +47,7 @@ def draw_accuracies(comparison: Comparison) -> str:
             if len(points) > 1:
                 axes.plot([100 * score.low, 100 * score.high], [place, place], color=colour, lw=2)
         axes.set_yticks(range(len(comparison.models)))
-        axes.set_yticklabels([model.name for model in reversed(comparison.models)])
+        axes.set_yticklabels([folded(model.name) for model in reversed(comparison.models)])
         axes.set(xlabel="test accuracy, %", ylim=(-0.6, len(comparison.models) - 0.4))
         axes.grid(axis="x", alpha=0.3)
 
@@ -114,12 +116,16 @@ def draw_pareto(comparison: Comparison, costs: Sequence[tuple[str, str]]) -> str
             axes.plot(*zip(*front, strict=True), lw=1, ls="--", zorder=0, **ring)
             for cost, accuracy, model in points:
                 axes.plot(cost, accuracy, "o", color=colour_of(comparison, model))
-                axes.annotate(model.name, (cost, accuracy), (5, 5), textcoords="offset points")
+                axes.annotate(
+                    folded(model.name), (cost, accuracy), (5, 5), textcoords="offset points"
+                )
             axes.set(xlabel=label, xscale="log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: short(value)))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.margins(x=0.35, y=0.2)
+            if len({cost for cost, *_ in points}) == 1:  # else the axis would span all magnitudes
+                axes.set_xlim(points[0][0] / 3, points[0][0] * 3)
             axes.grid(alpha=0.3)
         figure.axes[0].set_ylabel("test accuracy, %")
 
@@ -186,11 +192,11 @@ def draw_classes(comparison: Comparison) -> str:
         for number, model in enumerate(comparison.models):
             places = np.arange(len(names)) + (number - (len(comparison.models) - 1) / 2) * width
             colour = colour_of(comparison, model)
-            axes.bar(places, 100 * model.class_accuracy(), width, color=colour, label=model.name)
+            axes.bar(places, 100 * model.class_accuracy(), width, color=colour)
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
         axes.set(ylabel="recognised, %", ylim=(0, 100))
         axes.grid(axis="y", alpha=0.3)
-        figure.legend(frameon=False, ncols=4, loc="outside upper center")
+        legend_above(figure, comparison)
 
     return svg("classes", draw, (max(7, 0.35 * len(names)), 3.6))
 
@@ -200,6 +206,24 @@ def colour_of(comparison: Comparison, subject: Model | LearningCurve) -> str:
     names = [model.name for model in comparison.models]
     names += [curve.name for curve in comparison.curves if curve.name not in names]
     return COLOURS[names.index(subject.name) % len(COLOURS)]
+
+
+def folded(name: str) -> str:
+    """A model's name over several lines, where what sets it apart from its namesakes is long."""
+    return textwrap.fill(name, 30, break_long_words=False, break_on_hyphens=False)
+
+
+def legend_above(figure: Figure, comparison: Comparison) -> None:
+    names = [folded(model.name) for model in comparison.models]
+    colours = [colour_of(comparison, model) for model in comparison.models]
+    longest = max(len(line) for name in names for line in name.splitlines())
+    figure.legend(
+        [Patch(color=colour) for colour in colours],
+        names,
+        frameon=False,
+        ncols=4 if longest < 20 else 2,
+        loc="outside upper center",
+    )
 
 
 def panels(
@@ -217,7 +241,7 @@ def panels(
         grid = np.ravel(figure.subplots(rows, columns, squeeze=False))
         for axes, model in zip(grid, comparison.models, strict=False):
             draw(axes, model)
-            axes.set_title(model.name)
+            axes.set_title(folded(model.name))
         for axes in grid[len(comparison.models) :]:
             axes.set_axis_off()
         for axes in grid[::columns]:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from cifar_models.evaluation.compared_models import Model
 from cifar_models.evaluation.comparison import Comparison
-from cifar_models.evaluation.comparison_plots import GREY, colour_of, panels, svg
+from cifar_models.evaluation.comparison_plots import GREY, colour_of, legend_above, panels, svg
 
 UNFAMILIAR = {"test": GREY, "noise": "#c4474f", "shuffled": "#d1772a"}
 
@@ -23,7 +23,7 @@ def draw_corruptions(comparison: Comparison) -> str:
             means = [100 * np.mean([one["accuracy"][name] for one in measured]) for name in names]
             places = np.arange(len(names)) + (number - (len(comparison.models) - 1) / 2) * width
             colour = colour_of(comparison, model)
-            axes.bar(places, means, width, color=colour, label=model.name)
+            axes.bar(places, means, width, color=colour)
             clean = 100 * np.mean([one["clean_accuracy"] for one in measured])
             axes.axhline(clean, color=colour, lw=1, ls="--")
             axes.set_xticks(
@@ -34,7 +34,7 @@ def draw_corruptions(comparison: Comparison) -> str:
             )
         axes.set(ylabel="accuracy, %", ylim=(0, 100))
         axes.grid(axis="y", alpha=0.3)
-        figure.legend(frameon=False, ncols=4, loc="outside upper center")
+        legend_above(figure, comparison)
 
     return svg("corruptions", draw, (9, 4))
 
