@@ -89,9 +89,13 @@ def _resume(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from cifar_models import tables
 
-    is_elsewhere = options.dataset is not None or options.split != "test"
-    if is_elsewhere if options.corruptions else options.images is not None:
-        raise RequestError("evaluate: --corruptions goes with --images, not --dataset or --split")
+    if options.images is not None and not options.corruptions:
+        raise RequestError("evaluate: --images goes with --corruptions; add it")
+    if options.corruptions and (options.dataset is not None or options.split != "test"):
+        raise RequestError(
+            "evaluate: --corruptions takes the run's own test images; leave out "
+            "--dataset and --split"
+        )
     if options.corruptions:
         from cifar_models.robustness import measure_robustness
 

@@ -126,6 +126,10 @@ class RunFolder:
         """The metrics are the last file that a run writes."""
         return (self.path / "metrics.json").is_file()
 
+    def has_ended(self) -> bool:
+        """Finished, or failed as a trial of a search."""
+        return self.is_finished() or self.read_failure() is not None
+
     def resume_command(self) -> str:
         return f"python -m cifar_models resume {shlex.quote(str(self.path))}"
 

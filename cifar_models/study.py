@@ -13,7 +13,7 @@ from cifar_models.compare import compare_runs
 from cifar_models.errors import RequestError, RunError
 from cifar_models.files import locked
 from cifar_models.fingerprints import decisive_values, in_short, recipe_differences
-from cifar_models.interruption import stop_request
+from cifar_models.interruption import Interruption, stop_request
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import EXPERIMENTS, read_recipe
 from cifar_models.run_folder import RunFolder
@@ -130,31 +130,39 @@ def run_study(name_or_path: str, out: Path) -> list[Path]:
     study = read_study(name_or_path)
     runs = list(planned_runs(study, out))
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out):
-        for run in runs:
-            _refuse_another(run)
-        missing = [run for run in runs if not RunFolder(run.path).is_finished()]
-        logger.info("%d runs, %d of them to do", len(runs), len(missing))
-        began, failed = time.monotonic(), 0
-        for number, run in enumerate(missing):
-            left = ""
-            if number:
-                seconds = (time.monotonic() - began) / number * (len(missing) - number)
-                left = f", about {seconds / 60:.0f} min left"
-            logger.info("run %d of %d: %s%s", number + 1, len(missing), run.path, left)
-            failed += not _run_in_a_process(run)
-        if failed:
-            logger.warning("%d runs failed; the same command tries them again", failed)
-        pages = []
-        for dataset in dict.fromkeys(run.dataset for run in runs):
-            done = [run for run in runs if run.dataset == dataset]
-            done = [run for run in done if RunFolder(run.path).is_finished()]
-            if not done:
-                raise RunError(f"{out / dataset}: no run succeeded; each run's log.txt says why")
-            _measure_further(done, study.robustness_images)
-            page = out / dataset / "comparison"
-            logger.info("%s", compare_runs([run.path for run in done], page))
-            pages.append(page / "report.html")
+    try:
+        with locked(out):
+            return _run_and_compare(study, runs, out)
+    except Interruption as stop:
+        stop.args = ("stopped; the same command goes on where the run was",)
+        raise
+
+
+def _run_and_compare(study: Study, runs: list[StudyRun], out: Path) -> list[Path]:
+    for run in runs:
+        _refuse_another(run)
+    missing = [run for run in runs if not RunFolder(run.path).is_finished()]
+    logger.info("%d runs, %d of them to do", len(runs), len(missing))
+    began, failed = time.monotonic(), 0
+    for number, run in enumerate(missing):
+        left = ""
+        if number:
+            seconds = (time.monotonic() - began) / number * (len(missing) - number)
+            left = f", about {seconds / 60:.0f} min left"
+        logger.info("run %d of %d: %s%s", number + 1, len(missing), run.path, left)
+        failed += not _run_in_a_process(run)
+    if failed:
+        logger.warning("%d runs failed; the same command tries them again", failed)
+    pages = []
+    for dataset in dict.fromkeys(run.dataset for run in runs):
+        done = [run for run in runs if run.dataset == dataset]
+        done = [run for run in done if RunFolder(run.path).is_finished()]
+        if not done:
+            raise RunError(f"{out / dataset}: no run succeeded; each run's log.txt says why")
+        _measure_further(done, study.robustness_images)
+        page = out / dataset / "comparison"
+        logger.info("%s", compare_runs([run.path for run in done], page))
+        pages.append(page / "report.html")
     return pages
 
 
@@ -211,7 +219,7 @@ def _succeeds(path: Path, arguments: list[str]) -> bool:
                 if stop.is_asked() and not passed_on:
                     process.terminate()
                     passed_on = True
-    stop.obey("stopped; the same command goes on where the run was")
+    stop.obey()
     if process.returncode:
         reason = (errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         logger.warning("%s failed: %s", path, reason)

@@ -348,6 +348,28 @@ def test_learning_curves_and_where_they_cross(tmp_path, labels):
     assert "How much data it wants" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_the_same_data_at_another_path_are_no_other_model(tmp_path, labels):
+    for seed in (0, 1):
+        path, rng = tmp_path / str(seed), np.random.default_rng(seed)
+        overrides = (f"runtime.seed={seed}", f"data.dataset=folder:/home/{seed}")
+        make_run(path, "digits-cnn", answers(labels, 0.8, rng), labels, overrides)
+    assert [len(model.runs) for model in compare(read_runs([tmp_path])).models] == [2]
+
+
+def test_what_runs_cannot_tell_stays_below_100_points(tmp_path, labels):
+    """Two runs each, that differ more from each other than any models could."""
+    rng = np.random.default_rng(0)
+    for name, accuracies in (("cnn", (0.1, 0.9)), ("vit", (0.2, 0.95))):
+        for seed, accuracy in enumerate(accuracies):
+            path = tmp_path / f"{name}-{seed}"
+            answered = answers(labels, accuracy, rng)
+            make_run(path, f"digits-{name}", answered, labels, (f"runtime.seed={seed}",))
+    (pair,) = compare(read_runs([tmp_path])).pairs
+    assert (pair.difference.low, pair.difference.high) == (-1, 1)
+    assert "[-100.0, 100.0]" in pair.in_words()
+    assert "no difference would have been found" in pair.in_words()
+
+
 def test_two_recipes_of_one_name_have_a_curve_each(tmp_path, labels):
     """Here two learning rates; a third recipe has one part alone, and no curve."""
     rng = np.random.default_rng(0)

@@ -48,6 +48,39 @@ def test_other_modes_and_formats_are_converted(tmp_path):
     assert len(train.labels) + len(test.labels) == 25
 
 
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("I;16", 0x8000, 0x80),  # half of all 16 bits is half of 8
+        ("I;16", 0x00FF, 0),
+        ("RGBA", (0, 0, 0, 0), 255),  # nothing, on white
+        ("RGBA", (0, 0, 0, 255), 0),
+        ("LA", (0, 127), 128),
+    ],
+)
+def test_depth_and_transparency_are_not_lost(mode, colour, expected, tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "test")
+    (tmp_path / "train" / "cat" / "0.png").unlink()
+    Image.new(mode, (20, 10), colour).save(tmp_path / "train" / "cat" / "0.png")
+    train, _, _ = load_image_folder(tmp_path, 8)
+    assert (train.images[0] == expected).all()
+
+
+def test_pixels_of_32_bits_are_refused(tmp_path):
+    fill(tmp_path)
+    Image.new("F", (8, 8), 0.5).save(tmp_path / "cat" / "float.tif")
+    with pytest.raises(RequestError, match=r"float\.tif \(pixels of 32 bits"):
+        load_image_folder(tmp_path, 8)
+
+
+def test_a_layout_of_other_splits_is_explained(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "val")
+    with pytest.raises(RequestError, match=r"cat: a folder in a class folder; images lie in"):
+        load_image_folder(tmp_path, 8)
+
+
 def test_exif_orientation_is_applied(tmp_path):
     fill(tmp_path)
     picture = Image.new("RGB", (8, 8), "black")
@@ -71,7 +104,7 @@ def test_every_unusable_file_is_named_with_its_reason(tmp_path):
     with pytest.raises(RequestError) as error:
         load_image_folder(tmp_path, 8)
     message = str(error.value)
-    assert message.startswith("3 files") and "\n" not in message
+    assert message.startswith("not usable as images (3)") and "\n" not in message
     for name in ("truncated.png", "empty.jpg", "notes.txt"):
         assert name in message
 

@@ -12,6 +12,7 @@ import pytest
 from cifar_models import study as study_module
 from cifar_models.cli import main
 from cifar_models.errors import RequestError
+from cifar_models.interruption import Interruption
 from cifar_models.recipe_file import read_recipe, recipe_toml
 from cifar_models.run_folder import RunFolder
 from cifar_models.study import StudyRun, planned_runs, read_study
@@ -192,7 +193,16 @@ def test_a_study_that_is_stopped_waits_until_its_run_has_saved(number, tmp_path)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + number
     assert saved.read_text() == "saved"
-    assert "stopped; the same command goes on" in errors
+    assert "stopping when all is saved" in errors
+
+
+def test_a_study_that_is_stopped_says_how_to_go_on(study_path, tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise Interruption(signal.SIGINT)
+
+    monkeypatch.setattr(study_module, "_run_in_a_process", interrupted)
+    assert main(["study", str(study_path), "--out", str(tmp_path / "out")]) == 130
+    assert "stopped; the same command goes on" in capsys.readouterr().err
 
 
 def test_an_unknown_study(capsys):

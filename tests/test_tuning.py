@@ -88,7 +88,10 @@ def test_a_search_leaves_its_trials_and_a_winner_that_trains(recipe_path, tmp_pa
     assert winner["training"].pop("tuning_trials") == 0
     content = tomllib.loads(text)
     assert content["training"].pop("tuning_trials") == 3
+    assert content.pop("name") == winner.pop("name") + "-tuned"
     assert content == winner
+    assert tune(recipe_path, out, 1) == 0  # fewer than there are: all of them count
+    assert (out / "best.toml").read_text() == text
     assert main(["train", str(out / "best.toml"), "--run", str(tmp_path / "run")]) == 0
 
 

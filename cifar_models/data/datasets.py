@@ -66,7 +66,7 @@ def load_dataset(recipe: DataRecipe, may_download: bool = True) -> Dataset:
     elif recipe.dataset.startswith("folder:"):
         from cifar_models.data.image_folder import load_image_folder
 
-        folder = Path(recipe.dataset.removeprefix("folder:"))
+        folder = Path(recipe.dataset.removeprefix("folder:")).expanduser()
         dataset = Dataset(recipe.dataset, *load_image_folder(folder, recipe.folder_image_size))
     else:
         dataset = _load_tfds(recipe.dataset, recipe.data_dir, may_download)
@@ -140,6 +140,8 @@ def _load_tfds(name: str, data_dir: str, may_download: bool) -> Dataset:
     if name.partition("/")[0] not in known:
         names = [*NAMED_DATASETS, *known]
         nearest = difflib.get_close_matches(name, names, n=1)
+        if Path(name).is_dir():
+            nearest = [f"folder:{name}"]
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise RequestError(
             f"dataset {name!r}: neither digits, folder:PATH nor a TensorFlow Datasets name{hint}"

@@ -18,8 +18,9 @@ TEST_FRACTION = 0.2  # of each class, where the folder has no test split of its 
 def load_image_folder(folder: Path, image_size: int) -> tuple[Split, Split, tuple[str, ...]]:
     """Reads PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/* with a fifth held out.
 
-    Every image is turned upright by its EXIF, converted to RGB and resized to a square; of an
-    animation the first frame counts.
+    Every image is turned upright by its EXIF, laid on white where it is transparent, converted to
+    RGB of 8 bits (16 bits keep their upper half) and resized to a square, whatever its proportions;
+    of an animation the first frame counts.
 
     Returns:
         train and test, their images uint8 (N, image_size, image_size, 3), and the class names in
@@ -61,6 +62,11 @@ def _read_classes(folder: Path, names: tuple[str, ...], image_size: int) -> Spli
             raise RequestError(
                 f"{folder / name}: class {name} has no images; add some or remove it"
             )
+        if inside := [path for path in paths if path.is_dir()]:
+            raise RequestError(
+                f"{inside[0]}: a folder in a class folder; images lie in PATH/CLASS/*, or in "
+                "PATH/train/CLASS/* and PATH/test/CLASS/*"
+            )
         for path in paths:
             try:
                 images.append(_read_image(path, image_size))
@@ -70,10 +76,22 @@ def _read_classes(folder: Path, names: tuple[str, ...], image_size: int) -> Spli
     if unusable:
         more = f" and {len(unusable) - MOST_NAMED} more" if len(unusable) > MOST_NAMED else ""
         raise RequestError(
-            f"{len(unusable)} files are no usable images; repair or remove "
+            f"not usable as images ({len(unusable)}): repair or remove "
             f"{'; '.join(unusable[:MOST_NAMED])}{more}".replace("\n", " ")
         )
     return Split(np.stack(images), np.array(labels, np.int64))
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Does what `convert` does not: it cuts 16 bits off at 255, and drops transparency."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of 32 bits (mode {image.mode}); save it with 8")
+    if image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
+    return image.convert("RGB")
 
 
 def _read_image(path: Path, image_size: int) -> np.ndarray:
@@ -82,5 +100,5 @@ def _read_image(path: Path, image_size: int) -> np.ndarray:
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"{image.width}x{image.height} pixels are too many")
-        upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright = _as_rgb(ImageOps.exif_transpose(image))
     return np.asarray(upright.resize((image_size, image_size), Image.Resampling.BILINEAR))

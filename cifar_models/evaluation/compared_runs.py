@@ -115,6 +115,8 @@ AnyRun = TypeVar("AnyRun", bound=OfARecipe)
 def by_recipe(runs: Sequence[AnyRun]) -> dict[str, list[AnyRun]]:
     """Groups runs of which only the seed and the part of the training images differ.
 
+    The data are the same for all of them, whatever their path was.
+
     Returns:
         Name → runs, the smallest part first, and by their seed; where recipes share a name, what
         sets them apart is added to it.
@@ -125,7 +127,8 @@ def by_recipe(runs: Sequence[AnyRun]) -> dict[str, list[AnyRun]]:
     recipes = [decisive_values(run.recipe) for run in runs]
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for values in recipes:
-        del values["runtime.seed"], values["data.train_fraction"]
+        for key in ("runtime.seed", "data.train_fraction", "data.dataset"):
+            del values[key]
         for key, value in values.items():
             found[values["name"]][key].add(repr(value))
     groups: dict[str, list[AnyRun]] = defaultdict(list)

@@ -32,10 +32,15 @@ class Pair:
         alone = ""
         if of.p_value < 1 - CONFIDENCE:
             alone = f" (enough for one pair, but of {self.of_pairs} one may differ so by chance)"
+        power = (
+            f"A difference of {100 * of.detectable:.1f} points would have been found four times "
+            "out of five."
+        )
+        if of.detectable > 1:
+            power = "They vary so much, or are so few, that no difference would have been found."
         return (
-            f"These runs cannot tell {self.better} and {self.worse} apart: {size}{alone}. A "
-            f"difference of {100 * of.detectable:.1f} points would have been found four times out "
-            f"of five.{about}"
+            f"These runs cannot tell {self.better} and {self.worse} apart: {size}{alone}. {power}"
+            f"{about}"
         )
 
 

@@ -32,7 +32,7 @@ class Difference:
     bootstrap_low: float  # of the 95 % interval over the test images alone
     bootstrap_high: float
     mcnemar_p_value: float  # exact; the median over pairs of runs
-    detectable: float  # the smallest difference that would be found four times out of five
+    detectable: float  # the smallest that would be found four times out of five; above 1: none
     runs: tuple[int, int]
 
 
@@ -90,7 +90,7 @@ def compare_accuracy(correct_a: np.ndarray, correct_b: np.ndarray, seed: int = 0
         freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
         error, student = math.sqrt(variance), stats.t(freedom)
         half = student.ppf((1 + CONFIDENCE) / 2) * error
-        low, high = difference - half, difference + half
+        low, high = max(difference - half, -1.0), min(difference + half, 1.0)
         p_value = 2 * float(student.sf(abs(difference) / error))
         detectable = float(student.ppf((1 + CONFIDENCE) / 2) + student.ppf(POWER)) * error
     bootstrap_low, bootstrap_high = _bootstrap(of_images, seed)

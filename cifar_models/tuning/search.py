@@ -27,6 +27,7 @@ from cifar_models.tuning.space import search_space, suggest
 
 logger = logging.getLogger("cifar_models")
 
+TUNED = "-tuned"  # ends the name of a winner
 OBJECTIVE = keras_tuner.Objective("validation_accuracy", "max")
 
 
@@ -139,7 +140,8 @@ def search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | N
 
     Args:
         recipe: with its `search` table.
-        max_trials: in all; a search that was stopped goes on until there are so many.
+        max_trials: in all; a search that was stopped goes on until there are so many. Trials
+            that are there already count, however many.
         out: the folder of the search: trials/NNNN/ are run folders, best.toml the winner.
         budget_seconds: no trial begins after so long; None is no limit.
 
@@ -159,6 +161,10 @@ def search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | N
         raise RequestError(f"{out}: holds other files; choose another --out")
     (out / "trials").mkdir(parents=True, exist_ok=True)
     with locked(out):
+        ended = sum(folder.has_ended() for folder in map(RunFolder, (out / "trials").iterdir()))
+        if ended > max_trials:
+            logger.info("%s: holds %d trials already, all of which count", out, ended)
+            max_trials = ended
         return _search(RecipeTuner(recipe, max_trials, out, budget_seconds))
 
 
@@ -185,6 +191,8 @@ def _search(tuner: RecipeTuner) -> Path:
         read_recipe(str(RunFolder(out / "trials" / best).recipe_path)),
         {"training.tuning_trials": trials},
     )
+    # Beside the recipe that it was made of, a comparison or a study would have to spell out both.
+    winner = dataclasses.replace(winner, name=f"{recipe.name.removesuffix(TUNED)}{TUNED}")
     head = (
         f"# The best of {len(tuner.finished)} trials of {recipe.name} by validation accuracy: "
         f"trial {best}, {tuner.finished[best]:.4f}\n"
