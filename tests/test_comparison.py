@@ -12,7 +12,8 @@ import pytest
 from cifar_models.cli import main
 from cifar_models.evaluation.compared_runs import read_runs
 from cifar_models.evaluation.comparison import compare
-from cifar_models.evaluation.comparison_plots import colour_of, pareto_front
+from cifar_models.evaluation.comparison_plots import pareto_front
+from cifar_models.evaluation.figure_parts import colour_of
 from cifar_models.evaluation.learning_curves import LearningCurve, Point, crossings
 from cifar_models.evaluation.statistics import Interval
 from cifar_models.run_folder import RunFolder

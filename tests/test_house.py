@@ -76,6 +76,7 @@ def test_each_heavy_library_has_one_door():
         "matplotlib": {
             "evaluation/plots.py",
             "evaluation/comparison_plots.py",
+            "evaluation/figure_parts.py",
             "evaluation/image_plots.py",
             "evaluation/robustness_plots.py",
         },

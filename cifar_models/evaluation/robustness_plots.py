@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from cifar_models.evaluation.compared_models import Model
 from cifar_models.evaluation.comparison import Comparison
-from cifar_models.evaluation.comparison_plots import GREY, colour_of, legend_above, panels, svg
+from cifar_models.evaluation.figure_parts import GREY, colour_of, legend_above, panels, svg
 
 UNFAMILIAR = {"test": GREY, "noise": "#c4474f", "shuffled": "#d1772a"}
 
