@@ -29,7 +29,7 @@ class DataRecipe:
             yield "folder_image_size", "must be at least 4 pixels"
 
 
-OPTIMIZERS_WITH = {  # a key of `training` → whom it says something
+READ_BY = {  # a key of `training` → the optimizers that read it
     "momentum": ("sgd", "muon", "muon_sgd"),
     "sgd_momentum": ("muon_sgd",),
     "sgd_learning_rate_factor": ("muon_sgd",),
@@ -101,7 +101,7 @@ class TrainingRecipe:
         ):
             if getattr(self, key) < 0:
                 yield key, "must not be negative"
-        for key, optimizers in OPTIMIZERS_WITH.items():
+        for key, optimizers in READ_BY.items():
             is_set = getattr(self, key) != getattr(TrainingRecipe, key)
             if is_set and self.optimizer not in optimizers:
                 yield key, f"is for the optimizer {' or '.join(optimizers)}; leave it out"

@@ -139,7 +139,8 @@ def carry_out(
             network, average, splits.train, validate, recipe, runtime, folder, tensorboard, stop
         )
         folder.write_model(network)
-        measured_network.set_weights(network.get_weights())
+        if average:
+            average.set_weights(network.get_weights())
 
         measured = splits.test if measure_on == "test" else splits.validation
         compile_predictions(answering(measured_network), measured)

@@ -1,5 +1,7 @@
 """A declared study: every run that is missing of it, one process each, then the comparison."""
 
+import contextlib
+import itertools
 import logging
 import subprocess
 import sys
@@ -89,28 +91,27 @@ def planned_runs(study: Study, out: Path) -> Iterator[StudyRun]:
         RequestError: a recipe that does not exist, an override that it does not have, or two runs
             of one name.
     """
-    names: set[Path] = set()
-    for seed in study.seeds:
-        for fraction in study.train_fractions:
-            for recipe in study.recipes:
-                for dataset in study.datasets or (None,):
-                    overrides = [*study.overrides, f"data.train_fraction={fraction}"]
-                    if dataset:
-                        overrides.append(f"data.dataset='''{dataset}'''")
-                    resolved = read_recipe(recipe, [*overrides, f"runtime.seed={seed}"])
-                    named = resolved.data.dataset.replace(":", "-").replace("/", "-")
-                    name = f"{resolved.name}-{fraction:g}-{seed}"
-                    arguments = [recipe, "--seed", str(seed)]
-                    for override in overrides:
-                        arguments += ["--set", override]
-                    path = out / named / "runs" / name
-                    if path in names:
-                        raise RequestError(
-                            f"recipe {recipe}: two runs of the study would be {path}; leave one "
-                            "out, or give the recipe another name (name = … at the head of a copy)"
-                        )
-                    names.add(path)
-                    yield StudyRun(resolved, named, path, arguments)
+    paths: set[Path] = set()
+    combinations = itertools.product(
+        study.seeds, study.train_fractions, study.recipes, study.datasets or (None,)
+    )
+    for seed, fraction, recipe, dataset in combinations:
+        overrides = [*study.overrides, f"data.train_fraction={fraction}"]
+        if dataset:
+            overrides.append(f"data.dataset='''{dataset}'''")
+        resolved = read_recipe(recipe, [*overrides, f"runtime.seed={seed}"])
+        named = resolved.data.dataset.replace(":", "-").replace("/", "-")
+        path = out / named / "runs" / f"{resolved.name}-{fraction:g}-{seed}"
+        if path in paths:
+            raise RequestError(
+                f"recipe {recipe}: two runs of the study would be {path}; leave one out, or give "
+                "the recipe another name (name = … at the head of a copy)"
+            )
+        paths.add(path)
+        arguments = [recipe, "--seed", str(seed)]
+        for override in overrides:
+            arguments += ["--set", override]
+        yield StudyRun(resolved, named, path, arguments)
 
 
 def run_study(name_or_path: str, out: Path) -> list[Path]:
@@ -210,15 +211,12 @@ def _succeeds(path: Path, arguments: list[str]) -> bool:
         stop.deferred(),
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process,
     ):
-        passed_on = False
-        while True:
-            try:
-                errors = process.communicate(timeout=LOOK_SECONDS)[1]
-                break
-            except subprocess.TimeoutExpired:
-                if stop.is_asked() and not passed_on:
-                    process.terminate()
-                    passed_on = True
+        errors = None
+        while errors is None:
+            if is_asked := stop.is_asked():
+                process.terminate()  # once: from here on it is waited for
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                _, errors = process.communicate(timeout=None if is_asked else LOOK_SECONDS)
     stop.obey()
     if process.returncode:
         reason = (errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]

@@ -72,7 +72,8 @@ def compare(runs: Sequence[Run]) -> Comparison:
     models = []
     for name, group in groups.items():
         main = tuple(run for run in group if run.recipe.data.train_fraction == largest)
-        models += [Model(name, main)] if main else []
+        if main:
+            models.append(Model(name, main))
     models.sort(key=lambda model: -model.accuracy.mean)
     couples = list(itertools.combinations(models, 2))
     differences = [compare_accuracy(worse.correct(), better.correct()) for better, worse in couples]

@@ -16,9 +16,8 @@ VIEWS = {
 }
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class ImageViews(keras.layers.Layer):
-    """Several views of each image in one batch, view by view: (B, H, W, C) → (V B, H, W, C).
+class _OfViews(keras.layers.Layer):
+    """What is a function of the number of views alone.
 
     Args:
         views: V, 2 or 6.
@@ -27,6 +26,14 @@ class ImageViews(keras.layers.Layer):
     def __init__(self, views: int, **kwargs):
         super().__init__(**kwargs)
         self.views = views
+
+    def get_config(self):
+        return {**super().get_config(), "views": self.views}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ImageViews(_OfViews):
+    """Several views of each image in one batch, view by view: (B, H, W, C) → (V B, H, W, C)."""
 
     def call(self, images):
         views = [shifted(images, shift, mirrored) for shift, mirrored, _ in VIEWS[self.views]]
@@ -35,29 +42,15 @@ class ImageViews(keras.layers.Layer):
     def compute_output_spec(self, images):
         return keras.KerasTensor((None, *images.shape[1:]), images.dtype)
 
-    def get_config(self):
-        return {**super().get_config(), "views": self.views}
-
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MeanOfViews(keras.layers.Layer):
-    """The weighted mean of the answers to `ImageViews`: (V B, K) → (B, K).
-
-    Args:
-        views: V, 2 or 6.
-    """
-
-    def __init__(self, views: int, **kwargs):
-        super().__init__(**kwargs)
-        self.views = views
+class MeanOfViews(_OfViews):
+    """The weighted mean of the answers to `ImageViews`: (V B, K) → (B, K)."""
 
     def call(self, logits):
         weights = ops.convert_to_tensor([weight for *_, weight in VIEWS[self.views]], logits.dtype)
         logits = ops.reshape(logits, (self.views, -1, logits.shape[-1]))  # (V, B, K)
         return ops.sum(weights[:, None, None] * logits, axis=0)
-
-    def get_config(self):
-        return {**super().get_config(), "views": self.views}
 
 
 def shifted(images, shift: int, mirrored: bool):

@@ -16,7 +16,7 @@ import keras_tuner
 
 from cifar_models.errors import RequestError, RunError
 from cifar_models.files import FolderInUse, WriteError, locked, write_bytes_whole
-from cifar_models.fingerprints import decisive_values
+from cifar_models.fingerprints import decisive_values, in_short, recipe_differences
 from cifar_models.interruption import Interruption
 from cifar_models.recipe import Recipe
 from cifar_models.recipe_file import read_recipe, recipe_tables, recipe_toml, with_values
@@ -114,9 +114,10 @@ class RecipeTuner(keras_tuner.Tuner):
     def _already_measured(self, folder: RunFolder, proposed: Recipe) -> float | None:
         if not folder.has_begun():
             return None
-        if folder.read_fingerprints().get("recipe") != decisive_values(proposed):
+        if differences := recipe_differences(folder.read_fingerprints(), decisive_values(proposed)):
             raise _AnotherSearch(
-                f"{folder.path}: is a trial of another search; choose another --out"
+                f"{folder.path}: is a trial of another search; choose another --out "
+                f"({in_short(differences)})"
             )
         if failure := folder.read_failure():  # the same recipe would fail again
             raise keras_tuner.errors.FailedTrialError(failure)
