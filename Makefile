@@ -60,7 +60,7 @@ study: setup ## run what is missing of RECIPE= (default: digits) of experiments/
 
 .PHONY: results
 results: setup ## make README's table of results of the records under experiments/records/
-	$(CIFAR_MODELS) results
+	$(RUN_PYTHON) -m experiments.results_table
 
 .PHONY: export
 export: setup ## write the model of RUN= as a SavedModel, to OUT= (default: RUN=/export)

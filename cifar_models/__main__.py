@@ -2,7 +2,7 @@
 
 import sys
 
-from cifar_models.cli import main
+from cifar_models.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -36,8 +36,9 @@ def images_per_second(step, batch_size: int) -> float:
 def measure_keras(name: str, batch_size: int) -> float:
     """One step of the project's own trainer, without augmentation and Lookahead."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from cifar_models.recipe_file import read_recipe
-    from cifar_models.runtime import configure, import_tensorflow
+    from cifar_models.config.recipe_file import read_recipe
+    from cifar_models.runtime.device import configure
+    from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 
     import_tensorflow()
     import numpy as np

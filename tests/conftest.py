@@ -14,7 +14,7 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from cifar_models.cli import main
+from cifar_models.cli.main import main
 
 # Every tiny run: a CNN that takes seconds on the digits.
 TINY_CNN = [
@@ -43,7 +43,7 @@ class Killed(BaseException):
 
 def killed_at(step: int, arguments: list[str]) -> None:
     """Runs a command that ends with the execution of a step, before anything is saved of it."""
-    from cifar_models.training.progress import Stopwatch
+    from cifar_models.training.callbacks import Stopwatch
 
     real = Stopwatch.on_train_batch_end
 

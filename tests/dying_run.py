@@ -10,8 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
-from cifar_models import files
-from cifar_models.cli import main
+from cifar_models.cli.main import main
+from cifar_models.storage import atomic_files as files
 
 
 def die() -> None:
@@ -19,10 +19,10 @@ def die() -> None:
 
 
 def die_after_steps(count: int) -> None:
-    from cifar_models.runtime import import_tensorflow
+    from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 
     import_tensorflow()
-    from cifar_models.training.progress import Stopwatch
+    from cifar_models.training.callbacks import Stopwatch
 
     real, steps = Stopwatch.on_train_batch_end, iter(range(1, count))
 

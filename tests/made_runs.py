@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_models.config.recipe_file import read_recipe, recipe_toml
+from cifar_models.config.run_identity import fingerprints
 from cifar_models.evaluation.metrics import classification_metrics
-from cifar_models.fingerprints import fingerprints
-from cifar_models.recipe_file import read_recipe, recipe_toml
-from cifar_models.run_folder import RunFolder
+from cifar_models.storage.run_folder import RunFolder
 
 CLASSES = ("cat", "dog", "eel")
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cifar_models.config.recipe import Recipe
 from cifar_models.errors import RequestError
-from cifar_models.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
 """A convolution whose gradient is quick on a CPU too."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from cifar_models.layers.patches import PACKAGE
+from cifar_models.layers.serialization import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -24,34 +23,6 @@ class MirroredGradientConv2D(keras.layers.Conv2D):
             return super().convolution_op(inputs, kernel)
         kernel = tf.convert_to_tensor(kernel)
         return _convolve(inputs, tf.cast(kernel, inputs.dtype))
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class PartialIdentity(keras.initializers.Initializer):
-    """Kernels that begin as the identity: filter i hands on channel i, for as many as there are.
-
-    The other filters are uniform within 1 / sqrt(fan-in). Zagoruyko & Komodakis 2017,
-    arXiv:1706.00388 ("Dirac"), of a part of the filters: Jordan 2024, arXiv:2404.00498, section 3.
-
-    Args:
-        seed: of the uniform filters.
-    """
-
-    def __init__(self, seed: int | None = None):
-        self.seed = seed
-        self._others = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed)
-
-    def __call__(self, shape, dtype=None):
-        """Returns a kernel (P, Q, C, F)."""
-        height, width, channels, filters = shape
-        identity = np.zeros(shape, np.float32)
-        handed_on = np.arange(min(channels, filters))
-        identity[height // 2, width // 2, handed_on, handed_on] = 1
-        is_identity = np.arange(filters) < channels
-        return tf.where(is_identity, tf.cast(identity, dtype), self._others(shape, dtype))
-
-    def get_config(self):
-        return {"seed": self.seed}
 
 
 @tf.custom_gradient

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from cifar_models.layers.patches import PACKAGE
+from cifar_models.layers.serialization import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

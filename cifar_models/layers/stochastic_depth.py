@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from cifar_models.layers.patches import PACKAGE
+from cifar_models.layers.serialization import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

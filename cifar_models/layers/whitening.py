@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from cifar_models.layers.patches import PACKAGE
+from cifar_models.layers.serialization import PACKAGE
 
 SMALLEST_VARIANCE = 5e-4  # of a pixel's, added to each component's, so that noise is not blown up
 

@@ -3,8 +3,8 @@
 import keras
 from keras import layers
 
-from cifar_models.architectures import CompactConvolutionalTransformer, VisionTransformer
-from cifar_models.layers.attention import TransformerEncoderBlock
+from cifar_models.config.model_presets import CompactConvolutionalTransformer, VisionTransformer
+from cifar_models.layers.encoder_block import TransformerEncoderBlock
 from cifar_models.layers.stochastic_depth import depth_rates
 
 

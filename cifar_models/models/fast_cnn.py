@@ -1,20 +1,14 @@
 """A network for short schedules, most of which is there from the first step."""
 
-import math
-
 import keras
-import numpy as np
-import tensorflow as tf
 from keras import layers
 
-from cifar_models.architectures import FastCNN
-from cifar_models.data.splits import evenly_spaced
-from cifar_models.layers.convolution import MirroredGradientConv2D, PartialIdentity
+from cifar_models.config.model_presets import FastCNN
+from cifar_models.layers.convolution import MirroredGradientConv2D
+from cifar_models.layers.initializers import PartialIdentity
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.whitening import WhiteningConvolution
-from cifar_models.models.ends import classifier, image_input
-
-MOST_NUMBERS = 10_000_000  # in the patches that whitening is fitted to; 867 images of 32 pixels
+from cifar_models.models.common import classifier, image_input
 
 
 def build_fast_cnn(
@@ -78,14 +72,3 @@ def build_fast_cnn(
     )
     logits = layers.Rescaling(recipe.logit_scale, dtype="float32", name="logits")(x)
     return keras.Model(images, logits, name="fast_cnn")
-
-
-def adapt(network: keras.Model, images: np.ndarray) -> None:
-    """Fits the whitening of a network, where it has one, to training images uint8 (N, H, W, C)."""
-    for layer in network.layers:
-        if isinstance(layer, WhiteningConvolution):
-            most = 2 * MOST_NUMBERS // math.prod(layer.output.shape[1:])
-            chosen = evenly_spaced(len(images), max(1, most))
-            before = keras.Model(network.input, layer.input)
-            with tf.device("CPU"):  # a GPU would have to load kernels for this alone
-                layer.adapt(np.asarray(before(images[chosen])))

@@ -3,11 +3,11 @@
 import keras
 from keras import layers
 
-from cifar_models.architectures import ResidualCNN
+from cifar_models.config.model_presets import ResidualCNN
 from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.stochastic_depth import StochasticDepth, depth_rates
-from cifar_models.models.ends import classifier, image_input
+from cifar_models.models.common import classifier, image_input
 
 
 def build_residual_cnn(

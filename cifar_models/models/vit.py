@@ -3,10 +3,11 @@
 import keras
 from keras import layers
 
-from cifar_models.architectures import VisionTransformer
-from cifar_models.layers.patches import ClassToken, PatchExtraction, PositionEmbedding
+from cifar_models.config.model_presets import VisionTransformer
+from cifar_models.layers.patches import PatchExtraction
+from cifar_models.layers.tokens import ClassToken, PositionEmbedding
+from cifar_models.models.common import classifier, image_input
 from cifar_models.models.encoder import encoder
-from cifar_models.models.ends import classifier, image_input
 
 
 def build_vit(

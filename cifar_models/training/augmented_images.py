@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from cifar_models.data.pipeline import make_training_indices
 from cifar_models.data.splits import Split
-from cifar_models.tensorboard_log import TensorBoardLog
+from cifar_models.storage.tensorboard_log import TensorBoardLog
 from cifar_models.training.trainer import Trainer
 
 PICTURES = 4  # one a quarter

@@ -8,16 +8,45 @@ from collections.abc import Callable
 import keras
 from rich import progress as rich_progress
 
-from cifar_models.recipe import TrainingRecipe
-from cifar_models.run_folder import RunFolder
-from cifar_models.tensorboard_log import TensorBoardLog
-from cifar_models.training.best import BestEpoch
-from cifar_models.training.divergence import diverged
-from cifar_models.training.progress import Progress, Stopwatch
+from cifar_models.config.recipe import TrainingRecipe
+from cifar_models.storage.run_folder import RunFolder
+from cifar_models.storage.tensorboard_log import TensorBoardLog
+from cifar_models.training.progress import BestEpoch, Progress
+from cifar_models.training.trainer import check_divergence, diverged
 
 logger = logging.getLogger("cifar_models")
 
 HISTORY_SECONDS = 1.0  # between two writings of history.csv, whose flushing takes 10 ms
+
+
+class Stopwatch(keras.callbacks.Callback):
+    """Counts steps, and books the time that passes to what it was spent on.
+
+    Keras calls back once for all the steps of an execution. Compiling is what passes until the
+    first execution is over.
+    """
+
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self._progress = progress
+        self._compiled = False
+        self._mark = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        steps = self.model.steps_per_execution
+        self._progress.step += steps
+        if self._compiled:
+            self._progress.timed_steps += steps
+        else:
+            float(logs["loss"])  # waits for the device
+            self.book("compiling")
+            self._compiled = True
+
+    def book(self, what: str) -> None:
+        """Adds the time since the last booking to one of Progress' counters of seconds."""
+        now = time.perf_counter()
+        setattr(self._progress, what, getattr(self._progress, what) + now - self._mark)
+        self._mark = now
 
 
 class EpochRecord(keras.callbacks.Callback):
@@ -130,3 +159,23 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._bar.advance(self._task, self.model.steps_per_execution)
+
+
+SECONDS_BETWEEN_LOOKS = 1.0  # each waits for the device
+
+
+class DivergenceGuard(keras.callbacks.Callback):
+    """Fails the run soon after a step whose loss is NaN or infinite, and names that step."""
+
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self._progress = progress
+        self._last_look = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() - self._last_look >= SECONDS_BETWEEN_LOOKS:
+            check_divergence(self.model, self._progress.step)
+            self._last_look = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        check_divergence(self.model, self._progress.step)

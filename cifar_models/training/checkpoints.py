@@ -12,18 +12,17 @@ import time
 import keras
 import numpy as np
 
-from cifar_models.checkpoint_file import (
+from cifar_models.errors import RunError
+from cifar_models.runtime.signals import StopRequest
+from cifar_models.storage.checkpoint_file import (
     DamagedCheckpoint,
     decode_checkpoint,
     encode_checkpoint,
 )
-from cifar_models.errors import RunError
-from cifar_models.interruption import StopRequest
-from cifar_models.run_folder import RunFolder
-from cifar_models.training.best import BestEpoch
-from cifar_models.training.divergence import check_divergence, diverged
-from cifar_models.training.progress import Progress, Stopwatch
-from cifar_models.training.trainer import Trainer
+from cifar_models.storage.run_folder import RunFolder
+from cifar_models.training.callbacks import Stopwatch
+from cifar_models.training.progress import BestEpoch, Progress
+from cifar_models.training.trainer import Trainer, check_divergence, diverged
 
 logger = logging.getLogger("cifar_models")
 

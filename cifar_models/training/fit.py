@@ -8,28 +8,22 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from cifar_models.data.pipeline import (
-    MemoryImages,
-    make_training_batches,
-    make_training_indices,
-)
+from cifar_models.config.recipe import Recipe
+from cifar_models.data.pipeline import MemoryImages, make_training_batches, make_training_indices
 from cifar_models.data.splits import Split
 from cifar_models.errors import RequestError
-from cifar_models.interruption import StopRequest
-from cifar_models.recipe import Recipe
-from cifar_models.run_folder import RunFolder
-from cifar_models.runtime import Runtime
-from cifar_models.tensorboard_log import TensorBoardLog
+from cifar_models.optimizers.lookahead import Lookahead
+from cifar_models.optimizers.optimizers import make_optimizer
+from cifar_models.optimizers.weight_average import WeightAverage
+from cifar_models.runtime.device import Runtime
+from cifar_models.runtime.signals import StopRequest
+from cifar_models.storage.run_folder import RunFolder
+from cifar_models.storage.tensorboard_log import TensorBoardLog
 from cifar_models.training.augmented_images import show_augmented_images
-from cifar_models.training.best import BestEpoch
-from cifar_models.training.callbacks import EpochRecord, ProgressBar
+from cifar_models.training.callbacks import DivergenceGuard, EpochRecord, ProgressBar, Stopwatch
 from cifar_models.training.checkpoints import Checkpointer, TrainingState
-from cifar_models.training.divergence import DivergenceGuard
-from cifar_models.training.lookahead import Lookahead
-from cifar_models.training.optimizers import make_optimizer
-from cifar_models.training.progress import Progress, Stopwatch
+from cifar_models.training.progress import BestEpoch, Progress
 from cifar_models.training.trainer import Trainer
-from cifar_models.training.weight_average import WeightAverage
 
 logger = logging.getLogger("cifar_models")
 

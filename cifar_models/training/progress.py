@@ -1,9 +1,9 @@
 """What a run has behind it, apart from its arrays; a checkpoint holds it as JSON."""
 
-import time
 from dataclasses import dataclass, field
 
 import keras
+import numpy as np
 
 
 @dataclass
@@ -60,31 +60,28 @@ class Progress:
         )
 
 
-class Stopwatch(keras.callbacks.Callback):
-    """Counts steps, and books the time that passes to what it was spent on.
+class BestEpoch:
+    """Remembers the weights of the epoch with the highest validation accuracy, the first of equals.
 
-    Keras calls back once for all the steps of an execution. Compiling is what passes until the
-    first execution is over.
+    Args:
+        progress: where the epoch and its accuracy are noted.
+        keeps_weights: False where the last epoch's are wanted anyway.
+        patience: epochs without a better one after which training is over; 0 is never.
     """
 
-    def __init__(self, progress: Progress):
-        super().__init__()
+    def __init__(self, progress: Progress, keeps_weights: bool, patience: int):
         self._progress = progress
-        self._compiled = False
-        self._mark = time.perf_counter()
+        self._keeps_weights = keeps_weights
+        self._patience = patience
+        self.weights: list[np.ndarray] = []
 
-    def on_train_batch_end(self, batch, logs=None):
-        steps = self.model.steps_per_execution
-        self._progress.step += steps
-        if self._compiled:
-            self._progress.timed_steps += steps
-        else:
-            float(logs["loss"])  # waits for the device
-            self.book("compiling")
-            self._compiled = True
+    def consider(self, epoch: int, accuracy: float, network: keras.Model) -> None:
+        """Takes note of an epoch, counted from 1; the accuracy is that of the network as it is."""
+        if accuracy > self._progress.best_accuracy:
+            self._progress.best_epoch, self._progress.best_accuracy = epoch, accuracy
+            if self._keeps_weights:
+                self.weights = network.get_weights()
 
-    def book(self, what: str) -> None:
-        """Adds the time since the last booking to one of Progress' counters of seconds."""
-        now = time.perf_counter()
-        setattr(self._progress, what, getattr(self._progress, what) + now - self._mark)
-        self._mark = now
+    def is_out_of_patience(self) -> bool:
+        since = len(self._progress.rows) - self._progress.best_epoch
+        return bool(self._patience) and since >= self._patience

@@ -3,11 +3,12 @@
 import keras
 import tensorflow as tf
 
-from cifar_models.data.augment import augment_batch
+from cifar_models.augmentation.augment import augment_batch
+from cifar_models.config.recipe import AugmentationRecipe
 from cifar_models.data.pipeline import MemoryImages
-from cifar_models.recipe import AugmentationRecipe
-from cifar_models.training.lookahead import Lookahead
-from cifar_models.training.weight_average import WeightAverage
+from cifar_models.errors import RunError
+from cifar_models.optimizers.lookahead import Lookahead
+from cifar_models.optimizers.weight_average import WeightAverage
 
 NO_STEP = -1
 
@@ -122,3 +123,19 @@ class Trainer(keras.Model):
         key = tf.stack([tf.cast(self.seed, tf.int32), step])
         progress = tf.cast(step, tf.float32) / self.total_steps
         return augment_batch(self.augmentation, images, targets, key, progress)
+
+
+def check_divergence(trainer: Trainer, step: int) -> None:
+    """Raises RunError if any step so far had a loss that is NaN or infinite."""
+    if int(trainer.diverged_step) != NO_STEP:
+        raise diverged("the loss is no longer finite", trainer, step)
+
+
+def diverged(what: str, trainer: Trainer, step: int) -> RunError:
+    """Says where training diverged: at the step that was noted, or else at the last one done."""
+    noted = int(trainer.diverged_step)
+    at = step if noted == NO_STEP else noted + 1  # counted from 1
+    return RunError(
+        f"{what} at step {at}, learning rate {float(trainer.last_rate):.3g}: training diverged; "
+        "lower training.peak_learning_rate or set training.gradient_clip_norm"
+    )

@@ -1,0 +1,1 @@
+"""Stateless augmentation of a batch inside the compiled train step."""

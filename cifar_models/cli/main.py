@@ -1,0 +1,197 @@
+"""The commands: call one function, print.
+
+Nothing heavy is imported before a command needs it, so `--help` answers at once.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from cifar_models.cli.parser import make_parser
+from cifar_models.errors import RequestError, RunError
+from cifar_models.runtime.log import close_screen, log_to_screen
+from cifar_models.runtime.signals import stop_request
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status.
+
+    0 done, 2 the request was wrong, 1 the run failed, 130 or 143 stopped by Ctrl-C or SIGTERM.
+    """
+    options = make_parser().parse_args(arguments)
+    log_to_screen()
+    try:
+        with stop_request():
+            COMMANDS[options.command](options)
+    except (RequestError, RunError) as error:
+        return _fail(str(error), error.exit_status)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
+        return getattr(stop, "exit_status", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        close_screen()  # the reader of a table left early
+    except Exception as error:
+        if os.environ.get("CIFAR_MODELS_TRACEBACK"):
+            raise
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        return _fail(
+            f"{type(error).__name__}: {reason} (set CIFAR_MODELS_TRACEBACK=1 and repeat for the "
+            "traceback; the log.txt of a run has it too)",
+            RunError.exit_status,
+        )
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def _read_recipe(options: argparse.Namespace, name: str):
+    from cifar_models.config.recipe_file import read_recipe
+
+    overrides = list(options.set)
+    for key, value in (("dataset", options.dataset), ("data_dir", options.data_dir)):
+        if value is not None:
+            overrides.append(f"data.{key}={_quoted(value)}")
+    if options.seed is not None:
+        overrides.append(f"runtime.seed={options.seed}")
+    if getattr(options, "deterministic", False):
+        overrides.append("runtime.deterministic=true")
+    if getattr(options, "no_xla", False):
+        overrides.append("runtime.xla=off")
+    return read_recipe(name, overrides)
+
+
+def _quoted(text: str) -> str:
+    return "'''" + text + "'''"  # TOML: no escapes
+
+
+def _train(options: argparse.Namespace) -> None:
+    recipe = _read_recipe(options, options.recipe)
+    from cifar_models.run.train import run
+
+    dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{recipe.name}-{dataset}-seed{recipe.runtime.seed}"
+    run(recipe, options.run or Path("runs") / name)
+
+
+def _resume(options: argparse.Namespace) -> None:
+    from cifar_models.run.resume import resume
+
+    resume(options.run, options.data_dir)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from cifar_models.cli import tables
+
+    if options.images is not None and not options.corruptions:
+        raise RequestError("evaluate: --images goes with --corruptions; add it")
+    if options.corruptions and (options.dataset is not None or options.split != "test"):
+        raise RequestError(
+            "evaluate: --corruptions takes the run's own test images; leave out "
+            "--dataset and --split"
+        )
+    if options.corruptions:
+        from cifar_models.run.robustness import measure_robustness
+
+        report = measure_robustness(options.run, options.data_dir, options.images)
+        return tables.print_robustness(report)
+    from cifar_models.run.evaluate import evaluate
+
+    tables.print_metrics(evaluate(options.run, options.dataset, options.data_dir, options.split))
+
+
+def _tune(options: argparse.Namespace) -> None:
+    recipe = _read_recipe(options, options.recipe)
+    if options.trials < 1:
+        raise RequestError(f"--trials {options.trials}: must be at least 1")
+    if not recipe.search:
+        raise RequestError(
+            f"recipe {recipe.name}: declares nothing to search; add a [search] table"
+        )
+    from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+
+    import_tensorflow()
+    from cifar_models.sweeps.tuning import search
+
+    search(recipe, options.trials, options.out, options.budget_seconds)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from cifar_models.comparison.compare_runs import compare_runs
+
+    print(compare_runs(options.runs, options.out))
+
+
+def _study(options: argparse.Namespace) -> None:
+    from cifar_models.sweeps.study import run_study
+
+    for page in run_study(
+        options.study, options.out or Path("runs") / f"study-{Path(options.study).stem}"
+    ):
+        print(page)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+
+    import_tensorflow()
+    from cifar_models.serving.saved_model import export_saved_model
+
+    report = export_saved_model(
+        options.run, options.out or options.run / "export", options.data_dir
+    )
+    print(
+        f"{report.path}: SavedModel, largest difference {report.largest_difference:.2g} "
+        f"on {report.images} {report.source} images"
+    )
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    runs = [Path(name) for name in options.subjects if Path(name).is_dir()]
+    names = [name for name in options.subjects if not Path(name).is_dir()]
+    recipes = [_read_recipe(options, name) for name in names]
+    if runs and (options.set or options.dataset or options.data_dir):
+        raise RequestError(
+            f"{runs[0]}: is a finished run, of which --set, --dataset and --data-dir can change "
+            "nothing"
+        )
+    from cifar_models.benchmark import serving_cost
+    from cifar_models.benchmark import training_speed as benchmark
+    from cifar_models.cli import tables
+
+    if runs:
+        tables.print_costs(serving_cost.serving_costs(runs))
+    if recipes:
+        tables.print_benchmark(benchmark.benchmarks(recipes))
+
+
+def _list(options: argparse.Namespace) -> None:
+    from cifar_models.cli import tables
+
+    if options.what == "runs":
+        tables.print_runs(options.under)
+    else:
+        {
+            "recipes": tables.print_recipes,
+            "models": tables.print_models,
+            "datasets": tables.print_datasets,
+        }[options.what]()
+
+
+COMMANDS = {
+    "train": _train,
+    "resume": _resume,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "study": _study,
+    "tune": _tune,
+    "export": _export,
+    "benchmark": _benchmark,
+    "list": _list,
+}

@@ -1,0 +1,1 @@
+"""Comparison of finished runs: statistics, caveats, figures and one HTML page."""

@@ -1,0 +1,1 @@
+"""Recipes and what identifies a run. Nothing here imports TensorFlow."""

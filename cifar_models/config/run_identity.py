@@ -1,0 +1,73 @@
+"""What a run is a function of: recipe, classes, data. Going on with others would be another run."""
+
+from pathlib import Path
+
+from cifar_models.config.recipe import Recipe
+from cifar_models.config.recipe_file import recipe_tables
+from cifar_models.errors import RequestError
+
+# Where the data lie, how often the run is saved and looked after, and how the values were found
+# decide nothing about the result.
+FREE_KEYS = (
+    *("data.data_dir", "runtime.checkpoint_seconds", "runtime.steps_per_execution"),
+    *("runtime.data_on_device", "training.tuning_trials"),
+)
+MOST_SHOWN = 3  # differences in one message
+
+
+def fingerprints(recipe: Recipe, dataset: dict, measure_on: str) -> dict:
+    """Returns the content of fingerprints.json.
+
+    Args:
+        recipe: of the run.
+        dataset: what `data.datasets.describe` returned.
+        measure_on: the split that the finished run is measured on.
+    """
+    return {
+        "measure_on": measure_on,
+        "recipe": decisive_values(recipe),
+        "class_names": dataset["class_names"],
+        "data_sha256": dataset["sha256"],
+    }
+
+
+def decisive_values(recipe: Recipe) -> dict:
+    """Returns `table.key` → value for all of a recipe that its result depends on."""
+    values: dict = {"name": recipe.name}
+    for table, content in recipe_tables(recipe).items():
+        if isinstance(content, dict) and table != "search":
+            values |= {f"{table}.{key}": value for key, value in content.items()}
+    return {key: value for key, value in values.items() if key not in FREE_KEYS}
+
+
+def recipe_differences(then: dict, now: dict) -> list[str]:
+    """Returns how a recipe's decisive values differ from those in a run's fingerprints."""
+    values = dict(then.get("recipe", {}))
+    return [
+        f"{key} was {values.get(key)!r} and is {value!r}"
+        for key, value in now.items()
+        # A key that is newer than the run has its default, unless nothing was noted at all.
+        if values.get(key, value if values else None) != value
+    ]
+
+
+def in_short(differences: list[str]) -> str:
+    more = f" and {len(differences) - MOST_SHOWN} more" if len(differences) > MOST_SHOWN else ""
+    return "; ".join(differences[:MOST_SHOWN]) + more
+
+
+def refuse_differences(path: Path, then: dict, now: dict) -> None:
+    """Raises RequestError, and shows what differs, where a run would go on as another one."""
+    differences = recipe_differences(then, now["recipe"])
+    if then.get("class_names") != now["class_names"]:
+        differences.append(f"the classes were {then.get('class_names')}, are {now['class_names']}")
+    elif then.get("data_sha256") != now["data_sha256"]:
+        differences.append(
+            f"the data's SHA-256 began with {str(then.get('data_sha256'))[:12]} and begins with "
+            f"{now['data_sha256'][:12]}"
+        )
+    if differences:
+        raise RequestError(
+            f"{path}: cannot go on as another run: {in_short(differences)}; put it back, or train "
+            "anew"
+        )

@@ -1,0 +1,1 @@
+"""The fifteen image corruptions of CIFAR-10-C."""

@@ -1,0 +1,1 @@
+"""What a network looks at: filters, attention maps and position embeddings."""

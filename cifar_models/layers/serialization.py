@@ -1,0 +1,3 @@
+"""The package name under which every layer is registered with Keras."""
+
+PACKAGE = "cifar_models"

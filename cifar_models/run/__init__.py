@@ -1,0 +1,1 @@
+"""One run: train, resume, load, evaluate."""

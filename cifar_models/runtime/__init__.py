@@ -1,0 +1,1 @@
+"""The machine below a run: device, environment, signals, log and caches."""

@@ -1,0 +1,1 @@
+"""Files of a run: atomic writes, checkpoints and the run folder."""

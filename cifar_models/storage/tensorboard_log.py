@@ -1,0 +1,83 @@
+"""A run's TensorBoard events, every point keyed by the global step."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cifar_models.storage.atomic_files import write_error
+
+
+class TensorBoardLog:
+    """Writes scalars of each split, images, and hyperparameters with their final metrics.
+
+    Train and validation are two runs in TensorBoard, so their curves share a chart.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._writers: dict = {}
+
+    def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
+        import tensorflow as tf
+
+        with self._writing(split, step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+
+    def images(self, name: str, step: int, images: np.ndarray) -> None:
+        """images: uint8 (N, H, W, C)."""
+        import tensorflow as tf
+
+        with self._writing("", step):
+            tf.summary.image(name, images, max_outputs=len(images))
+
+    def picture(self, name: str, step: int, path: Path) -> None:
+        """A figure that was drawn to a PNG file."""
+        from PIL import Image
+
+        with Image.open(path) as image:
+            self.images(name, step, np.asarray(image.convert("RGB"))[np.newaxis])
+
+    def hyperparameters(
+        self, step: int, values: dict[str, object], metrics: dict[str, float]
+    ) -> None:
+        """One row of the HParams tab: what the run was given, and what came out."""
+        import tensorflow as tf
+        from tensorboard.plugins.hparams import api
+
+        with self._writing("", step):
+            api.hparams({key: _hyperparameter(value) for key, value in values.items()})
+            for name, value in metrics.items():
+                tf.summary.scalar(name, value)
+
+    def close(self) -> None:
+        for split, writer in self._writers.items():
+            with self._errors_of(split):
+                writer.close()
+
+    @contextlib.contextmanager
+    def _writing(self, split: str, step: int) -> Iterator[None]:
+        """Makes tf.summary write to the split's events, and to the disk before the block ends."""
+        import tensorflow as tf
+
+        with self._errors_of(split):
+            if split not in self._writers:
+                self._writers[split] = tf.summary.create_file_writer(str(self._folder / split))
+            with self._writers[split].as_default(step):
+                yield
+            self._writers[split].flush()
+
+    @contextlib.contextmanager
+    def _errors_of(self, split: str) -> Iterator[None]:
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise write_error(self._folder / split, error.message.splitlines()[0]) from None
+
+
+def _hyperparameter(value: object) -> bool | float | str:
+    return value if isinstance(value, bool | int | float | str) else str(value)

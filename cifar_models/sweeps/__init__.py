@@ -1,0 +1,1 @@
+"""Many runs of one declaration: studies and hyperparameter searches."""

@@ -1,1 +1,0 @@
-"""Searching the ranges that a recipe declares."""

@@ -1,0 +1,230 @@
+"""Each augmentation against numpy, PIL or scipy, and under XLA."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageEnhance, ImageOps
+from scipy import ndimage, stats
+
+from cifar_models.augmentation import augment, rand_augment
+from cifar_models.config.recipe import AugmentationRecipe
+
+KEY = tf.constant([3, 7], tf.int32)
+EVERYTHING = AugmentationRecipe(
+    crop_padding=4,
+    horizontal_flip=True,
+    cutout_size=5,
+    rand_augment_layers=2,
+    random_erasing=0.5,
+    mixup_alpha=0.8,
+    cutmix_alpha=1.0,
+)
+
+
+def test_a_crop_is_a_window_of_the_reflected_image(images):
+    cropped = augment.apply_random_crop(tf.constant(images), KEY, 4).numpy()
+    offsets = set()
+    for image, crop in zip(images, cropped, strict=True):
+        padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (32, 32, 3))[:, :, 0]
+        places = np.argwhere((windows == crop).all(axis=(2, 3, 4)))
+        assert len(places) == 1
+        offsets.add(tuple(places[0]))
+    assert len(offsets) > 4  # each image its own
+
+
+def test_crop_offsets_reach_every_place_equally():
+    picture = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1).repeat(9000, axis=0)
+    cropped = augment.apply_random_crop(tf.constant(picture), KEY, 1).numpy()
+    _, counts = np.unique(cropped[:, 3, 3, 0], return_counts=True)
+    assert len(counts) == 9
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_a_flip_mirrors_half_of_the_images():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (1000, 4, 4, 3), np.uint8)
+    flipped = augment.apply_horizontal_flip(tf.constant(images), KEY).numpy()
+    mirrored = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    same = (flipped == images).all(axis=(1, 2, 3))
+    assert (mirrored ^ same).all()
+    assert stats.binomtest(int(mirrored.sum()), 1000, 0.5).pvalue > 1e-3
+
+
+def test_cutout_blanks_one_whole_square_anywhere():
+    images = tf.zeros((3000, 6, 7, 1), tf.uint8)
+    blanked = augment.apply_cutout(images, KEY, 4).numpy()[..., 0]
+    assert set(np.unique(blanked)) == {0, 128}
+    assert (blanked > 0).sum(axis=(1, 2)).tolist() == [16] * 3000
+    corners = [tuple(np.argwhere(mask)[0]) for mask in blanked > 0]
+    for mask, (top, left) in zip(blanked[:50], corners, strict=False):
+        assert (mask[top : top + 4, left : left + 4] == 128).all()
+    places, counts = np.unique(corners, axis=0, return_counts=True)
+    assert len(places) == 3 * 4
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_erasing_changes_one_rectangle_of_the_right_area():
+    images = tf.zeros((2000, 32, 32, 1), tf.uint8)
+    erased = augment.apply_random_erasing(images, KEY, probability=0.5).numpy()[..., 0] > 0
+    touched = erased.any(axis=(1, 2))
+    assert stats.binomtest(int(touched.sum()), 2000, 0.5).pvalue > 1e-3
+    for mask in erased[touched][:100]:
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        box = np.ix_(np.arange(rows[0], rows[-1] + 1), np.arange(columns[0], columns[-1] + 1))
+        assert mask[box].mean() > 0.8  # noise is 0 in one pixel of 256
+    assert 0.05 < erased[touched].mean() < 0.18  # uniform over 0.02 … 0.33, cut at the border
+
+
+def test_mixed_targets_are_the_share_of_the_picture(images):
+    """White images mixed with black ones: the mean grey is the share of the white image."""
+    white_and_black = np.concatenate(
+        [np.full((500, 16, 16, 1), 255, np.uint8), np.zeros((500, 16, 16, 1), np.uint8)]
+    )
+    targets = np.repeat(np.eye(2, dtype=np.float32), 500, axis=0)
+    for mixup, cutmix in ((0.8, 0.0), (0.0, 1.0), (0.8, 1.0)):
+        mixed, shares = augment.apply_mix(
+            tf.constant(white_and_black), tf.constant(targets), KEY, mixup, cutmix, 1.0
+        )
+        brightness = mixed.numpy().mean(axis=(1, 2, 3)) / 255
+        np.testing.assert_allclose(brightness, shares[:, 0], atol=0.5 / 255 + 1e-6)
+        np.testing.assert_allclose(np.sum(shares, axis=1), 1, atol=1e-6)
+        is_box = np.isin(mixed.numpy(), (0, 255)).all(axis=(1, 2, 3))
+        expected = {(0.8, 0.0): 0, (0.0, 1.0): 1, (0.8, 1.0): 0.5}[mixup, cutmix]
+        assert abs(is_box.mean() - expected) < 0.1
+
+
+def test_mixing_can_be_switched_off_after_a_part_of_the_run(images):
+    recipe = AugmentationRecipe(cutmix_alpha=1.0, mix_until_fraction=0.5)
+    targets = tf.eye(8)
+    for progress, changes in ((0.49, True), (0.5, False), (0.9, False)):
+        mixed, shares = augment.augment_batch(
+            recipe, tf.constant(images), targets, KEY, tf.constant(progress)
+        )
+        assert (np.array_equal(mixed, images), np.array_equal(shares, targets)) == (
+            not changes,
+            not changes,
+        )
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0, 3.0])
+def test_beta_numbers_are_beta_distributed(alpha):
+    numbers = augment.random_beta(KEY, 5000, alpha).numpy()
+    assert stats.kstest(numbers, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+
+
+def test_an_empty_recipe_changes_nothing(images):
+    targets = tf.eye(8)
+    same, shares = augment.augment_batch(
+        AugmentationRecipe(), tf.constant(images), targets, KEY, tf.constant(0.0)
+    )
+    np.testing.assert_array_equal(same, images)
+    np.testing.assert_array_equal(shares, targets)
+
+
+def test_the_key_decides_everything(images):
+    def augmented(key):
+        return augment.augment_batch(
+            EVERYTHING, tf.constant(images), tf.eye(8), key, tf.constant(0.0)
+        )[0].numpy()
+
+    np.testing.assert_array_equal(augmented(KEY), augmented(KEY))
+    assert not np.array_equal(augmented(KEY), augmented(KEY + 1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_xla_computes_the_same(channels):
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.integers(0, 256, (16, 32, 32, channels), np.uint8))
+
+    def augmented(images):
+        return augment.augment_batch(EVERYTHING, images, tf.eye(16), KEY, tf.constant(0.0))
+
+    plain, plain_targets = tf.function(augmented)(images)
+    compiled, compiled_targets = tf.function(augmented, jit_compile=True)(images)
+    assert plain.dtype == tf.uint8
+    difference = np.abs(plain.numpy().astype(int) - compiled.numpy().astype(int))
+    # Both round at the end, from floats that may differ in their last bit.
+    assert (difference > 1).mean() < 1e-3
+    np.testing.assert_allclose(plain_targets, compiled_targets, atol=1e-5)
+
+
+NAMES = (*rand_augment.GEOMETRIC, *rand_augment.COLOUR)
+STRENGTH = 0.7
+
+
+def transformed(images: np.ndarray, name: str, strength: float) -> np.ndarray:
+    which = tf.fill((len(images),), NAMES.index(name))
+    pixels = rand_augment.apply_transformations(
+        tf.constant(images, tf.float32), which, tf.fill((len(images),), strength)
+    )
+    return pixels.numpy()
+
+
+def enhance(kind):
+    return lambda image: kind(image).enhance(1 + 0.9 * STRENGTH)
+
+
+PIL_COUNTERPARTS = {
+    "auto_contrast": ImageOps.autocontrast,
+    "equalize": ImageOps.equalize,
+    "solarize": lambda image: ImageOps.solarize(image, round(256 * (1 - STRENGTH) + 0.5)),
+    "posterize": lambda image: ImageOps.posterize(image, 8 - round(4 * STRENGTH)),
+    "color": enhance(ImageEnhance.Color),
+    "contrast": enhance(ImageEnhance.Contrast),
+    "brightness": enhance(ImageEnhance.Brightness),
+    "sharpness": enhance(ImageEnhance.Sharpness),
+    "identity": lambda image: image,
+}
+
+
+@pytest.mark.parametrize("name", rand_augment.COLOUR)
+def test_colour_transformations_are_pils(name):
+    rng = np.random.default_rng(1)
+    smooth = np.clip(rng.normal(110, 40, (4, 32, 32, 3)), 5, 240).astype(np.uint8)
+    ours = transformed(smooth, name, STRENGTH)
+    for image, result in zip(smooth, ours, strict=True):
+        theirs = np.asarray(PIL_COUNTERPARTS[name](Image.fromarray(image)), np.float32)
+        # PIL rounds inside; ours stays a float.
+        assert np.abs(result - theirs).max() <= (2 if name != "sharpness" else 3)
+
+
+@pytest.mark.parametrize("name", rand_augment.GEOMETRIC)
+@pytest.mark.parametrize("strength", [0.7, -0.4])
+def test_geometric_transformations_are_pils(name, strength):
+    y, x = np.mgrid[0:32, 0:32]
+    smooth = np.stack([4 * x + 60, 4 * y + 60, 2 * (x + y) + 60], axis=-1).astype(np.uint8)
+    ours = transformed(smooth[np.newaxis], name, strength)[0]
+    centre = 15.5 + 0.5  # PIL counts from the corner of a pixel
+    shear, shift = 0.3 * strength, 0.45 * 32 * strength
+    angle = np.deg2rad(30 * strength)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    matrix = {  # x of the source, then y, as PIL's AFFINE takes them
+        "rotate": (cosine, -sine, 0, sine, cosine, 0),
+        "shear_x": (1, 0, 0, 0, 1, 0),
+        "shear_y": (1, 0, 0, 0, 1, 0),
+        "translate_x": (1, 0, shift, 0, 1, 0),
+        "translate_y": (1, 0, 0, 0, 1, shift),
+    }[name]
+    a, b, c, d, e, f = matrix
+    if name == "shear_x":
+        b = shear
+    if name == "shear_y":
+        d = shear
+    c += centre - a * centre - b * centre
+    f += centre - d * centre - e * centre
+    theirs = Image.fromarray(smooth).transform(
+        (32, 32), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR
+    )
+    theirs = np.asarray(theirs, np.float32)
+    inside = theirs.min(axis=-1) > 40  # PIL fills with black, ours with grey,
+    inside = ndimage.binary_erosion(inside, iterations=2)  # and the two blend over one pixel
+    assert inside.mean() > 0.3
+    assert np.abs(ours - theirs)[inside].max() <= 2
+
+
+def test_every_image_draws_its_own_transformation():
+    picture = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    images = tf.constant(picture.repeat(64, axis=0))
+    results = rand_augment.apply_rand_augment(images, KEY, num_layers=1, magnitude=9).numpy()
+    assert len({result.tobytes() for result in results}) >= 14

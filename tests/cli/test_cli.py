@@ -1,0 +1,157 @@
+"""What a user types, and what a wrong request gets: one line, and the right exit status."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_models.cli.main import main
+
+RESUME = "python -m cifar_models resume"
+
+
+def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    assert main([str(argument) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["train", "cnn", "--set", "training.epohcs=3"], ["train", "cmn"]]
+)
+def test_nothing_heavy_is_imported_for_help_or_a_wrong_request(command):
+    program = (
+        "import sys\n"
+        "from cifar_models.cli.main import main\n"
+        "try:\n"
+        f"    main({command!r})\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "heavy = {'tensorflow', 'keras', 'numpy', 'sklearn', 'matplotlib', 'keras_tuner'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for command in (
+        "train",
+        "resume",
+        "compare",
+        "evaluate",
+        "tune",
+        "export",
+        "benchmark",
+        "list",
+    ):
+        assert command in text
+
+
+@pytest.mark.parametrize("what", ["recipes", "models", "datasets"])
+def test_list(what, capsys):
+    assert main(["list", what]) == 0
+    expected = {"recipes": "digits-cnn", "models": "resnet18", "datasets": "fashion_mnist"}
+    assert expected[what] in capsys.readouterr().out
+
+
+def test_list_runs(finished_run, capsys):
+    assert main(["list", "runs", "--under", str(finished_run.parent)]) == 0
+    assert str(finished_run) in capsys.readouterr().out
+
+
+def test_list_runs_where_there_are_none(tmp_path, capsys):
+    assert "no finished run" in refused(capsys, "list", "runs", "--under", tmp_path)
+
+
+def test_an_unknown_data_set_is_named_with_the_nearest(capsys):
+    assert "did you mean cifar10?" in refused(capsys, "train", "cnn", "--dataset", "cifar_10")
+
+
+def test_a_batch_larger_than_the_data(tmp_path, capsys):
+    error = refused(
+        capsys, "train", "digits-cnn", "--set", "training.batch_size=2000", "--run", tmp_path / "r"
+    )
+    assert "training.batch_size = 2000 is more than the 1293 training images" in error
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_crop_larger_than_the_image(tmp_path, capsys):
+    error = refused(
+        capsys, "train", "digits-cnn", "--set", "augmentation.crop_padding=8", "--run", tmp_path
+    )
+    assert "crop_padding = 8 is not below the 8 pixels" in error
+
+
+def test_a_run_folder_that_holds_another_run(finished_run, capsys):
+    before = (finished_run / "metrics.json").read_bytes()
+    error = refused(capsys, "train", "digits-cnn", "--run", finished_run)
+    assert f"{finished_run}: holds another run" in error
+    assert (finished_run / "metrics.json").read_bytes() == before
+
+
+def test_evaluate_something_that_is_no_run(tmp_path, capsys):
+    assert "not a run folder" in refused(capsys, "evaluate", tmp_path)
+
+
+def test_evaluate_a_run_that_did_not_finish(finished_run, tmp_path, capsys):
+    for name in ("recipe.toml", "fingerprints.json"):
+        (tmp_path / name).write_bytes((finished_run / name).read_bytes())
+    error = refused(capsys, "evaluate", tmp_path)
+    assert f"did not finish (it has no metrics.json); go on with it: {RESUME} {tmp_path}" in error
+
+
+def class_folders(root: Path, **classes: int) -> Path:
+    for name, count in classes.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(np.full((9, 7, 3), number, np.uint8)).save(
+                root / name / f"{number}.png"
+            )
+    return root
+
+
+def test_a_folder_with_an_empty_class(tmp_path, capsys):
+    root = class_folders(tmp_path, cat=10, dog=0)
+    error = refused(capsys, "train", "cnn", "--dataset", f"folder:{root}")
+    assert f"{root / 'dog'}: class dog has no images" in error
+
+
+def test_a_folder_with_a_single_class(tmp_path, capsys):
+    root = class_folders(tmp_path, cat=10)
+    assert "single class 'cat'" in refused(capsys, "train", "cnn", "--dataset", f"folder:{root}")
+
+
+def test_a_folder_that_is_not_there(tmp_path, capsys):
+    error = refused(capsys, "train", "cnn", "--dataset", f"folder:{tmp_path / 'none'}")
+    assert "no such folder" in error
+
+
+def test_a_recipe_without_a_search_table(tmp_path, capsys):
+    path = tmp_path / "plain.toml"
+    path.write_text('[data]\ndataset = "digits"\n')
+    error = refused(capsys, "tune", path, "--out", tmp_path / "out")
+    assert "declares nothing to search" in error
+
+
+def test_a_search_without_trials(tmp_path, capsys):
+    error = refused(capsys, "tune", "digits-cnn", "--trials", "0", "--out", tmp_path / "out")
+    assert "must be at least 1" in error
+
+
+def test_a_failed_run_has_exit_status_1_and_no_traceback(monkeypatch, capsys):
+    def fail(*arguments):
+        raise RuntimeError("the disk is on fire\nsecond line")
+
+    monkeypatch.setattr("cifar_models.run.train.run", fail)
+    assert main(["train", "digits-cnn"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: RuntimeError: the disk is on fire")
+    assert error.count("\n") == 1

@@ -1,0 +1,164 @@
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+
+from cifar_models.config.recipe import DataRecipe
+from cifar_models.data.dataset import describe
+from cifar_models.data.load import load_dataset
+from cifar_models.data.splits import Split, split_off_validation
+from cifar_models.errors import RequestError, RunError
+
+
+def test_digits_are_scikit_learns():
+    dataset = load_dataset(DataRecipe(dataset="digits"))
+    images = np.concatenate([dataset.train.images, dataset.test.images])
+    assert images.shape == (1797, 8, 8, 1) and images.dtype == np.uint8
+    assert len(dataset.test.labels) == 360
+    # The same multiset of scans, up to their scale of 16.
+    original = np.round(load_digits().images * 255 / 16).astype(np.uint8).reshape(1797, -1)
+    ours = images.reshape(1797, -1)
+    assert sorted(map(bytes, ours)) == sorted(map(bytes, original))
+    shares = np.bincount(dataset.test.labels) / 360
+    np.testing.assert_allclose(shares, np.bincount(load_digits().target) / 1797, atol=0.003)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "num_classes"),
+    [
+        ("cifar10", (32, 32, 3), 10),
+        ("cifar100", (32, 32, 3), 100),
+        ("svhn_cropped", (32, 32, 3), 10),
+        ("fashion_mnist", (28, 28, 1), 10),
+    ],
+)
+def test_tfds_by_name(name, shape, num_classes, tmp_path):
+    prepare(name, shape, num_classes, tmp_path)
+    dataset = load_dataset(DataRecipe(dataset=name, data_dir=str(tmp_path)))
+    assert dataset.train.images.shape == (2 * num_classes, *shape)
+    assert dataset.test.images.shape == (num_classes, *shape)
+    assert dataset.train.images.dtype == np.uint8
+    assert dataset.train.labels.dtype == np.int64
+    assert len(dataset.class_names) == num_classes
+    # The pixels say the class: image and label stayed together.
+    np.testing.assert_array_equal(dataset.train.images[:, 0, 0, 0], dataset.train.labels)
+
+
+def test_a_data_set_without_a_test_split_is_refused(tmp_path):
+    prepare("fashion_mnist", (28, 28, 1), 10, tmp_path, parts=("train",))
+    with pytest.raises(RequestError, match="in a train and a test split"):
+        load_dataset(DataRecipe(dataset="fashion_mnist", data_dir=str(tmp_path)))
+
+
+def prepare(
+    name: str, shape: tuple[int, ...], num_classes: int, folder: Path, parts=("train", "test")
+) -> None:
+    """Writes a small data set with TFDS' own builder of that name, features and file format."""
+    builder = tfds.builder(name, data_dir=folder)
+
+    def examples(count):
+        for number in range(count):
+            label = number % num_classes
+            example = {"image": np.full(shape, label, np.uint8), "label": label}
+            if "coarse_label" in builder.info.features:
+                example["coarse_label"] = label // 5
+            if "id" in builder.info.features:
+                example["id"] = str(number)
+            yield number, example
+
+    builder._split_generators = lambda *arguments, **options: {
+        part: examples({"train": 2, "test": 1}[part] * num_classes) for part in parts
+    }
+    builder.download_and_prepare()
+
+
+@pytest.mark.parametrize("where", ["the name server", "the download"])
+def test_without_a_network_the_message_says_what_to_do(where, tmp_path, monkeypatch):
+    def no_network(*arguments, **options):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    def no_proxy():
+        return {}
+
+    monkeypatch.setattr("urllib.request.getproxies", no_proxy)
+    if where == "the name server":
+        monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    else:
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments: [])
+        monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", no_network)
+    with pytest.raises(RunError) as error:
+        load_dataset(DataRecipe(dataset="cifar10", data_dir=str(tmp_path)))
+    message = str(error.value)
+    assert "\n" not in message
+    for part in (str(tmp_path), "cifar10", "DATA_DIR=", "DATASET=digits", "Name or service"):
+        assert part in message
+
+
+def splits_of(labels: np.ndarray, seed: int):
+    images = np.arange(len(labels), dtype=np.int64)[:, None, None, None]  # each its own number
+    test = Split(images[:5] + 10_000, labels[:5])
+    return split_off_validation(Split(images, labels), test, 0.2, seed)
+
+
+def test_splits_are_disjoint_stratified_and_complete():
+    labels = np.repeat(np.arange(4), [40, 80, 120, 160])
+    splits = splits_of(labels, seed=3)
+    train, validation = splits.train.images.ravel(), splits.validation.images.ravel()
+    assert sorted([*train, *validation]) == list(range(400))
+    assert np.bincount(splits.validation.labels).tolist() == [8, 16, 24, 32]
+    np.testing.assert_array_equal(labels[train], splits.train.labels)
+    np.testing.assert_array_equal(labels[validation], splits.validation.labels)
+
+
+def test_the_seed_decides_the_validation_split():
+    labels = np.repeat(np.arange(4), 50)
+    first, again, other = (splits_of(labels, seed).validation.images for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_class_of_one_image_cannot_be_split():
+    with pytest.raises(RequestError, match="cannot give every class its part"):
+        splits_of(np.array([0] * 30 + [1]), seed=0)
+
+
+def test_test_images_that_are_trained_on_are_counted():
+    dataset = load_dataset(DataRecipe(dataset="digits"))
+    splits = dataset.splits(DataRecipe(), seed=0)
+    assert describe(dataset, splits)["test_images_in_train"] == 0
+    splits.train.images[:3] = splits.test.images[10:13]
+    assert describe(dataset, splits)["test_images_in_train"] == 3
+
+
+def test_the_fingerprint_sees_one_changed_pixel():
+    dataset = load_dataset(DataRecipe(dataset="digits"))
+    splits = dataset.splits(DataRecipe(validation_fraction=0.1), seed=0)
+    before = describe(dataset, splits)
+    dataset.train.images[0, 0, 0, 0] ^= 1
+    after = describe(dataset, splits)
+    assert before["sha256"] != after["sha256"]
+    assert (before["train_images"], before["validation_images"], before["test_images"]) == (
+        1293,
+        144,
+        360,
+    )
+
+
+def test_a_smaller_training_split_is_part_of_a_larger_one():
+    dataset = load_dataset(DataRecipe(dataset="digits"))
+    fractions = (1.0, 0.5, 0.1, 0.01)
+    parts = [
+        dataset.splits(DataRecipe(dataset="digits", train_fraction=fraction), seed=3)
+        for fraction in fractions
+    ]
+    whole = parts[0]
+    for larger, smaller, fraction in zip(parts, parts[1:], fractions[1:], strict=False):
+        images = {image.tobytes() for image in larger.train.images}
+        assert all(image.tobytes() in images for image in smaller.train.images)
+        counts, of_whole = np.bincount(smaller.train.labels), np.bincount(whole.train.labels)
+        np.testing.assert_array_equal(counts, np.maximum(np.round(fraction * of_whole), 1))
+        np.testing.assert_array_equal(smaller.validation.labels, whole.validation.labels)
+        np.testing.assert_array_equal(smaller.test.images, whole.test.images)

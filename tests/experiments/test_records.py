@@ -1,0 +1,78 @@
+"""The records under experiments/records/ are whole, and README's table is what they give."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifar_models.config.recipe_file import EXPERIMENTS
+from experiments.results_table import read_results, readme_with_results
+
+ROOT = EXPERIMENTS.parent
+RECORDS = EXPERIMENTS / "records"
+RECORD_FOLDERS = sorted(path for path in RECORDS.iterdir() if path.is_dir())
+RUNS = sorted(path.parent for path in RECORDS.rglob("metrics.json"))
+FILES = (
+    "recipe.toml",
+    "environment.json",
+    "dataset.json",
+    "metrics.json",
+    "history.csv",
+    "log.txt",
+)
+MOST_BYTES = 5_000_000
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(RECORDS).as_posix()
+
+
+def test_the_table_in_the_readme_is_what_the_records_give():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == readme_with_results(ROOT), "do not edit the table: make results"
+
+
+@pytest.mark.parametrize("run", RUNS, ids=relative)
+def test_every_run_is_whole(run):
+    for name in FILES:
+        assert (run / name).is_file() and (run / name).stat().st_size, f"{run} lacks {name}"
+    environment = json.loads((run / "environment.json").read_text())
+    assert {"command", "commit", "device", "packages"} <= set(environment)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert len((run / "history.csv").read_text().splitlines()) == 1 + metrics["epochs"]
+    assert f"accuracy {metrics['accuracy']:.4f}" in (run / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("run", RUNS, ids=relative)
+def test_every_accuracy_is_what_the_predictions_give(run):
+    if not (run / "predictions.npz").is_file():
+        pytest.skip("a record of many seeds may leave them out")
+    with np.load(run / "predictions.npz") as predictions:
+        right = predictions["probabilities"].argmax(axis=1) == predictions["labels"]
+    assert json.loads((run / "metrics.json").read_text())["accuracy"] == pytest.approx(
+        right.mean(), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("record", RECORD_FOLDERS, ids=relative)
+def test_every_record_tells_what_why_and_the_figures_of_the_table(record):
+    lines = (record / "README.md").read_text(encoding="utf-8").splitlines()
+    text = "\n".join(lines)
+    assert lines[0].startswith("# ")
+    told = [line for line in lines[1:] if line and not line.startswith("|")]
+    assert len(told) <= 12, f"{record}: README.md has {len(told)} lines; about ten will do"
+    for what in ("What", "Why", "Data", "Result", "Time"):
+        assert f"\n- {what}" in text, f"{record}: README.md has no line - {what}"
+    results = [result for result in read_results(RECORDS) if result.record == record.name]
+    assert results
+    for result in results:
+        assert result.accuracy in text, f"{record}: README.md does not say {result.accuracy}"
+        assert re.search(rf"\bn = {len(result.runs)}\b", text)
+
+
+def test_no_record_holds_a_large_file_or_a_checkpoint():
+    for path in RECORDS.rglob("*"):
+        assert path.name != "checkpoints", path
+        assert not path.is_file() or path.stat().st_size <= MOST_BYTES, path

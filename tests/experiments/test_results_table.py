@@ -1,0 +1,253 @@
+"""README's table of results, from records with answers worked out by hand, and from bad ones."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifar_models.errors import RequestError
+from experiments.results_table import BEGIN, END, duration, main, readme_with_results, write_results
+from tests.made_runs import make_run
+
+PETS, COPY = "0" * 64, "1" * 64
+BEFORE, AFTER = "# Project\n\n", "\nThe end, | with a bar\n"
+
+
+def make_recorded(
+    root: Path,
+    where: str,
+    accuracy: float,
+    *overrides: str,
+    recipe: str = "digits-cnn",
+    dataset: dict | None = None,
+    **metrics: object,
+) -> Path:
+    """A run below experiments/records/; its metrics are as said, whatever its predictions."""
+    path = root / "experiments/records" / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = np.arange(30) % 3
+    probabilities = np.eye(3, dtype=np.float32)[labels]
+    measured = {"accuracy": accuracy, **metrics}
+    return make_run(path, recipe, probabilities, labels, overrides, dataset, measured)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A project with a README, names of two data sets and no record."""
+    (tmp_path / "README.md").write_text(f"{BEFORE}{BEGIN}\nstale\n{END}\n{AFTER}")
+    (tmp_path / "experiments/records").mkdir(parents=True)
+    (tmp_path / "experiments/records/data.toml").write_text(
+        f'{PETS} = "pets"\n{COPY} = "pets, JPEG q75 copy"\n'
+    )
+    return tmp_path
+
+
+def rows_of(root: Path) -> list[list[str]]:
+    lines = (root / "README.md").read_text().partition(BEGIN)[2].partition(END)[0].split("\n")
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line][2:]
+
+
+def refused(root: Path) -> str:
+    before = (root / "README.md").read_bytes()
+    with pytest.raises(RequestError) as error:
+        write_results(root)
+    assert (root / "README.md").read_bytes() == before
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_mean_sample_deviation_and_count_of_the_seeds(root):
+    # 90, 92 and 97: mean 93; squares 9 + 1 + 16 = 26, half of it 13, whose root is 3.6056.
+    for seed, (accuracy, seconds) in enumerate([(0.90, 30.0), (0.92, 40.0), (0.97, 65.0)]):
+        make_recorded(
+            root, f"2026-01-31-pets/deep/down/{seed}", accuracy, f"runtime.seed={seed}",
+            train_seconds=seconds, parameters=1234567,
+        )  # fmt: skip
+    write_results(root)
+    assert rows_of(root) == [
+        [
+            "[`digits-cnn`](experiments/records/2026-01-31-pets), 3 epochs",
+            *("pets", "93.00 ± 3.61 %", "3", "45 s", "CPU", "1,234,567"),
+        ]
+    ]
+
+
+def test_views_and_resolution_are_named_where_they_are_not_the_plain_ones(root):
+    make_recorded(root, "2026-01-31-pets", 0.9, "augmentation.test_views=6", "model.image_size=16")
+    write_results(root)
+    assert rows_of(root)[0][0].endswith(", 3 epochs, seen at 16 pixels, 6 views")
+
+
+def test_one_run_has_no_deviation_and_may_be_the_record_itself(root):
+    make_recorded(root, "2026-01-31-alone", 0.8477, train_seconds=1485.0)
+    write_results(root)
+    assert rows_of(root)[0][2:5] == ["84.77 %", "1", "25 min"]
+
+
+def test_the_rest_of_the_readme_stays_and_a_second_time_changes_nothing(root):
+    make_recorded(root, "2026-01-31-alone", 0.5)
+    write_results(root)
+    once = (root / "README.md").read_text()
+    assert once.startswith(BEFORE) and once.endswith(AFTER) and "stale" not in once
+    assert readme_with_results(root) == once
+
+
+def test_the_command(root, capsys):
+    make_recorded(root, "2026-01-31-alone", 0.8477)
+    assert main(root) == 0
+    assert capsys.readouterr().out.startswith(f"{root / 'README.md'}: ")
+    assert rows_of(root)[0][2] == "84.77 %"
+    (root / "README.md").write_text("no marks\n")
+    assert main(root) == 2
+    assert capsys.readouterr().err.startswith(f"error: {root / 'README.md'}: has no lines")
+
+
+def test_an_edit_by_hand_is_found(root):
+    make_recorded(root, "2026-01-31-alone", 0.8477)
+    write_results(root)
+    edited = (root / "README.md").read_text().replace("84.77", "85.77")
+    (root / "README.md").write_text(edited)
+    assert readme_with_results(root) != edited
+
+
+def test_recipes_devices_data_and_parts_of_them_are_rows_of_their_own(root):
+    make_recorded(root, "2026-01-01-a/cnn-0", 0.5)
+    make_recorded(root, "2026-01-01-a/cnn-1", 0.7, "runtime.seed=1")
+    make_recorded(root, "2026-01-01-a/cnn-gpu", 0.8, device="GPU")
+    make_recorded(root, "2026-01-01-a/vit", 0.9, recipe="digits-vit")
+    make_recorded(root, "2026-01-01-a/copy", 0.4, dataset={"sha256": COPY})
+    make_recorded(
+        root, "2026-01-01-a/small", 0.3, "data.train_fraction=0.03",
+        dataset={"train_images": 1485},
+    )  # fmt: skip
+    make_recorded(root, "2026-01-02-b", 0.6)
+    write_results(root)
+    rows = [(row[0].partition(", ")[0], row[1], row[2], row[5]) for row in rows_of(root)]
+    cnn, vit = (f"[`digits-{name}`](experiments/records/2026-01-01-a)" for name in ("cnn", "vit"))
+    later = "[`digits-cnn`](experiments/records/2026-01-02-b)"
+    assert rows == [  # by data, then the best first; 0.5 and 0.7 are 60 ± 14.14
+        (vit, "pets", "90.00 %", "CPU"),
+        (cnn, "pets", "80.00 %", "GPU"),
+        (cnn, "pets", "60.00 ± 14.14 %", "CPU"),
+        (later, "pets", "60.00 %", "CPU"),
+        (cnn, "pets, JPEG q75 copy", "40.00 %", "CPU"),
+        (cnn, "pets; 1,485 training images", "30.00 %", "CPU"),
+    ]
+
+
+def test_recipes_of_one_name_say_what_sets_them_apart(root):
+    for number, rate in enumerate((0.1, 0.2)):
+        override = f"training.peak_learning_rate={rate}"
+        make_recorded(root, f"2026-01-01-a/{number}", 0.9 - rate, override)
+    write_results(root)
+    assert [row[0].partition("]")[0] for row in rows_of(root)] == [
+        "[`digits-cnn (training.peak_learning_rate=0.1)`",
+        "[`digits-cnn (training.peak_learning_rate=0.2)`",
+    ]
+
+
+def test_runs_that_stopped_early_say_from_when_to_when(root):
+    make_recorded(root, "2026-01-01-a/0", 0.9, epochs=8)
+    make_recorded(root, "2026-01-01-a/1", 0.9, "runtime.seed=1", epochs=11)
+    write_results(root)
+    assert rows_of(root)[0][0].endswith("), 8 to 11 epochs")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(2.592, "2.59 s"), (57.95, "58 s"), (100, "1.67 min"), (1485, "25 min"), (9000, "2.50 h")],
+)
+def test_times_in_the_unit_that_suits(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_an_old_record_without_an_environment_or_new_keys_of_the_recipe(root):
+    run = make_recorded(root, "2026-01-01-old", 0.9)
+    (run / "environment.json").unlink()
+    recipe = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text(recipe.replace("train_fraction = 1.0\n", ""))
+    write_results(root)
+    assert rows_of(root)[0][2] == "90.00 %"
+
+
+def test_a_readme_without_marks(root):
+    make_recorded(root, "2026-01-01-a", 0.9)
+    for text in ("no marks\n", f"{END}\n{BEGIN}\n"):
+        (root / "README.md").write_text(text)
+        assert f"README.md: has no lines {BEGIN} and {END}; put them" in refused(root)
+
+
+def test_no_record_at_all(root):
+    assert "records: holds no record; copy a run into" in refused(root)
+
+
+def test_a_record_that_cannot_be_used(root):
+    records = root / "experiments/records"
+    for name, message in (
+        ("2026-01-01-empty", "2026-01-01-empty: holds no run; copy one into it, or remove it"),
+        ("my-record", "my-record: a record is called YYYY-MM-DD-name; rename it"),
+    ):
+        (records / name).mkdir()
+        assert refused(root).endswith(message)
+        (records / name).rmdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"accuracy": float("nan")}, "2026-01-01-a: metrics.json has accuracy = nan, not a number"),
+        ({"accuracy": "0.9"}, "metrics.json has accuracy = '0.9', not a number"),
+        ({"parameters": None}, "metrics.json has parameters = None, not a number"),
+        ({"split": "validation"}, "is measured on the validation split; a record is of the test"),
+    ],
+)
+def test_figures_that_cannot_be_used(root, change, message):
+    run = make_recorded(root, "2026-01-01-a", 0.9)
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({**metrics, **change}))
+    assert message in refused(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("metrics.json", "the run did not finish"),
+        ("recipe.toml", "not a run folder"),
+        ("dataset.json", "dataset.json: cannot be read"),
+    ],
+)
+def test_a_run_that_is_not_whole(root, name, message):
+    (make_recorded(root, "2026-01-01-a", 0.9) / name).unlink()
+    assert message in refused(root)
+
+
+def test_metrics_that_lack_a_figure(root):
+    run = make_recorded(root, "2026-01-01-a", 0.9)
+    (run / "metrics.json").write_text('{"accuracy": 0.9}')
+    assert "metrics.json: cannot be read: must be a table with accuracy, epochs" in refused(root)
+
+
+def test_the_same_recipe_and_seed_twice(root):
+    run = make_recorded(root, "2026-01-01-a/0", 0.9)
+    shutil.copytree(run, run.parent / "1")
+    assert "is the same recipe and seed (0) as" in refused(root)
+
+
+def test_data_without_a_name(root):
+    make_recorded(root, "2026-01-01-a", 0.9, dataset={"sha256": "2" * 64})
+    message = refused(root)
+    assert f"its data have no name yet; say what they are in a line of {root}" in message
+    assert message.endswith(f'data.toml: {"2" * 64} = "…"')
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"pets", "cannot be read"), (b"\xff", "cannot be read"), (b"a = 1", "a = 1 must be a text")],
+)
+def test_names_that_cannot_be_used(root, content, message):
+    make_recorded(root, "2026-01-01-a", 0.9)
+    (root / "experiments/records/data.toml").write_bytes(content)
+    assert f"data.toml: {message}" in refused(root)

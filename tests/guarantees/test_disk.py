@@ -1,0 +1,175 @@
+"""A disk that is full, read-only or gone: the last checkpoint stays, and the message says what."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cifar_models.cli.main import main
+from cifar_models.run.train import at_work
+from cifar_models.storage.atomic_files import WriteError, write_whole
+from cifar_models.storage.checkpoint_file import decode_checkpoint
+from cifar_models.storage.run_folder import RunFolder
+from cifar_models.training.callbacks import Stopwatch
+from tests.conftest import EVERY_STEP, TINY_CNN, outcome_of
+
+RUN = [*TINY_CNN, *EVERY_STEP, "--deterministic"]
+
+# In a mount namespace of its own: fills a small disk at each save in turn, then makes room.
+SMALL_DISK = """
+import contextlib, io, json, subprocess, sys
+from pathlib import Path
+from cifar_models.cli.main import main
+
+disk, results = Path(sys.argv[1]), []
+
+def mount(*options):
+    subprocess.run(["mount", *options, str(disk)], check=True)
+
+def command(*arguments):
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+        status = main([*arguments])
+    return {"status": status, "errors": errors.getvalue()}
+
+for kilobytes in json.loads(sys.argv[2]):
+    mount("-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs")
+    full = command(*sys.argv[3:], "--run", str(disk / "run"))
+    checkpoints = sorted(str(path) for path in disk.glob("run/checkpoints/*"))
+    mount("-o", "remount,size=100m")
+    resumed = command("resume", str(disk / "run"))
+    copy = disk.with_name(f"copy-{kilobytes}")
+    subprocess.run(["cp", "-r", str(disk / "run"), str(copy)], check=True)
+    subprocess.run(["umount", str(disk)], check=True)
+    results.append({"full": full, "resumed": resumed, "checkpoints": checkpoints})
+Path(sys.argv[1]).with_name("results.json").write_text(json.dumps(results))
+"""
+
+
+def can_mount() -> bool:
+    if not shutil.which("unshare"):
+        return False
+    return subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="this user may not make a mount namespace")
+def test_a_full_disk_at_every_kind_of_save(tmp_path):
+    whole = tmp_path / "whole"
+    assert main([*RUN, "--run", str(whole)]) == 0
+    (tmp_path / "disk").mkdir()
+    sizes = [120, 212]  # the second checkpoint, the model
+    result = subprocess.run(
+        [
+            *("unshare", "-rm", sys.executable, "-c", SMALL_DISK, str(tmp_path / "disk")),
+            *(json.dumps(sizes), *RUN),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr  # not 139, as h5py leaves behind on a full disk
+    stopped_at = set()
+    results = json.loads((tmp_path / "results.json").read_text())
+    for kilobytes, one in zip(sizes, results, strict=True):
+        assert one["full"]["status"] == 1
+        error = one["full"]["errors"].splitlines()[-1]
+        assert "No space left on device" in error and "free in" in error
+        assert "make room, then: python -m cifar_models resume" in error
+        stopped_at.add(Path(error.removeprefix("error: ").partition(":")[0]).suffix)
+        assert one["resumed"]["status"] == 0, one["resumed"]["errors"]
+        assert outcome_of(tmp_path / f"copy-{kilobytes}") == outcome_of(whole)
+    assert stopped_at == {".safetensors", ".keras"}
+    assert [len(one["checkpoints"]) for one in results] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "number, mend", [(errno.EROFS, "make the folder writable"), (errno.ENOSPC, "make room")]
+)
+def test_what_would_mend_it(number, mend, tmp_path):
+    def refused(path: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    folder = RunFolder.create(tmp_path / "run")
+    with pytest.raises(WriteError, match=f"{mend}, then: "), at_work(folder):
+        write_whole(folder.log_path, refused)
+
+
+def test_a_lock_that_a_read_only_folder_refuses(tmp_path, monkeypatch):
+    def refused(*arguments):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    folder = RunFolder.create(tmp_path / "run")
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(WriteError, match=r"\.lock: .*make the folder writable"), at_work(folder):
+        pass
+
+
+SAVES = {
+    *("recipe.toml", "environment.json", "dataset.json", "fingerprints.json"),
+    *(f"step-{step:010d}.safetensors" for step in range(1, 21)),
+    *("history.csv", "model.keras", "predictions.npz"),
+    *("curves.png", "confusion_matrix.png", "first_layer.png", "sample_predictions.png"),
+    "metrics.json",
+}
+SOME = (
+    *("recipe.toml", "fingerprints.json", "step-0000000001.safetensors", "history.csv"),
+    *("step-0000000007.safetensors", "step-0000000020.safetensors", "model.keras"),
+    *("predictions.npz", "first_layer.png", "metrics.json"),
+)
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(SAVES - set(SOME))]
+
+
+def test_these_are_the_saves_of_a_run(tmp_path, monkeypatch):
+    real, seen = Path.replace, []
+    monkeypatch.setattr(
+        Path, "replace", lambda self, target: (seen.append(Path(target).name), real(self, target))
+    )
+    assert main([*RUN, "--set", "training.epochs=1", "--run", str(tmp_path / "run")]) == 0
+    assert set(seen) == SAVES
+
+
+@pytest.mark.parametrize("name", [*SOME, *OTHERS])
+def test_an_error_at_each_save(name, tmp_path, monkeypatch, capsys):
+    """The system's answer is made up here, so that every save gets it, whoever runs the test."""
+    run = tmp_path / "run"
+    real = Path.replace
+
+    def replace(self, target):
+        if Path(target).name == name:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        assert main([*RUN, "--set", "training.epochs=1", "--run", str(run)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{name}: cannot be written: Read-only file system" in error and "free in" in error
+    assert not list(run.rglob(".partial-*"))
+    for path in RunFolder(run).checkpoint_paths():
+        decode_checkpoint(path.read_bytes())
+    if name.startswith("step") and name != "step-0000000001.safetensors":
+        before = f"step-{int(name[5:15]) - 1:010d}.safetensors"
+        assert RunFolder(run).checkpoint_paths()[0].name == before
+
+
+def test_a_folder_that_vanishes(tmp_path, capsys):
+    run = tmp_path / "run"
+    real = Stopwatch.on_train_batch_end
+
+    def on_train_batch_end(self, batch, logs=None):
+        real(self, batch, logs)
+        if self._progress.step == 5:
+            shutil.rmtree(run)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stopwatch, "on_train_batch_end", on_train_batch_end)
+        assert main([*RUN, "--run", str(run)]) == 1
+    error = capsys.readouterr().err
+    assert f"{run}/checkpoints/step-0000000005.safetensors: cannot be written" in error
+    assert "the run folder is gone" in error and error.count("\n") == 1

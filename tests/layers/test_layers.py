@@ -1,0 +1,198 @@
+"""Each layer against numpy, TensorFlow or Keras' own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from cifar_models.layers.convolution import MirroredGradientConv2D
+from cifar_models.layers.encoder_block import TransformerEncoderBlock
+from cifar_models.layers.initializers import Waves, start_mimetically
+from cifar_models.layers.normalization import FusedBatchNormalization
+from cifar_models.layers.patches import PatchExtraction
+from cifar_models.layers.stochastic_depth import StochasticDepth, depth_rates
+from cifar_models.layers.tokens import ClassToken, PositionEmbedding, SequencePooling
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_patches_are_tensorflows(images):
+    ours = PatchExtraction(4)(images.astype(np.float32))
+    theirs = tf.image.extract_patches(
+        images.astype(np.float32), (1, 4, 4, 1), (1, 4, 4, 1), (1, 1, 1, 1), "VALID"
+    )
+    np.testing.assert_array_equal(ours, tf.reshape(theirs, (8, 64, 48)))
+
+
+def test_a_patch_that_does_not_divide_the_image_names_the_side():
+    with pytest.raises(ValueError, match="patch_size 4 does not divide the image's width 30"):
+        PatchExtraction(4)(np.zeros((1, 32, 30, 3), np.float32))
+
+
+def test_positions_are_added_to_every_sequence_alike():
+    layer, sequence = PositionEmbedding(stddev=0.5), normal(2, 200, 30)
+    added = layer(sequence).numpy() - sequence
+    np.testing.assert_allclose(added[0], added[1], atol=1e-6)
+    np.testing.assert_allclose(added[0], layer.embedding, atol=1e-6)
+    expected = 0.5 * stats.truncnorm(-2, 2).std()  # Keras cuts the normal without widening it
+    assert added[0].std() == pytest.approx(expected, rel=0.03)
+
+
+def test_waves_by_hand():
+    """Row 2, column 1 of 3 x 3 places, by the formula of the paper; then a class token before."""
+    frequencies = [1, 10_000**-0.5]
+    expected = [wave(2 * f) for wave in (np.sin, np.cos) for f in frequencies]
+    expected += [wave(1 * f) for wave in (np.sin, np.cos) for f in frequencies]
+    np.testing.assert_allclose(Waves()((9, 8))[7], expected, atol=1e-6)
+    with_token = Waves()((10, 8)).numpy()
+    np.testing.assert_array_equal(with_token[0], np.zeros(8))
+    np.testing.assert_array_equal(with_token[1:], Waves()((9, 8)))
+
+
+def test_with_waves_the_nearest_places_are_the_most_alike():
+    positions = Waves()((64, 48)).numpy()
+    alike = (positions @ positions.T).reshape(8, 8, 8, 8)  # of row, column with row, column
+    y, x = np.mgrid[:8, :8]
+    distance = np.abs(y[..., None, None] - y) + np.abs(x[..., None, None] - x)
+    assert (alike[distance == 0] == pytest.approx(24)) and alike[distance == 1].max() < 24
+    assert alike[distance == 1].min() > alike[distance == 2].max()
+
+
+def test_the_class_token_comes_first():
+    layer, sequence = ClassToken(), normal(2, 5, 3)
+    longer = layer(sequence).numpy()
+    assert longer.shape == (2, 6, 3)
+    np.testing.assert_array_equal(longer[:, 1:], sequence)
+    np.testing.assert_array_equal(longer[:, 0], np.broadcast_to(layer.token[0], (2, 3)))
+
+
+def test_sequence_pooling_by_hand():
+    layer, sequence = SequencePooling(), normal(2, 5, 3)
+    pooled = layer(sequence).numpy()
+    scores = sequence @ np.asarray(layer.score.kernel) + np.asarray(layer.score.bias)
+    weights = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(pooled, (weights * sequence).sum(axis=1), atol=1e-6)
+
+
+def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
+    layer = StochasticDepth(0.3, seed=1)
+    branch = np.ones((4000, 2, 3), np.float32)
+    dropped = layer(branch, training=True).numpy()
+    is_zero = dropped == 0
+    per_sample = is_zero.reshape(4000, -1)
+    assert (per_sample.all(axis=1) | ~per_sample.any(axis=1)).all()
+    assert stats.binomtest(int(per_sample[:, 0].sum()), 4000, 0.3).pvalue > 1e-3
+    np.testing.assert_allclose(dropped[~is_zero], 1 / 0.7, rtol=1e-6)
+    np.testing.assert_array_equal(layer(branch, training=False), branch)
+
+
+def test_depth_rates_rise_linearly():
+    assert depth_rates(0.2, 5) == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+    assert depth_rates(0.2, 1) == [0]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_fused_batch_normalization_is_keras(training):
+    ours = FusedBatchNormalization(momentum=0.9, epsilon=1e-5)
+    theirs = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+    inputs = 3 * normal(16, 4, 4, 8) + 2
+    for layer in (ours, theirs):
+        layer.build(inputs.shape)
+        layer.gamma.assign(np.linspace(0.5, 2, 8))
+        layer.beta.assign(np.linspace(-1, 1, 8))
+    gradients = []
+    for layer in (ours, theirs):
+        with tf.GradientTape() as tape:
+            variable = tf.Variable(inputs)
+            outputs = layer(variable, training=training)
+            loss = tf.reduce_sum(outputs * normal(16, 4, 4, 8))
+        gradients.append(tape.gradient(loss, [variable, layer.gamma.value, layer.beta.value]))
+    np.testing.assert_allclose(
+        ours(inputs, training=training), theirs(inputs, training=training), atol=1e-5
+    )
+    for one, other in zip(*gradients, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3, rtol=1e-4)
+    np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, atol=1e-6)
+    np.testing.assert_allclose(ours.moving_variance, theirs.moving_variance, atol=1e-5)
+
+
+def layer_norm(x, layer):
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return (x - mean) / np.sqrt(variance + 1e-6) * np.asarray(layer.gamma) + np.asarray(layer.beta)
+
+
+def test_the_encoder_block_by_hand():
+    block, x = TransformerEncoderBlock(num_heads=2, mlp_dim=16), normal(3, 5, 8)
+    result = block(x).numpy()
+    weights = [np.asarray(w) for w in block.attention.weights]
+    query_kernel, query_bias, key_kernel, key_bias, value_kernel, value_bias, out_kernel, bias = (
+        weights
+    )
+    normed = layer_norm(x, block.attention_norm)
+    query, key, value = (
+        np.einsum("bnd,dhk->bhnk", normed, kernel) + offset[None, :, None, :]
+        for kernel, offset in (
+            (query_kernel, query_bias),
+            (key_kernel, key_bias),
+            (value_kernel, value_bias),
+        )
+    )
+    scores = query @ key.transpose(0, 1, 3, 2) / np.sqrt(4)
+    attention = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    x = x + np.einsum("bhnk,hkd->bnd", attention @ value, out_kernel) + bias
+    hidden = layer_norm(x, block.mlp_norm) @ np.asarray(block.mlp_in.kernel)
+    hidden = hidden + np.asarray(block.mlp_in.bias)
+    hidden = hidden * (1 + np.tanh(np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3))) / 2
+    x = x + hidden @ np.asarray(block.mlp_out.kernel) + np.asarray(block.mlp_out.bias)
+    np.testing.assert_allclose(result, x, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_heads", [1, 4])
+def test_mimetic_attention_is_noise_and_identity(num_heads):
+    """Its products, less the identity, are normal noise: all of value times output, and what the
+    width of a head leaves of query times key, which is as near as that rank can be."""
+    width = 64
+    attention = keras.layers.MultiHeadAttention(num_heads, width // num_heads)
+    attention.build((1, 9, width), (1, 9, width))
+    start_mimetically(attention)
+    query, key, value, output = (np.asarray(w) for w in attention.weights[::2])
+    noise = (np.einsum("dhk,hke->de", value, output) + 0.4 * np.eye(width)) / 0.4
+    assert stats.kstest(noise.ravel() * np.sqrt(width), "norm").pvalue > 1e-3
+    for head in range(num_heads):
+        product = query[:, head] @ key[:, head].T
+        strengths = np.linalg.svd(product, compute_uv=False)
+        assert (strengths[width // num_heads :] < 1e-4).all() and strengths[0] > 1
+        # Both factors carry the root of a strength, so none outweighs the other.
+        for factor in (query[:, head], key[:, head]):
+            np.testing.assert_allclose(
+                factor.T @ factor, np.diag(strengths[: width // num_heads]), atol=1e-4
+            )
+        if num_heads == 1:
+            noise = (product - 0.7 * np.eye(width)) / 0.7
+            assert stats.kstest(noise.ravel() * np.sqrt(width), "norm").pvalue > 1e-3
+        assert np.diag(product).mean() > 10 * abs(product[~np.eye(width, dtype=bool)].mean())
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="num_heads 3 does not divide 8"):
+        TransformerEncoderBlock(num_heads=3, mlp_dim=16)(normal(1, 5, 8))
+
+
+@pytest.mark.parametrize("options", [{}, {"strides": 2}, {"kernel_size": 1}, {"padding": "valid"}])
+def test_the_mirrored_gradient_is_keras(options):
+    options = {"filters": 5, "kernel_size": 3, "padding": "same", "use_bias": False, **options}
+    ours, theirs = MirroredGradientConv2D(**options), keras.layers.Conv2D(**options)
+    inputs, results = normal(2, 7, 8, 3), []
+    for layer in (ours, theirs):
+        layer.build(inputs.shape)
+        layer.kernel.assign(normal(*layer.kernel.shape))
+        with tf.GradientTape() as tape:
+            variable = tf.Variable(inputs)
+            outputs = layer(variable)
+            loss = tf.reduce_sum(outputs * normal(*outputs.shape))
+        results.append([outputs, *tape.gradient(loss, [variable, layer.kernel.value])])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)

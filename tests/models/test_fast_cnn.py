@@ -1,0 +1,135 @@
+"""The network for short schedules, and what it is made of, against numpy and scikit-learn."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.decomposition import PCA
+
+from cifar_models.config.model_presets import PRESETS, FastCNN
+from cifar_models.evaluation.flops import flops_per_image
+from cifar_models.layers.initializers import PartialIdentity
+from cifar_models.layers.whitening import WhiteningConvolution
+from cifar_models.models.catalog import build_network
+from cifar_models.models.test_time_augmentation import shifted, with_views
+from cifar_models.training.initialization import adapt
+
+
+def smooth_images(count: int, channels: int = 3) -> np.ndarray:
+    """float32 (N, 12, 12, C) whose neighbouring pixels are alike, and of mean 3."""
+    noise = np.random.default_rng(0).normal(size=(count, 13, 13, channels))
+    return (noise[:, 1:, 1:] + 2 * noise[:, :-1, :-1] + 3).astype(np.float32)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_whitening_finds_scikit_learns_components(channels):
+    layer, images = WhiteningConvolution(2), smooth_images(400, channels)
+    layer.build(images.shape)
+    layer.adapt(images)
+    outputs = layer(images).numpy()
+    size = 4 * channels
+    assert outputs.shape == (400, 11, 11, 2 * size)
+    np.testing.assert_allclose(outputs[..., :size], -outputs[..., size:], atol=1e-4)
+    patches = np.lib.stride_tricks.sliding_window_view(images, (2, 2), axis=(1, 2))
+    patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size)
+    theirs = PCA(whiten=True).fit_transform(patches)[:, ::-1]  # the smallest component first
+    ours = outputs[..., :size].reshape(-1, size)
+    correlations = np.abs((ours * theirs).mean(axis=0))  # a component has no sign
+    np.testing.assert_allclose(correlations, 1, atol=2e-3)
+    np.testing.assert_allclose(ours.mean(axis=0), 0, atol=1e-3)
+
+
+def test_only_the_bias_of_the_whitening_is_trained():
+    network = build_network(PRESETS["fast_cnn"], (32, 32, 3), 10)
+    trained = {variable.path for variable in network.get_layer("whitening").trainable_variables}
+    assert trained == {"whitening/bias"}
+
+
+def test_constant_images_whiten_to_numbers():
+    network = build_network(FastCNN(stage_filters=(8,)), (32, 32, 3), 10)
+    images = np.full((4, 32, 32, 3), 7, np.uint8)
+    adapt(network, images)
+    assert np.isfinite(network.get_layer("whitening").kernel).all()
+    assert np.isfinite(network(images)).all()
+
+
+def test_adapting_looks_at_every_class_of_sorted_images():
+    """5,000 images sorted by brightness: the mean is that of all, not that of the first ones."""
+    images = np.repeat(np.linspace(0, 250, 5000).astype(np.uint8), 64).reshape(5000, 8, 8, 1)
+    network = build_network(FastCNN(image_size=8, stage_filters=(8,)), (8, 8, 1), 10)
+    adapt(network, images)
+    whitened = keras.Model(network.input, network.get_layer("whitening").output)
+    assert np.abs(whitened.predict(images, verbose=0).mean(axis=(0, 1, 2))).max() < 0.01
+
+
+def test_adapting_leaves_other_networks_alone():
+    network = build_network(PRESETS["residual_cnn"], (32, 32, 3), 10)
+    before = network.get_weights()
+    adapt(network, np.zeros((4, 32, 32, 3), np.uint8))
+    for one, other in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_averages_of_batch_norm_have_the_published_momentum():
+    """PyTorch's 0.4 in airbench94 and its default 0.1 in airbench96 are the new value's part."""
+    for name, momentum in (("fast_cnn", 0.6), ("strong_cnn", 0.9)):
+        layers = build_network(PRESETS[name], (32, 32, 3), 10).layers
+        norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+        assert norms and all(norm.momentum == momentum for norm in norms)
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(3, 5), (5, 3), (4, 4)])
+def test_kernels_begin_as_the_identity(channels, filters):
+    layer = keras.layers.Conv2D(
+        filters, 3, padding="same", kernel_initializer=PartialIdentity(0), use_bias=False
+    )
+    images = np.random.default_rng(0).normal(size=(2, 6, 6, channels)).astype(np.float32)
+    outputs, same = layer(images).numpy(), min(channels, filters)
+    np.testing.assert_allclose(outputs[..., :same], images[..., :same], atol=1e-6)
+    others = np.asarray(layer.kernel)[..., same:]
+    limit = 1 / np.sqrt(9 * channels)
+    assert (np.abs(others) <= limit).all()
+    if others.size:
+        assert others.std() == pytest.approx(limit / np.sqrt(3), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "epochs", "petaflops"),
+    # The table of KellerJordan/airbench: a step costs three forward passes.
+    [("fast_cnn", 1.97e6, 9.9, 0.36), ("strong_cnn", 9.9e6, 37, 4.9)],
+)
+def test_sizes_are_the_published_ones(name, parameters, epochs, petaflops):
+    network = build_network(PRESETS[name], (32, 32, 3), 10)
+    assert network.count_params() == pytest.approx(parameters, rel=0.005)
+    training = 3 * flops_per_image(network) * 50_000 * epochs
+    assert training / 1e15 == pytest.approx(petaflops, rel=0.03)
+
+
+@pytest.mark.parametrize("shift", [-2, -1, 1, 2])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_view_is_numpys_shift(shift, mirrored, images):
+    border = abs(shift)
+    padded = np.pad(images, ((0, 0), (border, border), (border, border), (0, 0)), "reflect")
+    expected = np.roll(padded, (shift, shift), (1, 2))[:, border:-border, border:-border]
+    expected = expected[:, :, ::-1] if mirrored else expected
+    view = shifted(tf.constant(images), shift, mirrored)
+    np.testing.assert_array_equal(view, expected)
+
+
+def test_views_are_averaged_with_their_weights(images):
+    """A network whose logits are the pixels: their mean over the views, by hand."""
+    inputs = keras.Input((32, 32, 3), dtype="uint8")
+    pixels = keras.layers.Flatten()(keras.layers.Rescaling(1.0)(inputs))
+    network = keras.Model(inputs, pixels)
+    assert with_views(network, 1) is network
+    exact = images.astype(np.float64)
+    padded = np.pad(exact, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+    up_left, down_right = padded[:, 2:, 2:], padded[:, :-2, :-2]
+
+    def both(pictures):
+        return (pictures + pictures[:, :, ::-1]) / 2
+
+    six = both(exact) / 2 + (both(up_left) + both(down_right)) / 4
+    for views, expected in ((2, both(exact)), (6, six)):
+        answers = with_views(network, views)(images)
+        np.testing.assert_allclose(answers, expected.reshape(8, -1), rtol=1e-5)

@@ -1,0 +1,57 @@
+"""The average of the weights, against numpy."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cifar_models.cli.main import main
+from cifar_models.optimizers.weight_average import WeightAverage
+from cifar_models.run.load import restore_network
+from cifar_models.storage.checkpoint_file import decode_checkpoint
+from cifar_models.storage.run_folder import RunFolder
+from tests.conftest import EVERY_STEP, TINY_CNN, as_overrides
+
+
+def normalized_network() -> keras.Model:
+    inputs = keras.Input((3,))
+    x = keras.layers.BatchNormalization()(keras.layers.Dense(2)(inputs))
+    return keras.Model(inputs, keras.layers.Dropout(0.5)(x))
+
+
+def test_the_average_follows_the_rule_of_tensorflow():
+    """tf.train.ExponentialMovingAverage(decay, num_updates=step) is the independent truth."""
+    network = normalized_network()
+    average = WeightAverage(network, normalized_network(), decay=0.6)
+    theirs = tf.train.ExponentialMovingAverage(0.6, num_updates=tf.Variable(0))
+    shadows = [tf.Variable(weight.numpy()) for weight in network.weights]
+    theirs.apply(shadows)
+    rng = np.random.default_rng(0)
+    for step in range(12):
+        for weight, shadow in zip(network.weights, shadows, strict=True):
+            value = rng.normal(size=weight.shape).astype(np.float32)
+            weight.assign(value)
+            shadow.assign(value)
+        theirs._num_updates.assign(step)
+        theirs.apply(shadows)
+        average.update(tf.constant(step, tf.int64))
+    assert len(average.network.weights) == 6  # batch norm's statistics too
+    for ours, shadow in zip(average.network.weights, shadows, strict=True):
+        np.testing.assert_allclose(ours, theirs.average(shadow), rtol=1e-5)
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_what_is_measured_and_kept_is_the_average(keep, tmp_path):
+    arguments = [*TINY_CNN, "training.ema_decay=0.9", f"training.keep={keep}"]
+    run = tmp_path / "run"
+    assert main([*as_overrides(arguments), *EVERY_STEP, "--run", str(run)]) == 0
+    folder = RunFolder(run)
+    arrays, record = decode_checkpoint(folder.checkpoint_paths()[0].read_bytes())
+    kept = {"best": "best/", "last": "average/"}[keep]
+    expected = [arrays[name] for name in sorted(arrays) if name.startswith(kept)]
+    for weight, array in zip(restore_network(folder).weights, expected, strict=True):
+        np.testing.assert_array_equal(weight, array)
+    if keep == "best":
+        assert record["best_epoch"] == 2  # so that the newest averages are the best weights
+        averages = [arrays[name] for name in sorted(arrays) if name.startswith("average/")]
+        np.testing.assert_array_equal(expected[0], averages[0])

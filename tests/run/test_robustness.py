@@ -1,0 +1,117 @@
+"""What a run's robustness.json says, against metrics.json, Keras alone, and a network by hand."""
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from cifar_models.cli.main import main
+from cifar_models.config.recipe_file import read_recipe
+from cifar_models.data.load import load_dataset
+from cifar_models.evaluation.corruptions.cifar10_c import CORRUPTIONS, corrupt
+from cifar_models.evaluation.metrics import entropy, roc_auc_between
+from cifar_models.run.robustness import _noise, _shuffled
+from cifar_models.storage.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def measured(finished_run, tmp_path_factory) -> Path:
+    """A copy of the finished run, with its robustness measured on all 360 test images."""
+    run = tmp_path_factory.mktemp("robustness") / "run"
+    shutil.copytree(finished_run, run)
+    assert main(["evaluate", str(run), "--corruptions"]) == 0
+    return run
+
+
+def test_clean_accuracy_is_the_one_that_the_run_recorded(measured):
+    report = RunFolder(measured).read_robustness()
+    assert report["images"] == 360
+    assert report["clean_accuracy"] == RunFolder(measured).read_metrics()["accuracy"]
+
+
+def test_every_corruption_has_five_accuracies_and_the_mean_is_theirs(measured):
+    report = RunFolder(measured).read_robustness()
+    assert tuple(report["accuracy"]) == CORRUPTIONS
+    numbers = np.array(list(report["accuracy"].values()))
+    assert numbers.shape == (15, 5) and (numbers >= 0).all() and (numbers <= 1).all()
+    assert report["mean_corrupted_accuracy"] == pytest.approx(numbers.mean())
+
+
+@pytest.mark.parametrize(("name", "severity"), [("contrast", 2), ("impulse_noise", 5)])
+def test_a_cell_by_keras_alone(name, severity, measured):
+    test = load_dataset(read_recipe(str(measured / "recipe.toml")).data).test
+    network = keras.models.load_model(measured / "model.keras")
+    logits = np.asarray(network(corrupt(test.images, name, severity, seed=0), training=False))
+    expected = (logits.argmax(axis=1) == test.labels).mean()
+    report = json.loads((measured / "robustness.json").read_text())
+    assert report["accuracy"][name][severity - 1] == pytest.approx(expected)
+
+
+def test_entropies_by_keras_alone(measured):
+    report = RunFolder(measured).read_robustness()
+    edges = np.array(report["entropy"]["bins"])
+    np.testing.assert_allclose(edges, np.linspace(0, np.log(10), 21))
+    images = load_dataset(read_recipe(str(measured / "recipe.toml")).data).test.images
+    network = keras.models.load_model(measured / "model.keras")
+    entropies = {}
+    shown = {"test": images, "noise": _noise(images), "shuffled": _shuffled(images)}
+    for name, pixels in shown.items():
+        log = np.asarray(keras.ops.log_softmax(network(pixels, training=False)), np.float64)
+        entropies[name] = -(np.exp(log) * log).sum(axis=1)
+        assert sum(report["entropy"][name]) == 360
+        expected, _ = np.histogram(entropies[name], edges)
+        # One that lies on an edge may be counted on either side of it.
+        assert np.abs(expected - report["entropy"][name]).sum() <= 2
+    for name, area in report["roc_auc"].items():
+        is_above = entropies[name][:, None] > entropies["test"]
+        assert area == pytest.approx(is_above.mean(), abs=1e-3)
+    assert set(report["roc_auc"]) == {"noise", "shuffled"}
+
+
+def test_some_images_spread_over_all_of_them(finished_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    assert main(["evaluate", str(run), "--corruptions", "--images", "30"]) == 0
+    printed, report = capsys.readouterr().out, RunFolder(run).read_robustness()
+    assert report["images"] == sum(report["entropy"]["test"]) == 30
+    with np.load(run / "predictions.npz") as file:
+        hits = file["probabilities"].argmax(axis=1) == file["labels"]
+    assert report["clean_accuracy"] == pytest.approx(hits[np.arange(30) * 359 // 29].mean())
+    row = [line for line in printed.splitlines() if line.startswith("contrast ")]
+    assert row[0].split()[1:] == [f"{value:.2%}" for value in report["accuracy"]["contrast"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--images", "5"], "--images goes with --corruptions; add it"),
+        (["--corruptions", "--split", "train"], "leave out --dataset and --split"),
+        (["--corruptions", "--dataset", "cifar10"], "leave out --dataset and --split"),
+        (["--corruptions", "--images", "0"], "--images 0: must be at least 1"),
+    ],
+)
+def test_requests_that_make_no_sense(options, reason, finished_run, capsys):
+    assert main(["evaluate", str(finished_run), *options]) == 2
+    error = capsys.readouterr().err
+    assert reason in error and error.count("\n") == 1
+    assert not (finished_run / "robustness.json").exists()
+
+
+def test_shuffled_pixels_stay_whole_and_each_image_has_its_own_order(images):
+    same = np.repeat(images[:1], 4, axis=0)
+    shuffled = _shuffled(same)
+    for image in shuffled:
+        assert sorted(map(tuple, image.reshape(-1, 3))) == sorted(
+            map(tuple, same[0].reshape(-1, 3))
+        )
+    assert not np.array_equal(shuffled[0], shuffled[1])
+
+
+def test_entropy_and_area_by_hand():
+    probabilities = np.array([[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25]])
+    np.testing.assert_allclose(entropy(probabilities), [0, np.log(2), np.log(4)])
+    # Of the six pairs three are in order and one is a tie.
+    assert roc_auc_between(np.array([1, 3, 4]), np.array([2, 4])) == pytest.approx(3.5 / 6)

@@ -1,0 +1,221 @@
+"""What a run leaves behind, and what it never looks at."""
+
+import csv
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+from time import perf_counter
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cifar_models import BEGAN
+from cifar_models.cli.main import main
+from cifar_models.config.recipe import DataRecipe
+from cifar_models.config.recipe_file import read_recipe
+from cifar_models.data.load import load_dataset
+from cifar_models.data.splits import Split
+from cifar_models.run import train as run_module
+from tests.conftest import TIMINGS, TINY_CNN
+
+PROMISED_METRICS = {
+    *("accuracy", "loss", "precision_macro", "recall_macro", "f1_macro", "roc_auc_macro"),
+    *("expected_calibration_error", "per_class", "parameters", "flops_per_image"),
+    *("train_seconds", "compile_seconds", "images_per_second", "epochs", "seed", "dataset"),
+    *("device", "initialisation_seconds", "prediction_seconds", "process_seconds"),
+}
+
+
+def load_metrics(run: Path) -> dict:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_the_run_folder_is_complete(finished_run):
+    for name in (
+        *("recipe.toml", "environment.json", "dataset.json", "history.csv", "metrics.json"),
+        *("predictions.npz", "model.keras", "tensorboard", "log.txt"),
+    ):
+        assert (finished_run / name).exists(), name
+    metrics = load_metrics(finished_run)
+    assert set(metrics) >= PROMISED_METRICS
+    parts = ("initialisation_seconds", "train_seconds", "prediction_seconds")
+    assert all(metrics[part] > 0 for part in parts)
+    assert sum(metrics[part] for part in parts) < metrics["process_seconds"]
+    assert metrics["process_seconds"] < perf_counter() - BEGAN
+    assert not list(finished_run.rglob(".partial*"))
+
+
+def test_the_history_has_a_row_an_epoch(finished_run):
+    with (finished_run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [1, 2]
+    assert [int(row["step"]) for row in rows] == [20, 40]  # 1,293 images in batches of 64
+    assert all(0 <= float(row["validation_accuracy"]) <= 1 for row in rows)
+
+
+def test_the_environment_names_versions_and_device(finished_run):
+    environment = json.loads((finished_run / "environment.json").read_text())
+    assert environment["packages"]["keras"] == keras.__version__
+    assert environment["command"].startswith("python -m cifar_models")
+    assert environment["device"]
+
+
+def test_the_saved_model_gives_the_recorded_predictions(finished_run):
+    network = keras.models.load_model(finished_run / "model.keras")
+    images = load_dataset(read_recipe("digits-cnn").data).test.images
+    probabilities = keras.ops.softmax(network.predict(images, verbose=0))
+    with np.load(finished_run / "predictions.npz") as file:
+        np.testing.assert_allclose(probabilities, file["probabilities"], atol=1e-6)
+
+
+def test_evaluate_repeats_the_recorded_metrics(finished_run, capsys):
+    assert main(["evaluate", str(finished_run)]) == 0
+    accuracy = load_metrics(finished_run)["accuracy"]
+    assert f"{accuracy:.6f}" in capsys.readouterr().out
+
+
+def test_evaluate_refuses_data_of_other_classes(finished_run, tmp_path, capsys):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{number}.png")
+    assert main(["evaluate", str(finished_run), "--dataset", f"folder:{tmp_path}"]) == 2
+    assert "was trained on classes" in capsys.readouterr().err
+
+
+def test_pictures_are_drawn(finished_run):
+    for name in ("curves", "confusion_matrix", "first_layer", "sample_predictions"):
+        with Image.open(finished_run / "plots" / f"{name}.png") as image:
+            assert min(image.size) > 150
+            below_the_title = np.asarray(image.convert("L"))[image.height // 5 :]
+            assert (below_the_title < 200).mean() > 0.01
+            assert len(np.unique(below_the_title)) > 20
+
+
+def events(path: Path) -> EventAccumulator:
+    return EventAccumulator(str(path), size_guidance={"tensors": 0}).Reload()
+
+
+def test_tensorboard_is_keyed_by_the_global_step(finished_run):
+    for split in ("train", "validation"):
+        log = events(finished_run / "tensorboard" / split)
+        for tag in ("loss", "accuracy"):
+            assert [event.step for event in log.Tensors(tag)] == [20, 40]
+    log = events(finished_run / "tensorboard" / "train")
+    assert {"learning_rate", "images_per_second"} <= set(log.Tags()["tensors"])
+    log = events(finished_run / "tensorboard")
+    assert {"augmented", "confusion_matrix", "first_layer", "final/test_accuracy"} <= set(
+        log.Tags()["tensors"]
+    )
+    assert "_hparams_/session_start_info" in log.summary_metadata
+
+
+def test_the_resolved_recipe_runs_again_to_the_same_bytes(tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    for arguments in (
+        [*TINY_CNN, "--deterministic", "--run", str(first)],
+        ["train", str(first / "recipe.toml"), "--run", str(again)],
+    ):
+        assert main(arguments) == 0
+    assert tomllib.loads((first / "recipe.toml").read_text())["runtime"]["deterministic"] is True
+    assert (first / "recipe.toml").read_bytes() == (again / "recipe.toml").read_bytes()
+    for name in ("labels", "probabilities"):
+        with (
+            np.load(first / "predictions.npz") as one,
+            np.load(again / "predictions.npz") as other,
+        ):
+            np.testing.assert_array_equal(one[name], other[name])
+    one, other = load_metrics(first), load_metrics(again)
+    assert {k: one[k] for k in one.keys() - set(TIMINGS)} == {
+        k: other[k] for k in other.keys() - set(TIMINGS)
+    }
+    weights = [keras.models.load_model(run / "model.keras").get_weights() for run in (first, again)]
+    for left, right in zip(*weights, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+class Untouchable(np.ndarray):
+    """Stands for the test split: any use of its pixels but their hash fails."""
+
+    def __array__(self, *arguments, **options):
+        raise AssertionError("the test split was answered")
+
+    def __getitem__(self, item):
+        raise AssertionError("the test split was answered")
+
+
+def test_a_trial_of_a_search_never_answers_the_test_split(monkeypatch, tmp_path):
+    real = load_dataset(read_recipe("digits-cnn").data)
+    untouchable = Split(real.test.images.view(Untouchable), real.test.labels)
+    poisoned = dataclasses.replace(real, test=untouchable)
+    monkeypatch.setattr(run_module, "load_dataset", lambda recipe: poisoned)
+    described = {"class_names": list(real.class_names), "sha256": ""}
+    monkeypatch.setattr(run_module, "describe", lambda dataset, splits: described)
+    recipe = read_recipe("digits-cnn", ["training.epochs=1", "model.stage_filters=[4, 4]"])
+    metrics = run_module.run(recipe, tmp_path / "trial", measure_on="validation")
+    assert metrics["split"] == "validation"
+    with pytest.raises(AssertionError, match="the test split was answered"):
+        run_module.run(recipe, tmp_path / "run", measure_on="test")
+
+
+def test_the_best_epoch_is_kept(tmp_path, monkeypatch):
+    """A learning rate that explodes half way: the best epoch's weights are the ones measured."""
+    arguments = [
+        *TINY_CNN,
+        *("--set", "training.epochs=6"),
+        *("--set", "training.keep=best"),
+        *("--set", "training.peak_learning_rate=3.0"),
+        *("--set", "training.warmup_fraction=0.9"),
+    ]
+    assert main([*arguments, "--run", str(tmp_path / "run")]) == 0
+    metrics = load_metrics(tmp_path / "run")
+    with (tmp_path / "run" / "history.csv").open() as file:
+        rows = [float(row["validation_accuracy"]) for row in csv.DictReader(file)]
+    assert metrics["best_epoch"] == 1 + int(np.argmax(rows))
+    network = keras.models.load_model(tmp_path / "run" / "model.keras")
+    dataset = load_dataset(read_recipe("digits-cnn").data)
+    splits = dataset.splits(DataRecipe(validation_fraction=0.1), seed=0)
+    predicted = network.predict(splits.validation.images, verbose=0).argmax(axis=1)
+    assert (predicted == splits.validation.labels).mean() == pytest.approx(max(rows), abs=1e-6)
+
+
+def test_early_stopping(tmp_path):
+    arguments = [
+        *TINY_CNN,
+        *("--set", "training.epochs=12"),
+        *("--set", "training.early_stopping_epochs=2"),
+        *("--set", "training.peak_learning_rate=1e-9"),
+    ]
+    assert main([*arguments, "--run", str(tmp_path / "run")]) == 0
+    metrics = load_metrics(tmp_path / "run")
+    assert metrics["epochs"] < 12
+    assert metrics["epochs"] == metrics["best_epoch"] + 2
+
+
+def test_a_diverging_run_fails_and_says_when(tmp_path, capsys):
+    arguments = [*TINY_CNN, "--set", "training.peak_learning_rate=1e30"]
+    assert main([*arguments, "--run", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert "at step" in error and "lower training.peak_learning_rate" in error
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert "RunError" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_a_run_starts_as_its_recipe_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "draw_figures", lambda *arguments: None)
+    monkeypatch.setattr(run_module, "record_in_tensorboard", lambda *arguments: None)
+    arguments = [
+        *("train", "digits-vit", "--set", "model.mimetic_start=true"),
+        *("--set", "model.num_layers=1", "--set", "data.train_fraction=0.1"),
+        *("--set", "training.epochs=1", "--set", "training.peak_learning_rate=1e-9"),
+    ]
+    assert main([*arguments, "--run", str(tmp_path / "run")]) == 0
+    network = keras.models.load_model(tmp_path / "run" / "model.keras")
+    attention = network.get_layer("encoder1").attention
+    value, output = attention.value_dense.kernel, attention.output_dense.kernel
+    product = np.einsum("dhk,hke->de", value, output)
+    assert np.diag(product).mean() == pytest.approx(-0.4, abs=0.03)

@@ -1,0 +1,214 @@
+"""A search on the digits: what it tries, where it goes on, what it leaves."""
+
+import errno
+import json
+import os
+import shutil
+import tomllib
+from pathlib import Path
+
+import keras_tuner
+import pytest
+
+from cifar_models.cli.main import main
+from cifar_models.config.recipe_file import read_recipe
+from cifar_models.errors import RunError
+from cifar_models.storage.atomic_files import locked
+from cifar_models.sweeps import tuning as search_module
+from cifar_models.sweeps.search_space import search_space, suggest
+from tests.conftest import killed_at
+
+SEARCH = """
+[data]
+dataset = "digits"
+
+[model]
+architecture = "residual_cnn"
+image_size = 8
+stem_kernel_size = 3
+stem_strides = 1
+stage_filters = [4, 8]
+stage_blocks = [1, 1]
+
+[training]
+epochs = 1
+batch_size = 128
+
+[search]
+"training.peak_learning_rate" = { low = 1e-3, high = 1.0, scale = "log" }
+"model.l1" = { low = 1e-8, high = 1e-4, scale = "log" }
+"model.stem_filters" = { low = 4, high = 8 }
+"model.stage_filters" = { choices = [[4, 8], [8, 8]] }
+"""
+
+
+@pytest.fixture
+def recipe_path(tmp_path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SEARCH)
+    return path
+
+
+def tune(recipe_path: Path, out: Path, trials: int, *more: str) -> int:
+    return main(["tune", str(recipe_path), "--trials", str(trials), "--out", str(out), *more])
+
+
+def test_every_proposal_lies_in_its_range(recipe_path):
+    recipe = read_recipe(str(recipe_path))
+    space = search_space(recipe)
+    seen, rates = set(), set()
+    for seed in range(40):
+        point = keras_tuner.HyperParameters.from_config(space.get_config())
+        for hyperparameter in space.space:
+            point.values[hyperparameter.name] = hyperparameter.random_sample(seed)
+        proposed = suggest(point, recipe)
+        assert 1e-3 <= proposed.training.peak_learning_rate <= 1.0
+        assert 1e-8 <= proposed.model.l1 <= 1e-4
+        assert proposed.model.stem_filters in range(4, 9)
+        seen.add(proposed.model.stage_filters)
+        rates.add(proposed.training.peak_learning_rate)
+    assert seen == {(4, 8), (8, 8)}
+    assert len(rates) == 40
+
+
+def test_a_search_leaves_its_trials_and_a_winner_that_trains(recipe_path, tmp_path):
+    out = tmp_path / "search"
+    assert tune(recipe_path, out, 3) == 0
+    scores = {}
+    for trial in sorted((out / "trials").iterdir()):
+        metrics = json.loads((trial / "metrics.json").read_text())
+        assert metrics["split"] == "validation"
+        assert list((trial / "tensorboard").glob("events*"))  # a row of the HParams tab
+        scores[trial.name] = metrics["accuracy"]
+    assert list(scores) == ["0001", "0002", "0003"]
+    best = max(scores, key=scores.get)
+    text = (out / "best.toml").read_text()
+    assert f"trial {best}" in text.splitlines()[0]
+    winner = tomllib.loads((out / "trials" / best / "recipe.toml").read_text())
+    assert winner["training"].pop("tuning_trials") == 0
+    content = tomllib.loads(text)
+    assert content["training"].pop("tuning_trials") == 3
+    assert content.pop("name") == winner.pop("name") + "-tuned"
+    assert content == winner
+    assert tune(recipe_path, out, 1) == 0  # fewer than there are: all of them count
+    assert (out / "best.toml").read_text() == text
+    assert main(["train", str(out / "best.toml"), "--run", str(tmp_path / "run")]) == 0
+
+
+def test_a_killed_search_goes_on_where_it_stopped(recipe_path, tmp_path, monkeypatch):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert tune(recipe_path, whole, 3) == 0
+    trained = []
+    real_run = search_module.run
+
+    def run_until_killed(recipe, path, measure_on):
+        trained.append(path.name)
+        if len(trained) == 2:
+            path.mkdir(parents=True)
+            (path / "recipe.toml").write_text("half a trial")
+            raise KeyboardInterrupt
+        return real_run(recipe, path, measure_on)
+
+    monkeypatch.setattr(search_module, "run", run_until_killed)
+    assert tune(recipe_path, killed, 3) == 130
+    shutil.rmtree(killed / "keras_tuner")  # nor does it need what KerasTuner wrote
+    assert tune(recipe_path, killed, 3) == 0
+    assert trained == ["0001", "0002", "0002", "0003"]
+    for trial in ("0001", "0002", "0003"):
+        one, other = (folder / "trials" / trial / "recipe.toml" for folder in (whole, killed))
+        assert one.read_text() == other.read_text()
+
+
+@pytest.mark.parametrize("error", [RunError("loss is nan"), ValueError("loss is nan")])
+def test_a_failing_trial_is_shown_and_survived(recipe_path, tmp_path, monkeypatch, capsys, error):
+    real_run = search_module.run
+
+    def fail_once(recipe, path, measure_on):
+        if path.name == "0001":
+            raise error
+        return real_run(recipe, path, measure_on)
+
+    monkeypatch.setattr(search_module, "run", fail_once)
+    out = tmp_path / "search"
+    assert tune(recipe_path, out, 2) == 0
+    assert "trial 0002" in (out / "best.toml").read_text().splitlines()[0]
+    assert "trial 1 failed: loss is nan" in capsys.readouterr().out
+
+
+def test_a_search_whose_trials_all_fail_fails(recipe_path, tmp_path, monkeypatch, capsys):
+    def fail(recipe, path, measure_on):
+        raise search_module.RunError("loss is nan in epoch 1")
+
+    monkeypatch.setattr(search_module, "run", fail)
+    assert tune(recipe_path, tmp_path / "search", 4) == 1
+    assert "loss is nan" in capsys.readouterr().err
+
+
+def test_a_spent_budget_begins_no_trial(recipe_path, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "search"
+    assert tune(recipe_path, out, 1) == 0
+    assert tune(recipe_path, out, 3, "--budget-seconds", "0") == 0
+    assert [path.name for path in (out / "trials").iterdir()] == ["0001"]
+
+
+def test_a_folder_of_another_search_is_refused(recipe_path, tmp_path, capsys):
+    out = tmp_path / "search"
+    assert tune(recipe_path, out, 1) == 0
+    recipe_path.write_text(SEARCH.replace("batch_size = 128", "batch_size = 64"))
+    assert tune(recipe_path, out, 1) == 2
+    assert "another search" in capsys.readouterr().err
+
+
+def test_a_folder_of_other_things_is_refused(recipe_path, tmp_path, capsys):
+    assert tune(recipe_path, tmp_path, 1) == 2
+    assert "holds other files" in capsys.readouterr().err
+
+
+def test_a_killed_trial_goes_on_after_its_last_checkpoint(recipe_path, tmp_path, capsys):
+    out = tmp_path / "search"
+    recipe_path.write_text(SEARCH + "\n[runtime]\ncheckpoint_seconds = 0\n")
+    killed_at(5, ["tune", str(recipe_path), "--trials", "1", "--out", str(out)])
+    capsys.readouterr()
+    recipe_path.write_text(SEARCH)  # how often it is saved is no part of a search
+    assert tune(recipe_path, out, 1) == 0
+    assert "goes on after step 4 of" in capsys.readouterr().out
+
+
+def test_a_failed_trial_is_not_trained_again(recipe_path, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "search"
+    recipe_path.write_text(SEARCH.replace("high = 1.0", "high = 1e33").replace("1e-3", "1e32"))
+    assert tune(recipe_path, out, 1) == 1
+    assert "training diverged" in capsys.readouterr().out
+    monkeypatch.setattr(search_module, "run", None)
+    monkeypatch.setattr(search_module, "resume", None)
+    assert tune(recipe_path, out, 1) == 1
+    assert "training diverged" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_ends_the_search_and_is_no_fault_of_the_trial(
+    recipe_path, tmp_path, capsys
+):
+    out, real = tmp_path / "search", Path.replace
+
+    def replace(self, target):
+        if Path(target).match("0002/model.keras"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        assert tune(recipe_path, out, 3) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "0002/model.keras: cannot be written: No space left on device" in error
+    assert error.endswith("then the same command goes on")
+    assert not (out / "best.toml").exists()
+    assert tune(recipe_path, out, 3) == 0
+    assert (out / "best.toml").exists()
+
+
+def test_one_search_at_a_time_in_a_folder(recipe_path, tmp_path, capsys):
+    out = tmp_path / "search"
+    (out / "trials").mkdir(parents=True)
+    with locked(out):
+        assert tune(recipe_path, out, 1) == 2
+    assert f"{out}: process" in capsys.readouterr().err
