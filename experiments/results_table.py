@@ -12,9 +12,9 @@ from pathlib import Path
 
 from cifar_models.comparison.runs import by_recipe
 from cifar_models.config.recipe import Recipe
-from cifar_models.config.recipe_file import EXPERIMENTS, read_recipe
+from cifar_models.config.recipe_file import EXPERIMENTS
 from cifar_models.errors import RequestError, RunError
-from cifar_models.storage.atomic_files import write_bytes_whole
+from cifar_models.storage.atomic_files import write_bytes_atomic
 from cifar_models.storage.run_folder import RunFolder
 
 RECORDS = "experiments/records"
@@ -66,8 +66,8 @@ class Result:
         recipe, image_shape = self.runs[0].recipe, self.runs[0].dataset["image_shape"]
         if recipe.model.image_size not in image_shape[:2]:
             what += f", seen at {recipe.model.image_size} pixels"
-        if recipe.augmentation.test_views > 1:
-            what += f", {recipe.augmentation.test_views} views"
+        if recipe.augmentation.tta_views > 1:
+            what += f", {recipe.augmentation.tta_views} views"
         return {
             "what": what,
             "data": self.data,
@@ -93,7 +93,7 @@ def write_results(root: Path) -> Path:
         root: the folder of README.md and experiments/.
     """
     path = root / "README.md"
-    write_bytes_whole(path, readme_with_results(root).encode())
+    write_bytes_atomic(path, readme_with_results(root).encode())
     return path
 
 
@@ -180,7 +180,7 @@ def _read_run(path: Path) -> RecordedRun:
         raise RequestError(
             f"{path}: is measured on the {metrics['split']} split; a record is of the test split"
         )
-    recipe = read_recipe(str(folder.recipe_path))
+    recipe = folder.read_recipe()
     return RecordedRun(
         path, recipe, folder.read_dataset("sha256", "train_images", "image_shape"), metrics
     )

@@ -10,7 +10,7 @@ from scipy import stats
 
 from cifar_models.augmentation.rand_augment import apply_rand_augment
 from cifar_models.augmentation.stateless_random import split_key, uniform, uniform_integers
-from cifar_models.config.recipe import AugmentationRecipe
+from cifar_models.config.recipe import AugmentationConfig
 
 ERASED_AREA = (0.02, 1 / 3)  # of the image; random erasing's defaults, arXiv:1708.04896
 ERASED_ASPECT_RATIO = (0.3, 3.3)
@@ -19,7 +19,7 @@ BLANK = 128  # grey
 
 
 def augment_batch(
-    recipe: AugmentationRecipe,
+    recipe: AugmentationConfig,
     images: tf.Tensor,
     targets: tf.Tensor,
     key: tf.Tensor,

@@ -23,7 +23,7 @@ COLOUR = (
     "brightness",
     "sharpness",
 )
-MOST_DEGREES, MOST_SHEAR, MOST_SHIFT, MOST_BLEND = 30.0, 0.3, 0.45, 0.9
+MAX_DEGREES, MAX_SHEAR, MAX_SHIFT, MAX_BLEND = 30.0, 0.3, 0.45, 0.9
 FILL = 128.0  # grey, where a geometric transformation looks outside the image
 
 
@@ -79,12 +79,12 @@ def _inverse_affine(which, strength, size) -> tuple[tf.Tensor, tf.Tensor]:
     def only(name: str) -> tf.Tensor:
         return tf.where(which == GEOMETRIC.index(name), strength, 0.0)
 
-    angle = only("rotate") * MOST_DEGREES * math.pi / 180
+    angle = only("rotate") * MAX_DEGREES * math.pi / 180
     cosine, sine = tf.cos(angle), tf.sin(angle)
-    shear_x, shear_y = only("shear_x") * MOST_SHEAR, only("shear_y") * MOST_SHEAR
+    shear_x, shear_y = only("shear_x") * MAX_SHEAR, only("shear_y") * MAX_SHEAR
     # Only one of the transformations is active in an image, so its terms do not meet another's.
     rows = [tf.stack([cosine, sine + shear_y], 1), tf.stack([-sine + shear_x, cosine], 1)]
-    shift = [only("translate_y") * MOST_SHIFT * height, only("translate_x") * MOST_SHIFT * width]
+    shift = [only("translate_y") * MAX_SHIFT * height, only("translate_x") * MAX_SHIFT * width]
     return tf.stack(rows, axis=1), tf.stack(shift, axis=1)
 
 
@@ -115,7 +115,7 @@ def _apply_affine(pixels: tf.Tensor, matrix: tf.Tensor, shift: tf.Tensor) -> tf.
 
 def _blend(degenerate: tf.Tensor, pixels: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
     """PIL's ImageEnhance: 1 + 0.9 strength times the image, the rest the degenerate image."""
-    factor = 1 + MOST_BLEND * strength
+    factor = 1 + MAX_BLEND * strength
     return tf.clip_by_value(degenerate + factor * (pixels - degenerate), 0.0, 255.0)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from cifar_models.errors import RequestError, RunError
 
 
-def measured_apart(command: Sequence[str], subject: str) -> dict:
-    """Runs a process that ends in `print_measured`, and returns what it measured.
+def run_isolated(command: Sequence[str], subject: str) -> dict:
+    """Runs a process that ends in `print_json_result`, and returns what it measured.
 
     Args:
         command: of the process.
@@ -33,7 +33,7 @@ def measured_apart(command: Sequence[str], subject: str) -> dict:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def print_measured(measure: Callable[[], dict]) -> int:
+def print_json_result(measure: Callable[[], dict]) -> int:
     """Prints what a call finds as a line of JSON, and returns the exit status."""
     try:
         print(json.dumps(measure()))

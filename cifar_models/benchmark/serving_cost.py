@@ -7,16 +7,16 @@ from time import perf_counter
 
 import numpy as np
 
-from cifar_models.benchmark.isolated_process import measured_apart, peak_memory, print_measured
-from cifar_models.config.recipe_file import read_recipe, with_values
-from cifar_models.run.load import configure_as_trained
+from cifar_models.benchmark.isolated_process import peak_memory, print_json_result, run_isolated
+from cifar_models.config.recipe_file import with_values
+from cifar_models.run.load import configure_for_run
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.storage.run_folder import RunFolder
 
 BATCH_SIZES = (1, 128)  # images; the last one also gives the throughput
 WARM_UP_CALLS = 5
-LEAST_CALLS = 50
-LEAST_SECONDS = 3.0  # of calls at each batch size
+MIN_CALLS = 50
+MIN_SECONDS = 3.0  # of calls at each batch size
 MEASURE = [sys.executable, "-m", "cifar_models.benchmark.serving_cost"]
 
 
@@ -46,7 +46,7 @@ def serving_costs(paths: Sequence[Path]) -> dict[Path, dict]:
 
 
 def _serving_cost(folder: RunFolder) -> dict:
-    cost = measured_apart([*MEASURE, str(folder.path)], str(folder.path))
+    cost = run_isolated([*MEASURE, str(folder.path)], str(folder.path))
     folder.write_cost(cost)
     return cost
 
@@ -57,13 +57,13 @@ def measure_serving(folder: RunFolder) -> dict:
     The precision is that of the training; the images are noise of the run's image shape, since
     no network here takes longer for one image than for another.
     """
-    recipe = read_recipe(str(folder.recipe_path))
+    recipe = folder.read_recipe()
     import_tensorflow()
     from cifar_models.run.load import restore_network
     from cifar_models.serving.signature import SavedNetwork
 
     # An export does not insist on the same bits, so a run that did must not look slow.
-    runtime = configure_as_trained(folder, with_values(recipe, {"runtime.deterministic": False}))
+    runtime = configure_for_run(folder, with_values(recipe, {"runtime.deterministic": False}))
     memory_of, memory_before = peak_memory()
     dataset = folder.read_dataset()
     served = SavedNetwork(restore_network(folder), dataset["class_names"])
@@ -96,7 +96,7 @@ def time_calls(call: Callable[[], object]) -> np.ndarray:
         call()
     seconds: list[float] = []
     total = 0.0
-    while len(seconds) < LEAST_CALLS or total < LEAST_SECONDS:
+    while len(seconds) < MIN_CALLS or total < MIN_SECONDS:
         began = perf_counter()
         call()
         seconds.append(perf_counter() - began)
@@ -106,7 +106,7 @@ def time_calls(call: Callable[[], object]) -> np.ndarray:
 
 def main() -> int:
     """Prints what `measure_serving` finds as JSON and returns the exit status."""
-    return print_measured(lambda: measure_serving(RunFolder(Path(sys.argv[1]))))
+    return print_json_result(lambda: measure_serving(RunFolder(Path(sys.argv[1]))))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_models.benchmark.isolated_process import measured_apart, peak_memory, print_measured
+from cifar_models.benchmark.isolated_process import peak_memory, print_json_result, run_isolated
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import read_recipe, recipe_toml, with_values
 from cifar_models.data.load import load_dataset
@@ -43,7 +43,7 @@ def benchmarks(recipes: Sequence[Recipe]) -> list[dict]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "recipe.toml"
             path.write_text(recipe_toml(recipe), encoding="utf-8")
-            found.append(measured_apart([*MEASURE, str(path)], recipe.name))
+            found.append(run_isolated([*MEASURE, str(path)], recipe.name))
     return found
 
 
@@ -112,7 +112,7 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
     real_speed = statistics.median(real for _, real in speeds)
     peak = peak_memory()[1]
 
-    least = trainer_of(_least_network(*shape))
+    least = trainer_of(_minimal_network(*shape))
     seconds_of(least, real, 1)  # compiles
     floor_speed = statistics.median(speed for (speed,) in speeds_of(least, real))
     training, ceiling = training_flops(flops_per_image(network), real_speed), _ceiling(runtime)
@@ -136,7 +136,7 @@ def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
     }
 
 
-def _least_network(image_shape: tuple[int, int, int], num_classes: int) -> "keras.Model":
+def _minimal_network(image_shape: tuple[int, int, int], num_classes: int) -> "keras.Model":
     """Returns a network that costs next to nothing: images → their mean colours → logits (B, K)."""
     import keras
     from keras import layers
@@ -204,4 +204,4 @@ def _feeding_speed(train: Split) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(print_measured(lambda: measure_training(read_recipe(sys.argv[1]))))
+    sys.exit(print_json_result(lambda: measure_training(read_recipe(sys.argv[1]))))

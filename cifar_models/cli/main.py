@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cifar_models.cli.parser import make_parser
 from cifar_models.errors import RequestError, RunError
-from cifar_models.runtime.log import close_screen, log_to_screen
+from cifar_models.runtime.log import log_to_screen, silence_screen
 from cifar_models.runtime.signals import stop_request
 
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(str(stop) or "interrupted", file=sys.stderr)
         return getattr(stop, "exit_status", 128 + signal.SIGINT)
     except BrokenPipeError:
-        close_screen()  # the reader of a table left early
+        silence_screen()  # the reader of a table left early
     except Exception as error:
         if os.environ.get("CIFAR_MODELS_TRACEBACK"):
             raise

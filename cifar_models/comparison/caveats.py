@@ -11,7 +11,7 @@ UNEQUAL = 1.5  # one budget is so many times the other
 MISCALIBRATED = 0.05  # between mean confidence and accuracy
 
 
-def objections(models: Sequence[Model]) -> Iterator[str]:
+def find_caveats(models: Sequence[Model]) -> Iterator[str]:
     """Yields sentences about one model, then about what sets several apart."""
     for model in models:
         yield from _about_one(model)
@@ -21,7 +21,7 @@ def objections(models: Sequence[Model]) -> Iterator[str]:
     for what, value in (
         ("trials of the search that chose their settings", _tuning_trials),
         ("resolution in pixels", lambda model: model.runs[0].recipe.model.image_size),
-        ("views of a test image", lambda model: model.runs[0].recipe.augmentation.test_views),
+        ("views of a test image", lambda model: model.runs[0].recipe.augmentation.tta_views),
         ("precision", lambda model: model.runs[0].metrics["precision"]),
         ("device", lambda model: model.runs[0].metrics["device"]),
         ("number of runs", lambda model: len(model.runs)),

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cifar_models.comparison.caveats import objections
+from cifar_models.comparison.caveats import find_caveats
 from cifar_models.comparison.learning_curves import LearningCurve, learning_curves
 from cifar_models.comparison.models import Model
 from cifar_models.comparison.runs import Run, by_recipe, refuse_other_data
@@ -22,7 +22,7 @@ class Pair:
     def is_certain(self) -> bool:
         return self.p_value < 1 - CONFIDENCE
 
-    def in_words(self) -> str:
+    def conclusion(self) -> str:
         """What the test carries, and no more; differences in percentage points."""
         of = self.difference
         size = f"{100 * of.difference:.1f} points [{100 * of.low:.1f}, {100 * of.high:.1f}]"
@@ -84,4 +84,4 @@ def compare(runs: Sequence[Run]) -> Comparison:
     )
     names = [*(model.name for model in models), *groups]  # a recipe may have smaller parts alone
     curves = sorted(learning_curves(groups), key=lambda curve: names.index(curve.name))
-    return Comparison(tuple(models), pairs, tuple(objections(models)), tuple(curves))
+    return Comparison(tuple(models), pairs, tuple(find_caveats(models)), tuple(curves))

@@ -20,14 +20,14 @@ from cifar_models.comparison.learning_curves import crossings
 from cifar_models.comparison.models import COSTS, SCORES, Model
 from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError, RunError
-from cifar_models.storage.atomic_files import write_bytes_whole
+from cifar_models.storage.atomic_files import write_bytes_atomic
 
 PARETO = {
     "flops_per_image": "FLOPs/image",
     "train_seconds": "training, s",
     "latency_1_p50": "latency of one image, ms",
 }
-MOST_DISPUTED = 24  # images on the page
+MAX_DISPUTED = 24  # images on the page
 PERCENTAGES = set(SCORES) - {"loss"}
 NOT_MEASURED = "–"
 
@@ -75,7 +75,7 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
     except OSError as error:
         raise RequestError(f"{out}: cannot be made: {error.strerror}") from None
     for name, svg in figures.items():
-        write_bytes_whole(out / "figures" / f"{name}.svg", svg.encode())
+        write_bytes_atomic(out / "figures" / f"{name}.svg", svg.encode())
     environment = Environment(
         loader=PackageLoader("cifar_models.comparison", "templates"),
         autoescape=True,
@@ -94,9 +94,9 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
         command=command,
         path_of=lambda run: shlex.quote(str(run.path)),
     )
-    write_bytes_whole(out / "report.html", page.encode())
-    write_bytes_whole(out / "comparison.md", markdown(comparison).encode())
-    write_bytes_whole(out / "comparison.csv", _csv(comparison).encode())
+    write_bytes_atomic(out / "report.html", page.encode())
+    write_bytes_atomic(out / "comparison.md", markdown(comparison).encode())
+    write_bytes_atomic(out / "comparison.csv", _csv(comparison).encode())
 
 
 def _robustness_images(comparison: Comparison) -> str:
@@ -115,7 +115,7 @@ def markdown(comparison: Comparison) -> str:
     columns = [column for column in zip(*rows, strict=True) if set(column[1:]) != {NOT_MEASURED}]
     header, *others = zip(*columns, strict=True)
     lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *others]]
-    sentences = [f"- {pair.in_words()}" for pair in comparison.pairs]
+    sentences = [f"- {pair.conclusion()}" for pair in comparison.pairs]
     sentences += [f"- {sentence}" for sentence in crossings(comparison.curves)]
     warnings = [f"- {warning}" for warning in comparison.warnings]
     parts = [lines, ["## What follows", "", *sentences] if sentences else []]
@@ -177,7 +177,7 @@ def disputed_images(comparison: Comparison) -> list[Disputed]:
             for model in comparison.models
         ]
     )  # (models, N)
-    apart = np.argsort(-np.ptp(chances, axis=0), kind="stable")[:MOST_DISPUTED]
+    apart = np.argsort(-np.ptp(chances, axis=0), kind="stable")[:MAX_DISPUTED]
     names = first.dataset["class_names"]
     return [
         Disputed(

@@ -9,8 +9,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from cifar_models.config.recipe import Recipe
-from cifar_models.config.recipe_file import read_recipe
-from cifar_models.config.run_identity import decisive_values
+from cifar_models.config.run_identity import identifying_values
 from cifar_models.errors import RequestError
 from cifar_models.storage.run_folder import RunFolder
 
@@ -68,7 +67,7 @@ def _read_run(path: Path) -> Run:
         )
     return Run(
         path=path,
-        recipe=read_recipe(str(folder.recipe_path)),
+        recipe=folder.read_recipe(),
         dataset=dataset,
         metrics={**folder.read_metrics(), **_measured_later(folder)},
         environment=folder.read_environment(),
@@ -124,7 +123,7 @@ def by_recipe(runs: Sequence[AnyRun]) -> dict[str, list[AnyRun]]:
     Raises:
         RequestError: two runs of one recipe have one part and one seed.
     """
-    recipes = [decisive_values(run.recipe) for run in runs]
+    recipes = [identifying_values(run.recipe) for run in runs]
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for values in recipes:
         for key in ("runtime.seed", "data.train_fraction", "data.dataset"):

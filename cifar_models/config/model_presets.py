@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class ResidualCNN:
+class ResidualCNNConfig:
     """A residual network of basic blocks: He et al. 2015, arXiv:1512.03385, for small images."""
 
     image_size: int = 32  # pixels; images of another size are resized inside the network
@@ -42,7 +42,7 @@ class ResidualCNN:
 
 
 @dataclass(frozen=True)
-class FastCNN:
+class AirbenchConfig:
     """A network for short schedules: Jordan 2024, arXiv:2404.00498 ("airbench")."""
 
     image_size: int = 32  # pixels; images of another size are resized inside the network
@@ -72,7 +72,7 @@ class FastCNN:
 
 
 @dataclass(frozen=True)
-class VisionTransformer:
+class ViTConfig:
     """A plain Vision Transformer: Dosovitskiy et al. 2020, arXiv:2010.11929."""
 
     image_size: int = 32  # pixels; images of another size are resized inside the network
@@ -81,7 +81,7 @@ class VisionTransformer:
     num_layers: int = 9
     num_heads: int = 3
     mlp_dim: int = 384
-    mimetic_start: bool = False  # attention and positions begin like trained ones
+    mimetic_init: bool = False  # attention and positions begin like trained ones
     pooling: str = "mean"  # "mean" over the patches, or a learned class "token"
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.0
@@ -104,7 +104,7 @@ class VisionTransformer:
 
 
 @dataclass(frozen=True)
-class CompactConvolutionalTransformer:
+class CCTConfig:
     """Convolutional tokens, a transformer, attention pooling: Hassani et al., arXiv:2104.05704."""
 
     image_size: int = 32  # pixels; images of another size are resized inside the network
@@ -114,7 +114,7 @@ class CompactConvolutionalTransformer:
     num_layers: int = 2
     num_heads: int = 2
     mlp_dim: int = 128
-    mimetic_start: bool = False  # attention and positions begin like trained ones
+    mimetic_init: bool = False  # attention and positions begin like trained ones
     dropout_rate: float = 0.0
     attention_dropout_rate: float = 0.1
     stochastic_depth_rate: float = 0.1  # of the last block; rises linearly from the first
@@ -132,12 +132,12 @@ class CompactConvolutionalTransformer:
         yield from _transformer_problems(self)
 
 
-ModelRecipe = ResidualCNN | FastCNN | VisionTransformer | CompactConvolutionalTransformer
+ModelConfig = ResidualCNNConfig | AirbenchConfig | ViTConfig | CCTConfig
 
-PRESETS: dict[str, ModelRecipe] = {
-    "residual_cnn": ResidualCNN(),
+PRESETS: dict[str, ModelConfig] = {
+    "residual_cnn": ResidualCNNConfig(),
     # The network of kuangliu/pytorch-cifar: a 3x3 stem of stride 1, no pooling.
-    "resnet18": ResidualCNN(
+    "resnet18": ResidualCNNConfig(
         stem_filters=64,
         stem_kernel_size=3,
         stem_strides=1,
@@ -145,7 +145,7 @@ PRESETS: dict[str, ModelRecipe] = {
         stage_blocks=(2, 2, 2, 2),
     ),
     # Zagoruyko & Komodakis 2016, arXiv:1605.07146: 28 layers, 10 times as wide as ResNet's 16.
-    "wide_resnet28_10": ResidualCNN(
+    "wide_resnet28_10": ResidualCNNConfig(
         stem_filters=16,
         stem_kernel_size=3,
         stem_strides=1,
@@ -154,11 +154,13 @@ PRESETS: dict[str, ModelRecipe] = {
         pre_activation=True,
     ),
     # airbench94 and airbench96.
-    "fast_cnn": FastCNN(),
-    "strong_cnn": FastCNN(stage_filters=(128, 384, 512), stage_convolutions=3, norm_momentum=0.9),
-    "vit": VisionTransformer(),
+    "airbench94": AirbenchConfig(),
+    "airbench96": AirbenchConfig(
+        stage_filters=(128, 384, 512), stage_convolutions=3, norm_momentum=0.9
+    ),
+    "vit": ViTConfig(),
     # The notebook that this project began with: images enlarged to 128 pixels.
-    "vit_notebook": VisionTransformer(
+    "vit_notebook": ViTConfig(
         image_size=128,
         patch_size=16,
         hidden_dim=768,
@@ -171,10 +173,8 @@ PRESETS: dict[str, ModelRecipe] = {
         stochastic_depth_rate=0.0,
     ),
     # CCT-2/3x2 and CCT-7/3x1 of the paper's table 2.
-    "hybrid": CompactConvolutionalTransformer(),
-    "cct7_3x1": CompactConvolutionalTransformer(
-        conv_layers=1, hidden_dim=256, num_layers=7, num_heads=4, mlp_dim=512
-    ),
+    "cct2_3x2": CCTConfig(),
+    "cct7_3x1": CCTConfig(conv_layers=1, hidden_dim=256, num_layers=7, num_heads=4, mlp_dim=512),
 }
 
 
@@ -188,8 +188,8 @@ def _transformer_problems(table) -> Iterator[tuple[str, str]]:
                 f"choose one of {_divisors(table.hidden_dim)}"
             ),
         )
-    if table.mimetic_start and table.hidden_dim % 4:
-        yield "mimetic_start", "needs a hidden_dim that 4 divides"
+    if table.mimetic_init and table.hidden_dim % 4:
+        yield "mimetic_init", "needs a hidden_dim that 4 divides"
     yield from _not_a_rate(table, "dropout_rate", "attention_dropout_rate", "stochastic_depth_rate")
 
 

@@ -7,11 +7,11 @@ default is what a recipe that leaves it out gets.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cifar_models.config.model_presets import ModelRecipe
+from cifar_models.config.model_presets import ModelConfig
 
 
 @dataclass(frozen=True)
-class DataRecipe:
+class DataConfig:
     dataset: str = "cifar10"  # a TFDS name, "digits" (bundled), or "folder:PATH"
     data_dir: str = ""  # where TFDS keeps its data; "" is its own default
     # Of the training images, stratified, cut out by the seed; 0: all of them are trained on.
@@ -41,7 +41,7 @@ READ_BY = {  # a key of `training` → the optimizers that read it
 
 
 @dataclass(frozen=True)
-class TrainingRecipe:
+class TrainingConfig:
     epochs: int = 20
     batch_size: int = 128  # images
     # "sgd" (Nesterov momentum), "adamw", "muon" (for kernels; AdamW for the rest) or "muon_sgd"
@@ -102,7 +102,7 @@ class TrainingRecipe:
             if getattr(self, key) < 0:
                 yield key, "must not be negative"
         for key, optimizers in READ_BY.items():
-            is_set = getattr(self, key) != getattr(TrainingRecipe, key)
+            is_set = getattr(self, key) != getattr(TrainingConfig, key)
             if is_set and self.optimizer not in optimizers:
                 yield key, f"is for the optimizer {' or '.join(optimizers)}; leave it out"
         if self.keep not in ("best", "last"):
@@ -110,7 +110,7 @@ class TrainingRecipe:
 
 
 @dataclass(frozen=True)
-class AugmentationRecipe:
+class AugmentationConfig:
     crop_padding: int = 0  # pixels of reflection around the image before a random crop
     horizontal_flip: bool = False
     alternating_flip: bool = False  # instead: mirrored in every other epoch
@@ -122,7 +122,7 @@ class AugmentationRecipe:
     cutmix_alpha: float = 0.0  # likewise; where both are on, each image draws one of them
     mix_probability: float = 1.0  # that an image is mixed at all
     mix_until_fraction: float = 1.0  # of all steps; no mixing after it
-    test_views: int = 1  # of an image, whose logits are averaged: 1, 2 (mirrored) or 6 (shifted)
+    tta_views: int = 1  # of an image, whose logits are averaged: 1, 2 (mirrored) or 6 (shifted)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yields (key, what is wrong with its value)."""
@@ -134,8 +134,8 @@ class AugmentationRecipe:
                 yield key, "must not be negative"
         if self.horizontal_flip and self.alternating_flip:
             yield "alternating_flip", "stands in place of horizontal_flip: choose one"
-        if self.test_views not in (1, 2, 6):
-            yield "test_views", "must be 1, 2 or 6"
+        if self.tta_views not in (1, 2, 6):
+            yield "tta_views", "must be 1, 2 or 6"
         if not 0 <= self.rand_augment_magnitude <= 10:
             yield "rand_augment_magnitude", "must lie between 0 and 10"
         for key in ("random_erasing", "mix_probability", "mix_until_fraction"):
@@ -144,7 +144,7 @@ class AugmentationRecipe:
 
 
 @dataclass(frozen=True)
-class RuntimeRecipe:
+class RuntimeConfig:
     seed: int = 0  # of the validation split, the weights, the order and the augmentation
     precision: str = "auto"  # "auto", "float32", "mixed_bfloat16" or "mixed_float16"
     xla: str = "auto"  # "auto" (on a GPU), "on" or "off"
@@ -194,11 +194,11 @@ class SearchChoices:
 class Recipe:
     name: str
     architecture: str  # the preset that `model` began from
-    data: DataRecipe
-    model: ModelRecipe
-    training: TrainingRecipe
-    augmentation: AugmentationRecipe
-    runtime: RuntimeRecipe
+    data: DataConfig
+    model: ModelConfig
+    training: TrainingConfig
+    augmentation: AugmentationConfig
+    runtime: RuntimeConfig
     # "table.key" → what `tune` may try for it
     search: dict[str, SearchRange | SearchChoices] = field(default_factory=dict)
 

@@ -11,22 +11,34 @@ from pathlib import Path
 
 from cifar_models.config.model_presets import PRESETS
 from cifar_models.config.recipe import (
-    AugmentationRecipe,
-    DataRecipe,
+    AugmentationConfig,
+    DataConfig,
     Recipe,
-    RuntimeRecipe,
+    RuntimeConfig,
     SearchChoices,
     SearchRange,
-    TrainingRecipe,
+    TrainingConfig,
 )
 from cifar_models.errors import RequestError
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 TABLES = {
-    "data": DataRecipe,
-    "training": TrainingRecipe,
-    "augmentation": AugmentationRecipe,
-    "runtime": RuntimeRecipe,
+    "data": DataConfig,
+    "training": TrainingConfig,
+    "augmentation": AugmentationConfig,
+    "runtime": RuntimeConfig,
+}
+
+# Names of earlier versions. A run folder may hold them; in a user's recipe they are an error that
+# gives the new name.
+RENAMED_KEYS = {
+    "model.mimetic_start": "model.mimetic_init",
+    "augmentation.test_views": "augmentation.tta_views",
+}
+RENAMED_ARCHITECTURES = {
+    "hybrid": "cct2_3x2",
+    "fast_cnn": "airbench94",
+    "strong_cnn": "airbench96",
 }
 
 
@@ -52,14 +64,47 @@ def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
             f"recipe {name_or_path!r}: neither a file nor one of "
             f"{', '.join(known)}{_did_you_mean(name_or_path, known)}"
         )
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"{path}: not a TOML file: {error}") from None
+    content = _read_toml(path)
     for override in overrides:
         _apply(override, content)
     content.setdefault("name", path.stem)
     return build_recipe(content, str(path))
+
+
+def read_saved_recipe(path: Path) -> Recipe:
+    """Read the recipe of a run folder, which an earlier version may have written.
+
+    Args:
+        path: Path of `recipe.toml`.
+
+    Returns:
+        The recipe, with the names of today.
+
+    Raises:
+        RequestError: The file is not TOML, or holds a key or value that no version has.
+    """
+    content = _read_toml(path)
+    for old, new in RENAMED_KEYS.items():
+        table, _, key = old.partition(".")
+        if isinstance(content.get(table), dict) and key in content[table]:
+            content[table][new.partition(".")[2]] = content[table].pop(key)
+    model = content.get("model")
+    if isinstance(model, dict) and isinstance(model.get("architecture"), str):
+        model["architecture"] = current_architecture(model["architecture"])
+    content.setdefault("name", path.stem)
+    return build_recipe(content, str(path))
+
+
+def current_architecture(name: str) -> str:
+    """Return today's name of an architecture that an earlier version may have named."""
+    return RENAMED_ARCHITECTURES.get(name, name)
+
+
+def _read_toml(path: Path) -> dict:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"{path}: not a TOML file: {error}") from None
 
 
 def build_recipe(content: dict, where: str) -> Recipe:
@@ -70,6 +115,11 @@ def build_recipe(content: dict, where: str) -> Recipe:
         raise RequestError(f"{where}: name = {name!r} must be letters, digits, spaces and . + - _")
     model_table = dict(_table(content, "model", where))
     architecture = model_table.pop("architecture", "residual_cnn")
+    if architecture in RENAMED_ARCHITECTURES:
+        raise RequestError(
+            f"{where}: model.architecture {architecture!r} is now called "
+            f"{RENAMED_ARCHITECTURES[architecture]!r}"
+        )
     if architecture not in PRESETS:
         raise RequestError(
             f"{where}: model.architecture {architecture!r} is not one of "
@@ -233,6 +283,8 @@ def _plain(table) -> dict:
 
 
 def _unknown(key: str, known, where: str) -> str:
+    if key in RENAMED_KEYS:
+        return f"{where}: {key} is now called {RENAMED_KEYS[key]}"
     return f"{where}: there is no {key}{_did_you_mean(key, known) or '; see README, Recipes'}"
 
 

@@ -3,46 +3,48 @@
 from pathlib import Path
 
 from cifar_models.config.recipe import Recipe
-from cifar_models.config.recipe_file import recipe_tables
+from cifar_models.config.recipe_file import RENAMED_KEYS, current_architecture, recipe_tables
 from cifar_models.errors import RequestError
 
 # Where the data lie, how often the run is saved and looked after, and how the values were found
 # decide nothing about the result.
-FREE_KEYS = (
+KEYS_WITHOUT_EFFECT = (
     *("data.data_dir", "runtime.checkpoint_seconds", "runtime.steps_per_execution"),
     *("runtime.data_on_device", "training.tuning_trials"),
 )
-MOST_SHOWN = 3  # differences in one message
+MAX_DIFFERENCES_SHOWN = 3  # differences in one message
 
 
-def fingerprints(recipe: Recipe, dataset: dict, measure_on: str) -> dict:
+def fingerprints(recipe: Recipe, dataset: dict, evaluation_split: str) -> dict:
     """Returns the content of fingerprints.json.
 
     Args:
         recipe: of the run.
         dataset: what `data.datasets.describe` returned.
-        measure_on: the split that the finished run is measured on.
+        evaluation_split: the split that the finished run is measured on.
     """
     return {
-        "measure_on": measure_on,
-        "recipe": decisive_values(recipe),
+        "evaluation_split": evaluation_split,
+        "recipe": identifying_values(recipe),
         "class_names": dataset["class_names"],
         "data_sha256": dataset["sha256"],
     }
 
 
-def decisive_values(recipe: Recipe) -> dict:
+def identifying_values(recipe: Recipe) -> dict:
     """Returns `table.key` → value for all of a recipe that its result depends on."""
     values: dict = {"name": recipe.name}
     for table, content in recipe_tables(recipe).items():
         if isinstance(content, dict) and table != "search":
             values |= {f"{table}.{key}": value for key, value in content.items()}
-    return {key: value for key, value in values.items() if key not in FREE_KEYS}
+    return {key: value for key, value in values.items() if key not in KEYS_WITHOUT_EFFECT}
 
 
 def recipe_differences(then: dict, now: dict) -> list[str]:
     """Returns how a recipe's decisive values differ from those in a run's fingerprints."""
-    values = dict(then.get("recipe", {}))
+    values = {RENAMED_KEYS.get(key, key): value for key, value in then.get("recipe", {}).items()}
+    if "model.architecture" in values:
+        values["model.architecture"] = current_architecture(values["model.architecture"])
     return [
         f"{key} was {values.get(key)!r} and is {value!r}"
         for key, value in now.items()
@@ -51,9 +53,13 @@ def recipe_differences(then: dict, now: dict) -> list[str]:
     ]
 
 
-def in_short(differences: list[str]) -> str:
-    more = f" and {len(differences) - MOST_SHOWN} more" if len(differences) > MOST_SHOWN else ""
-    return "; ".join(differences[:MOST_SHOWN]) + more
+def summarize(differences: list[str]) -> str:
+    more = (
+        f" and {len(differences) - MAX_DIFFERENCES_SHOWN} more"
+        if len(differences) > MAX_DIFFERENCES_SHOWN
+        else ""
+    )
+    return "; ".join(differences[:MAX_DIFFERENCES_SHOWN]) + more
 
 
 def refuse_differences(path: Path, then: dict, now: dict) -> None:
@@ -68,6 +74,6 @@ def refuse_differences(path: Path, then: dict, now: dict) -> None:
         )
     if differences:
         raise RequestError(
-            f"{path}: cannot go on as another run: {in_short(differences)}; put it back, or train "
+            f"{path}: cannot go on as another run: {summarize(differences)}; put it back, or train "
             "anew"
         )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cifar_models.config.recipe import DataRecipe
-from cifar_models.data.splits import Split, Splits, smaller_train, split_off_validation
+from cifar_models.config.recipe import DataConfig
+from cifar_models.data.splits import Split, Splits, hold_out_validation, subsample_train
 
 # What `list datasets` names; any other image classification set of TFDS with a train and a test
 # split works too.
@@ -29,10 +29,10 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]  # K
 
-    def splits(self, recipe: DataRecipe, seed: int) -> Splits:
+    def splits(self, recipe: DataConfig, seed: int) -> Splits:
         """Cuts validation out of train, and keeps the part of the rest that the recipe wants."""
-        whole = split_off_validation(self.train, self.test, recipe.validation_fraction, seed)
-        return smaller_train(whole, recipe.train_fraction, seed)
+        whole = hold_out_validation(self.train, self.test, recipe.validation_fraction, seed)
+        return subsample_train(whole, recipe.train_fraction, seed)
 
 
 def describe(dataset: Dataset, splits: Splits) -> dict:

@@ -10,8 +10,8 @@ from cifar_models.errors import RequestError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
-MOST_PIXELS = 50_000_000  # of one image; more is taken for a decompression bomb
-MOST_NAMED = 5  # unusable files in one message
+MAX_PIXELS = 50_000_000  # of one image; more is taken for a decompression bomb
+MAX_NAMED = 5  # unusable files in one message
 TEST_FRACTION = 0.2  # of each class, where the folder has no test split of its own
 
 
@@ -45,7 +45,7 @@ def load_image_folder(folder: Path, image_size: int) -> tuple[Split, Split, tupl
             )
         return images, _read_classes(folder / "test", names, image_size), names
     train, test = stratified_indices(images.labels, TEST_FRACTION, seed=0)
-    return images.part(train), images.part(test), names
+    return images.subset(train), images.subset(test), names
 
 
 def _class_folders(folder: Path) -> list[Path]:
@@ -74,10 +74,10 @@ def _read_classes(folder: Path, names: tuple[str, ...], image_size: int) -> Spli
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 unusable.append(f"{path} ({error or type(error).__name__})")
     if unusable:
-        more = f" and {len(unusable) - MOST_NAMED} more" if len(unusable) > MOST_NAMED else ""
+        more = f" and {len(unusable) - MAX_NAMED} more" if len(unusable) > MAX_NAMED else ""
         raise RequestError(
             f"not usable as images ({len(unusable)}): repair or remove "
-            f"{'; '.join(unusable[:MOST_NAMED])}{more}".replace("\n", " ")
+            f"{'; '.join(unusable[:MAX_NAMED])}{more}".replace("\n", " ")
         )
     return Split(np.stack(images), np.array(labels, np.int64))
 
@@ -98,7 +98,7 @@ def _read_image(path: Path, image_size: int) -> np.ndarray:
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"not one of {', '.join(sorted(SUFFIXES))}")
     with Image.open(path, formats=FORMATS) as image:
-        if image.width * image.height > MOST_PIXELS:
+        if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width}x{image.height} pixels are too many")
         upright = _as_rgb(ImageOps.exif_transpose(image))
     return np.asarray(upright.resize((image_size, image_size), Image.Resampling.BILINEAR))

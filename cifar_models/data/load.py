@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_models.config.recipe import DataRecipe
+from cifar_models.config.recipe import DataConfig
 from cifar_models.data.dataset import Dataset
 from cifar_models.data.splits import Split, stratified_indices
 from cifar_models.data.tfds import _load_tfds
 from cifar_models.errors import RequestError
 
 
-def load_dataset(recipe: DataRecipe, may_download: bool = True) -> Dataset:
+def load_dataset(recipe: DataConfig, may_download: bool = True) -> Dataset:
     """Loads a data set by name; TFDS downloads and checks it the first time.
 
     Args:
@@ -36,7 +36,7 @@ def load_dataset(recipe: DataRecipe, may_download: bool = True) -> Dataset:
     return dataset
 
 
-def load_dataset_of_run(recipe: DataRecipe, data_dir: str | None) -> Dataset:
+def load_dataset_of_run(recipe: DataConfig, data_dir: str | None) -> Dataset:
     """Loads what a run was trained on, from `data_dir` or where its recipe says.
 
     The folder may be a stranger's, so nothing is downloaded to a place that its recipe alone names.
@@ -58,7 +58,7 @@ def _load_digits() -> Dataset:
     train, test = stratified_indices(labels, fraction=0.2, seed=0)
     names = tuple(str(name) for name in digits.target_names)
     whole = Split(images, labels)
-    return Dataset("digits", whole.part(train), whole.part(test), names)
+    return Dataset("digits", whole.subset(train), whole.subset(test), names)
 
 
 def _check_classes(dataset: Dataset) -> None:

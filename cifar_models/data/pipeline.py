@@ -13,14 +13,14 @@ from cifar_models.data.splits import Split
 def make_training_batches(
     split: Split, batch_size: int, seed: int, first_step: int, end_step: int
 ) -> tf.data.Dataset:
-    """Returns batches first_step … end_step - 1 of a run, as (images, labels, mirrored).
+    """Returns batches first_step … end_step - 1 of a run, as (images, labels, flip_mask).
 
     Args:
         split: N images in memory, uint8 (N, H, W, C), with labels int64 (N,).
         batch_size, seed, first_step, end_step: as for `make_training_indices`.
 
     Returns:
-        A dataset of known cardinality: images uint8 (B, H, W, C), labels int64 (B,), mirrored
+        A dataset of known cardinality: images uint8 (B, H, W, C), labels int64 (B,), flip_mask
         bool (B,).
     """
     with tf.device("CPU"):  # where the gathering is done; a GPU would be asked for them first
@@ -33,7 +33,7 @@ def make_training_batches(
 def make_training_indices(
     num_images: int, batch_size: int, seed: int, first_step: int, end_step: int
 ) -> tf.data.Dataset:
-    """Returns which images make up steps first_step … end_step - 1, as (indices, mirrored).
+    """Returns which images make up steps first_step … end_step - 1, as (indices, flip_mask).
 
     An epoch is N // batch_size steps over a permutation of its own, so no image comes twice
     within one; the few that are left over are others in each epoch. Mirrored is what alternating
@@ -48,16 +48,16 @@ def make_training_indices(
         end_step: of the whole run, to train on to its end.
 
     Returns:
-        A dataset of known cardinality: indices int64 (B,) below N, mirrored bool (B,).
+        A dataset of known cardinality: indices int64 (B,) below N, flip_mask bool (B,).
     """
-    mirrored_first = tf.constant(np.random.default_rng(seed).random(num_images) < 0.5)
+    first_flip_mask = tf.constant(np.random.default_rng(seed).random(num_images) < 0.5)
     steps_per_epoch = num_images // batch_size
 
     def indices_of(epoch: tf.Tensor) -> tf.data.Dataset:
         indices = epoch_order(epoch, num_images, seed)[: steps_per_epoch * batch_size]
-        mirrored = tf.gather(mirrored_first, indices) ^ (epoch % 2 == 1)
+        flip_mask = tf.gather(first_flip_mask, indices) ^ (epoch % 2 == 1)
         return tf.data.Dataset.from_tensor_slices(
-            (tf.reshape(indices, (-1, batch_size)), tf.reshape(mirrored, (-1, batch_size)))
+            (tf.reshape(indices, (-1, batch_size)), tf.reshape(flip_mask, (-1, batch_size)))
         )
 
     first_epoch, steps_into_it = divmod(first_step, steps_per_epoch)
@@ -78,9 +78,9 @@ class MemoryImages:
     def __init__(self, split: Split):
         self._images, self._labels = tf.constant(split.images), tf.constant(split.labels)
 
-    def __call__(self, indices: tf.Tensor, mirrored: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def __call__(self, indices: tf.Tensor, flip_mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """int64 (B,), bool (B,) → images uint8 (B, H, W, C), labels int64 (B,), bool (B,)."""
-        return tf.gather(self._images, indices), tf.gather(self._labels, indices), mirrored
+        return tf.gather(self._images, indices), tf.gather(self._labels, indices), flip_mask
 
 
 def epoch_order(epoch: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:

@@ -13,7 +13,7 @@ class Split:
     images: np.ndarray  # uint8 (N, height, width, channels), 1 or 3 channels
     labels: np.ndarray  # int64 (N,), 0 to K - 1
 
-    def part(self, indices: np.ndarray) -> "Split":
+    def subset(self, indices: np.ndarray) -> "Split":
         return Split(self.images[indices], self.labels[indices])
 
 
@@ -35,7 +35,7 @@ def evenly_spaced(count: int, most: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, most)).astype(int)
 
 
-def split_off_validation(train: Split, test: Split, fraction: float, seed: int) -> Splits:
+def hold_out_validation(train: Split, test: Split, fraction: float, seed: int) -> Splits:
     """Cuts a stratified validation split out of train; test is left as it is.
 
     A fraction of 0 leaves the validation split empty.
@@ -44,12 +44,12 @@ def split_off_validation(train: Split, test: Split, fraction: float, seed: int) 
         RequestError: a class is too small to be in both train and validation.
     """
     if not fraction:
-        return Splits(train=train, validation=train.part(np.array([], int)), test=test)
+        return Splits(train=train, validation=train.subset(np.array([], int)), test=test)
     kept, held_out = stratified_indices(train.labels, fraction, seed)
-    return Splits(train=train.part(kept), validation=train.part(held_out), test=test)
+    return Splits(train=train.subset(kept), validation=train.subset(held_out), test=test)
 
 
-def smaller_train(splits: Splits, fraction: float, seed: int) -> Splits:
+def subsample_train(splits: Splits, fraction: float, seed: int) -> Splits:
     """Keeps a part of the training images, the same part of each class and at least one image.
 
     What a smaller fraction keeps, a larger one keeps too.
@@ -62,7 +62,9 @@ def smaller_train(splits: Splits, fraction: float, seed: int) -> Splits:
     for label in np.unique(labels):
         of_class = rng.permutation(np.flatnonzero(labels == label))
         kept.append(of_class[: max(1, round(fraction * len(of_class)))])
-    return Splits(splits.train.part(np.sort(np.concatenate(kept))), splits.validation, splits.test)
+    return Splits(
+        splits.train.subset(np.sort(np.concatenate(kept))), splits.validation, splits.test
+    )
 
 
 def stratified_indices(

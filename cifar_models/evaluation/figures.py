@@ -12,9 +12,9 @@ from cifar_models.evaluation.metrics import confusion_matrix
 from cifar_models.evaluation.predictions import Predictions
 
 TRAIN_COLOUR, VALIDATION_COLOUR = "#9a6324", "#1f5fa8"
-MOST_FILTERS = 64
+MAX_FILTERS = 64
 SAMPLES = (4, 6)  # rows and columns of sample predictions
-MOST_CELLS_WITH_NUMBERS = 20  # classes; a larger matrix shows colours alone
+MAX_CELLS_WITH_NUMBERS = 20  # classes; a larger matrix shows colours alone
 
 
 def draw_curves(history: list[dict[str, float]], title: str, path: Path) -> None:
@@ -45,11 +45,11 @@ def draw_confusion_matrix(predictions: Predictions, title: str, path: Path) -> N
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = list(predictions.class_names)
-    fontsize = 10 if num_classes <= MOST_CELLS_WITH_NUMBERS else 5
+    fontsize = 10 if num_classes <= MAX_CELLS_WITH_NUMBERS else 5
     axes.set_xticks(range(num_classes), names, rotation=90, fontsize=fontsize)
     axes.set_yticks(range(num_classes), names, fontsize=fontsize)
     axes.set(xlabel="predicted", ylabel="true", title=title)
-    if num_classes <= MOST_CELLS_WITH_NUMBERS:
+    if num_classes <= MAX_CELLS_WITH_NUMBERS:
         for row, column in np.ndindex(*counts.shape):
             colour = "white" if shares[row, column] > 0.5 else "black"
             text = str(counts[row, column])
@@ -59,7 +59,7 @@ def draw_confusion_matrix(predictions: Predictions, title: str, path: Path) -> N
 
 def draw_first_layer(network: keras.Model, title: str, path: Path) -> None:
     """Draws the kernels of the first layer as small images, each stretched to its own range."""
-    kernels = first_layer_kernels(network)[:MOST_FILTERS]  # (F, P, P, C)
+    kernels = first_layer_kernels(network)[:MAX_FILTERS]  # (F, P, P, C)
     low = kernels.min(axis=(1, 2, 3), keepdims=True)
     high = kernels.max(axis=(1, 2, 3), keepdims=True)
     pictures = (kernels - low) / np.maximum(high - low, 1e-12)

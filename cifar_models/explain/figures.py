@@ -13,13 +13,13 @@ from cifar_models.data.splits import Split
 from cifar_models.explain.attention import attention_rollout, attention_to_patches
 
 SAMPLES_A_CLASS = 3
-MOST_CLASSES = 12  # columns of the samples
+MAX_CLASSES = 12  # columns of the samples
 FRAME = "#ff6a00"
 
 
 def draw_samples(split: Split, class_names: tuple[str, ...], path: Path) -> None:
     """Draws the first images of each class, a column a class."""
-    shown = class_names[:MOST_CLASSES]
+    shown = class_names[:MAX_CLASSES]
     figure = Figure(figsize=(0.9 * len(shown), 1.1 * SAMPLES_A_CLASS), layout="constrained")
     grid = figure.subplots(SAMPLES_A_CLASS, len(shown), squeeze=False)
     for label, column in enumerate(grid.T):

@@ -16,7 +16,7 @@ SIMILARITY = (0.7, 0.7)
 OUTPUT = (0.4, -0.4)
 
 
-def start_mimetically(attention: keras.layers.MultiHeadAttention) -> None:
+def apply_mimetic_init(attention: keras.layers.MultiHeadAttention) -> None:
     """Sets the kernels of an attention layer to products that resemble those of trained ones.
 
     In each head, query times key transposed is the nearest to 0.7 Z + 0.7 I that the head's width
@@ -71,7 +71,7 @@ class PartialIdentity(keras.initializers.Initializer):
         return {"seed": self.seed}
 
 
-class Waves(keras.initializers.Initializer):
+class SinusoidalPositions(keras.initializers.Initializer):
     """Sines and cosines of row and column: (N, D), N the patches of a square image, D in fours.
 
     Of D / 4 frequencies, from 1 down to nearly 1 / 10,000 radians a patch: Vaswani et al. 2017,
@@ -85,6 +85,6 @@ class Waves(keras.initializers.Initializer):
         row, column = np.divmod(np.arange(side**2), side)
         frequencies = 10_000.0 ** -(np.arange(width // 4) / (width // 4))
         angles = [place[:, None] * frequencies for place in (row, column)]  # (N, D / 4)
-        waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
-        vectors = np.pad(np.concatenate(waves, axis=1), [[places - side**2, 0], [0, 0]])
+        sinusoidal = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+        vectors = np.pad(np.concatenate(sinusoidal, axis=1), [[places - side**2, 0], [0, 0]])
         return ops.convert_to_tensor(vectors, dtype)

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from cifar_models.layers.initializers import Waves
+from cifar_models.layers.initializers import SinusoidalPositions
 from cifar_models.layers.serialization import PACKAGE
 
 
@@ -13,20 +13,20 @@ class PositionEmbedding(keras.layers.Layer):
 
     Args:
         stddev: of the normal distribution that the vectors start from.
-        waves: whether they start from `Waves` instead.
+        sinusoidal: whether they start from `SinusoidalPositions` instead.
     """
 
-    def __init__(self, stddev: float = 0.02, waves: bool = False, **kwargs):
+    def __init__(self, stddev: float = 0.02, sinusoidal: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.stddev = stddev
-        self.waves = waves
+        self.sinusoidal = sinusoidal
 
     def build(self, input_shape):
         normal = keras.initializers.TruncatedNormal(stddev=self.stddev)
         self.embedding = self.add_weight(
             name="position_embedding",
             shape=input_shape[1:],
-            initializer=Waves() if self.waves else normal,
+            initializer=SinusoidalPositions() if self.sinusoidal else normal,
         )
         super().build(input_shape)
 
@@ -34,7 +34,7 @@ class PositionEmbedding(keras.layers.Layer):
         return sequence + self.embedding
 
     def get_config(self):
-        return {**super().get_config(), "stddev": self.stddev, "waves": self.waves}
+        return {**super().get_config(), "stddev": self.stddev, "sinusoidal": self.sinusoidal}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

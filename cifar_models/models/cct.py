@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from cifar_models.config.model_presets import CompactConvolutionalTransformer
+from cifar_models.config.model_presets import CCTConfig
 from cifar_models.layers.tokens import PositionEmbedding, SequencePooling
 from cifar_models.models.common import classifier, image_input
 from cifar_models.models.encoder import encoder
@@ -11,8 +11,8 @@ from cifar_models.models.encoder import encoder
 FIRST_CONV_FILTERS = 64  # of every tokenizer convolution but the last
 
 
-def build_hybrid(
-    recipe: CompactConvolutionalTransformer, image_shape: tuple[int, int, int], num_classes: int
+def build_cct(
+    recipe: CCTConfig, image_shape: tuple[int, int, int], num_classes: int
 ) -> keras.Model:
     """Builds convolutional tokens + positions → encoder blocks → sequence pooling → classifier.
 
@@ -41,10 +41,10 @@ def build_hybrid(
         )(x)
         x = layers.MaxPooling2D(3, 2, padding="same", name=f"tokenizer{number}_pool")(x)
     x = layers.Reshape((-1, recipe.hidden_dim), name="tokens")(x)  # (B, N, D)
-    x = PositionEmbedding(stddev=0.2, waves=recipe.mimetic_start, name="positions")(x)
+    x = PositionEmbedding(stddev=0.2, sinusoidal=recipe.mimetic_init, name="positions")(x)
     x = encoder(x, recipe, attention_bias=False)  # (B, N, D)
     x = SequencePooling(name="sequence_pooling")(x)  # (B, D)
     logits = classifier(
         x, num_classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02)
     )
-    return keras.Model(images, logits, name="hybrid")
+    return keras.Model(images, logits, name="cct")

@@ -3,14 +3,14 @@
 import keras
 from keras import layers
 
-from cifar_models.config.model_presets import CompactConvolutionalTransformer, VisionTransformer
+from cifar_models.config.model_presets import CCTConfig, ViTConfig
 from cifar_models.layers.encoder_block import TransformerEncoderBlock
 from cifar_models.layers.stochastic_depth import depth_rates
 
 
 def encoder(
     x: keras.KerasTensor,
-    recipe: VisionTransformer | CompactConvolutionalTransformer,
+    recipe: ViTConfig | CCTConfig,
     attention_bias: bool = True,
 ) -> keras.KerasTensor:
     """Embedding dropout → encoder blocks → layer norm: (B, N, D) → (B, N, D)."""

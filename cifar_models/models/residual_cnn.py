@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from cifar_models.config.model_presets import ResidualCNN
+from cifar_models.config.model_presets import ResidualCNNConfig
 from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.stochastic_depth import StochasticDepth, depth_rates
@@ -11,7 +11,7 @@ from cifar_models.models.common import classifier, image_input
 
 
 def build_residual_cnn(
-    recipe: ResidualCNN, image_shape: tuple[int, int, int], num_classes: int
+    recipe: ResidualCNNConfig, image_shape: tuple[int, int, int], num_classes: int
 ) -> keras.Model:
     """Builds stem → stages of basic blocks → mean over the image → classifier.
 

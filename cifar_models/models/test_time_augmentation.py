@@ -32,7 +32,7 @@ class _OfViews(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class ImageViews(_OfViews):
+class AugmentedViews(_OfViews):
     """Several views of each image in one batch, view by view: (B, H, W, C) → (V B, H, W, C)."""
 
     def call(self, images):
@@ -45,7 +45,7 @@ class ImageViews(_OfViews):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class MeanOfViews(_OfViews):
-    """The weighted mean of the answers to `ImageViews`: (V B, K) → (B, K)."""
+    """The weighted mean of the answers to `AugmentedViews`: (V B, K) → (B, K)."""
 
     def call(self, logits):
         weights = ops.convert_to_tensor([weight for *_, weight in VIEWS[self.views]], logits.dtype)
@@ -63,7 +63,7 @@ def shifted(images, shift: int, mirrored: bool):
     return ops.flip(x, axis=2) if mirrored else x
 
 
-def with_views(network: keras.Model, views: int) -> keras.Model:
+def with_test_time_augmentation(network: keras.Model, views: int) -> keras.Model:
     """Returns a network with the same weights that answers with the mean logits of several views.
 
     Two views are the image and its mirror image. Six add both, shifted by a pixel up and left and
@@ -77,6 +77,6 @@ def with_views(network: keras.Model, views: int) -> keras.Model:
     if views == 1:
         return network
     images = keras.Input(network.input_shape[1:], dtype="uint8", name="images")
-    x = ImageViews(views, dtype="uint8", name="views")(images)  # (V B, H, W, C)
+    x = AugmentedViews(views, dtype="uint8", name="views")(images)  # (V B, H, W, C)
     logits = MeanOfViews(views, dtype="float32", name="mean_of_views")(network(x))  # (B, K)
     return keras.Model(images, logits, name=f"{network.name}_views")

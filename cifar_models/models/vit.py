@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from cifar_models.config.model_presets import VisionTransformer
+from cifar_models.config.model_presets import ViTConfig
 from cifar_models.layers.patches import PatchExtraction
 from cifar_models.layers.tokens import ClassToken, PositionEmbedding
 from cifar_models.models.common import classifier, image_input
@@ -11,7 +11,7 @@ from cifar_models.models.encoder import encoder
 
 
 def build_vit(
-    recipe: VisionTransformer, image_shape: tuple[int, int, int], num_classes: int
+    recipe: ViTConfig, image_shape: tuple[int, int, int], num_classes: int
 ) -> keras.Model:
     """Builds patches → linear embedding + positions → encoder blocks → pooling → classifier.
 
@@ -34,7 +34,7 @@ def build_vit(
     )(x)  # (B, N, D)
     if recipe.pooling == "token":
         x = ClassToken(name="class_token")(x)  # (B, 1 + N, D)
-    x = PositionEmbedding(stddev=1.0, waves=recipe.mimetic_start, name="positions")(x)
+    x = PositionEmbedding(stddev=1.0, sinusoidal=recipe.mimetic_init, name="positions")(x)
     x = encoder(x, recipe)  # (B, N, D)
     pool = layers.GlobalAveragePooling1D(name="pool")
     x = x[:, 0] if recipe.pooling == "token" else pool(x)  # (B, D)

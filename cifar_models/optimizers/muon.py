@@ -5,12 +5,12 @@ import math
 import keras
 import tensorflow as tf
 
-from cifar_models.optimizers.schedules import OncePerStep
+from cifar_models.optimizers.schedules import CachedLearningRate
 
 NORM_NAMES = ("gamma", "beta")
 
 
-class KernelMuon(OncePerStep, keras.optimizers.Muon):
+class KernelMuon(CachedLearningRate, keras.optimizers.Muon):
     """Keras' Muon, which takes matrices alone, for kernels of any shape; AdamW for the rest.
 
     A kernel's step is its momentum made orthogonal as a matrix of inputs by outputs: (P, Q, C, F)

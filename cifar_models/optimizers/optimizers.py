@@ -2,16 +2,16 @@
 
 import keras
 
-from cifar_models.config.recipe import TrainingRecipe
+from cifar_models.config.recipe import TrainingConfig
 from cifar_models.optimizers.muon import KernelMuon, MuonBesideSGD, norm_factors
-from cifar_models.optimizers.schedules import OncePerStep, make_schedule
+from cifar_models.optimizers.schedules import CachedLearningRate, make_schedule
 
 # Learned vectors that are no kernels though they have two axes or more.
-SPARED_NAMES = ("position_embedding", "class_token")
+NO_DECAY_NAMES = ("position_embedding", "class_token")
 
 
 def make_optimizer(
-    recipe: TrainingRecipe, network: keras.Model, total_steps: int
+    recipe: TrainingConfig, network: keras.Model, total_steps: int
 ) -> keras.optimizers.Optimizer:
     """Builds SGD with Nesterov momentum, AdamW (arXiv:1711.05101), or Muon beside either.
 
@@ -51,15 +51,15 @@ def make_optimizer(
     else:
         shared["weight_decay"] = recipe.weight_decay or None  # 0 would cost a pass over the weights
         optimizer = NesterovSGD(recipe.momentum, recipe.norm_learning_rate_factor, **shared)
-    optimizer.exclude_from_weight_decay(var_list=spared_from_decay(network))
+    optimizer.exclude_from_weight_decay(var_list=variables_without_decay(network))
     return optimizer
 
 
-class AdamW(OncePerStep, keras.optimizers.AdamW):
+class AdamW(CachedLearningRate, keras.optimizers.AdamW):
     """Keras' AdamW, whose step takes less time to trace."""
 
 
-class NesterovSGD(OncePerStep, keras.optimizers.SGD):
+class NesterovSGD(CachedLearningRate, keras.optimizers.SGD):
     """SGD whose norms may learn faster than the rest.
 
     Args:
@@ -82,13 +82,13 @@ class NesterovSGD(OncePerStep, keras.optimizers.SGD):
         super().update_step(gradient, variable, learning_rate * factor)
 
 
-def spared_from_decay(network: keras.Model) -> list[keras.Variable]:
+def variables_without_decay(network: keras.Model) -> list[keras.Variable]:
     """Returns the trainable variables that weight decay leaves alone."""
     return [
         variable
         for variable in network.trainable_variables
         if len(variable.shape) < 2
-        or variable.name in SPARED_NAMES
+        or variable.name in NO_DECAY_NAMES
         or variable.path.split("/")[-2:] in _ATTENTION_BIASES
     ]
 

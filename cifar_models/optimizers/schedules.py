@@ -3,11 +3,11 @@
 import keras
 import tensorflow as tf
 
-from cifar_models.config.recipe import TrainingRecipe
+from cifar_models.config.recipe import TrainingConfig
 
 
 def make_schedule(
-    recipe: TrainingRecipe, total_steps: int
+    recipe: TrainingConfig, total_steps: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns a linear warm-up to the peak, then a cosine or a line down to its final fraction.
 
@@ -53,7 +53,7 @@ class LinearSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return dict(vars(self))
 
 
-class OncePerStep(keras.optimizers.Optimizer):
+class CachedLearningRate(keras.optimizers.Optimizer):
     """Asks the schedule once a step, where Keras asks for every variable that decays.
 
     The answer is the same each time, but each is a part of the graph that has to be traced. To be

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cifar_models.errors import RequestError
-from cifar_models.run.load import reopen
+from cifar_models.run.load import load_run
 
 
 def evaluate(
@@ -32,7 +32,7 @@ def evaluate(
             image shape.
         RunError: the data cannot be had.
     """
-    run = reopen(path, dataset_name, data_dir)
+    run = load_run(path, dataset_name, data_dir)
     from cifar_models.evaluation.metrics import classification_metrics
     from cifar_models.evaluation.predictions import predict_split
 

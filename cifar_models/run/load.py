@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_models.config.recipe import Recipe
-from cifar_models.config.recipe_file import read_recipe, with_values
+from cifar_models.config.recipe_file import with_values
 from cifar_models.data.dataset import Dataset
 from cifar_models.data.load import load_dataset_of_run
 from cifar_models.errors import RequestError
@@ -27,7 +27,9 @@ class FinishedRun:
     network: "keras.Model"
 
 
-def reopen(path: Path, dataset_name: str | None = None, data_dir: str | None = None) -> FinishedRun:
+def load_run(
+    path: Path, dataset_name: str | None = None, data_dir: str | None = None
+) -> FinishedRun:
     """Opens a run folder, loads data and network, and sets the process up as the run was.
 
     The network computes in the precision of its training, so that on the machine of the training
@@ -43,7 +45,7 @@ def reopen(path: Path, dataset_name: str | None = None, data_dir: str | None = N
         RunError: the data cannot be had.
     """
     folder = RunFolder.open(path)
-    recipe = read_recipe(str(folder.recipe_path))
+    recipe = folder.read_recipe()
     data = dataclasses.replace(recipe.data, dataset=dataset_name or recipe.data.dataset)
     dataset, trained_on = load_dataset_of_run(data, data_dir), folder.read_dataset()
     for what, ours, theirs in (
@@ -56,13 +58,13 @@ def reopen(path: Path, dataset_name: str | None = None, data_dir: str | None = N
     import_tensorflow()
     from cifar_models.run.load import restore_network
 
-    runtime = configure_as_trained(folder, recipe)
+    runtime = configure_for_run(folder, recipe)
     network = restore_network(folder)
     network.jit_compile = runtime.xla
     return FinishedRun(folder, recipe, dataset, network)
 
 
-def configure_as_trained(folder: RunFolder, recipe: Recipe) -> Runtime:
+def configure_for_run(folder: RunFolder, recipe: Recipe) -> Runtime:
     """Sets this process up as a run was, whose precision followed the device that it had."""
     precision = folder.read_environment().get("precision", "auto")
     try:
@@ -84,10 +86,10 @@ def restore_network(folder: RunFolder) -> "keras.Model":
     import numpy as np
 
     from cifar_models.models.catalog import build_network
-    from cifar_models.models.test_time_augmentation import with_views
+    from cifar_models.models.test_time_augmentation import with_test_time_augmentation
     from cifar_models.storage.model_file import check_model_file
 
-    recipe, dataset = read_recipe(str(folder.recipe_path)), folder.read_dataset()
+    recipe, dataset = folder.read_recipe(), folder.read_dataset()
 
     def build() -> "keras.Model":
         shape = tuple(dataset["image_shape"])
@@ -112,4 +114,4 @@ def restore_network(folder: RunFolder) -> "keras.Model":
         raise RequestError(f"{path}: does not fit {folder.recipe_path}: {reason}") from None
     if not all(np.isfinite(weight).all() for weight in network.get_weights()):
         raise RequestError(f"{path}: holds a number that is not finite; train again")
-    return with_views(network, recipe.augmentation.test_views)
+    return with_test_time_augmentation(network, recipe.augmentation.tta_views)

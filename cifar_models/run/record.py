@@ -6,7 +6,7 @@ from functools import partial
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_tables
 from cifar_models.data.splits import Split
-from cifar_models.storage.atomic_files import write_whole
+from cifar_models.storage.atomic_files import write_atomic
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.storage.tensorboard_log import TensorBoardLog
 
@@ -24,7 +24,7 @@ def draw_figures(folder: RunFolder, network, split: Split, predictions, title: s
         "first_layer": partial(plots.draw_first_layer, network, filters),
         "sample_predictions": partial(plots.draw_sample_predictions, split.images, predictions),
     }.items():
-        write_whole(folder.picture_path(name), draw)
+        write_atomic(folder.picture_path(name), draw)
 
 
 def record_in_tensorboard(

@@ -3,12 +3,11 @@
 import logging
 from pathlib import Path
 
-from cifar_models.config.recipe_file import read_recipe
 from cifar_models.config.run_identity import fingerprints, refuse_differences
 from cifar_models.data.dataset import describe
 from cifar_models.data.load import load_dataset_of_run
-from cifar_models.run.load import configure_as_trained
-from cifar_models.run.train import at_work, carry_out
+from cifar_models.run.load import configure_for_run
+from cifar_models.run.train import carry_out, training_session
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.storage.run_folder import RunFolder
 
@@ -31,19 +30,19 @@ def resume(path: Path, data_dir: str | None = None) -> dict:
         RunError, Interruption: as `run`.
     """
     folder = RunFolder.open_begun(path)
-    recipe = read_recipe(str(folder.recipe_path))
+    recipe = folder.read_recipe()
     if folder.is_finished():
         logger.info("%s: has finished", path)
         return folder.read_metrics()
-    with at_work(folder) as stop:
+    with training_session(folder) as stop:
         folder.remove_partial_files()
         folder.make_subfolders()  # a copy of the folder may have left out what was empty
         dataset = load_dataset_of_run(recipe.data, data_dir)
         splits = dataset.splits(recipe.data, recipe.runtime.seed)
         then = folder.read_fingerprints()
-        measure_on = "validation" if then.get("measure_on") == "validation" else "test"
-        now = fingerprints(recipe, describe(dataset, splits), measure_on)
+        evaluation_split = "validation" if then.get("evaluation_split") == "validation" else "test"
+        now = fingerprints(recipe, describe(dataset, splits), evaluation_split)
         refuse_differences(path, then, now)
         import_tensorflow()
-        runtime = configure_as_trained(folder, recipe)
-        return carry_out(recipe, dataset, splits, runtime, folder, measure_on, stop)
+        runtime = configure_for_run(folder, recipe)
+        return carry_out(recipe, dataset, splits, runtime, folder, evaluation_split, stop)

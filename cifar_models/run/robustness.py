@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar_models.errors import RequestError
-from cifar_models.run.load import reopen
+from cifar_models.run.load import load_run
 
 logger = logging.getLogger("cifar_models")
 
@@ -16,7 +16,7 @@ SEED = 0  # of the corruptions, the same for every run, so that runs meet the sa
 
 
 def measure_robustness(
-    path: Path, data_dir: str | None = None, most_images: int | None = None
+    path: Path, data_dir: str | None = None, max_images: int | None = None
 ) -> dict:
     """Predicts a run's test images under every corruption, and two kinds of noise.
 
@@ -26,7 +26,7 @@ def measure_robustness(
     Args:
         path: of a finished run.
         data_dir: where TFDS keeps its data.
-        most_images: only so many test images, spread over all of them; None means all.
+        max_images: only so many test images, spread over all of them; None means all.
 
     Returns:
         What it writes to the run folder: images; clean_accuracy; accuracy: corruption → one number
@@ -38,16 +38,16 @@ def measure_robustness(
         RequestError: no finished run, its data has changed in kind, or there are no images to take.
         RunError: the data cannot be had, or the file cannot be written.
     """
-    if most_images is not None and most_images < 1:
-        raise RequestError(f"--images {most_images}: must be at least 1")
-    run = reopen(path, data_dir=data_dir)
+    if max_images is not None and max_images < 1:
+        raise RequestError(f"--images {max_images}: must be at least 1")
+    run = load_run(path, data_dir=data_dir)
     from cifar_models.data.splits import Split, evenly_spaced
     from cifar_models.evaluation.corruptions.cifar10_c import CORRUPTIONS, corrupt
     from cifar_models.evaluation.metrics import accuracy_and_loss, entropy, roc_auc_between
     from cifar_models.evaluation.predictions import predict_split
 
     test = run.dataset.test
-    chosen = evenly_spaced(len(test.labels), most_images or len(test.labels))
+    chosen = evenly_spaced(len(test.labels), max_images or len(test.labels))
     images, labels = test.images[chosen], test.labels[chosen]
 
     def predict(shown: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from cifar_models.data.splits import Splits, check_fits
 from cifar_models.run.record import draw_figures, record_in_tensorboard
 from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.environment import changes, environment
-from cifar_models.runtime.log import logged_to
+from cifar_models.runtime.log import log_to_file
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.runtime.signals import Interruption, StopRequest, stop_request
 from cifar_models.storage.atomic_files import WriteError, locked
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cifar_models")
 
 
-def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
+def run(recipe: Recipe, path: Path, evaluation_split: str = "test") -> dict:
     """Trains what the recipe says and records it in a new run folder.
 
     The test split is answered once, after training, and not at all where the run is measured on
@@ -46,7 +46,7 @@ def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
     Args:
         recipe: what to train, on what, and how.
         path: of the run folder; made here, must be empty or absent.
-        measure_on: "test" or "validation".
+        evaluation_split: "test" or "validation".
 
     Returns:
         The content of metrics.json.
@@ -62,14 +62,14 @@ def run(recipe: Recipe, path: Path, measure_on: str = "test") -> dict:
     check_fits(recipe, splits.train)
     import_tensorflow()  # takes seconds: a wrong request was answered before, wherever possible
     folder = RunFolder.create(path)
-    with at_work(folder) as stop:
+    with training_session(folder) as stop:
         runtime = configure(recipe.runtime)
         description = describe(dataset, splits)
         folder.write_recipe(recipe_toml(recipe))
         folder.write_environment(environment(runtime))
         folder.write_dataset(description)
-        folder.write_fingerprints(fingerprints(recipe, description, measure_on))
-        return carry_out(recipe, dataset, splits, runtime, folder, measure_on, stop)
+        folder.write_fingerprints(fingerprints(recipe, description, evaluation_split))
+        return carry_out(recipe, dataset, splits, runtime, folder, evaluation_split, stop)
 
 
 def carry_out(
@@ -78,7 +78,7 @@ def carry_out(
     splits: Splits,
     runtime: Runtime,
     folder: RunFolder,
-    measure_on: str,
+    evaluation_split: str,
     stop: StopRequest,
 ) -> dict:
     """Trains from where the folder's newest checkpoint left off, measures and records."""
@@ -86,9 +86,9 @@ def carry_out(
     from cifar_models.evaluation.metrics import accuracy_and_loss, classification_metrics
     from cifar_models.evaluation.predictions import compile_predictions, predict_split
     from cifar_models.models.catalog import build_network
-    from cifar_models.models.test_time_augmentation import with_views
+    from cifar_models.models.test_time_augmentation import with_test_time_augmentation
     from cifar_models.training.fit import fit
-    from cifar_models.training.initialization import start
+    from cifar_models.training.initialization import initialize_network
 
     def build() -> "keras.Model":
         shape = dataset.train.images.shape[1:]
@@ -96,7 +96,7 @@ def carry_out(
 
     @cache  # each is compiled once
     def answering(network: "keras.Model") -> "keras.Model":
-        answers = with_views(network, recipe.augmentation.test_views)
+        answers = with_test_time_augmentation(network, recipe.augmentation.tta_views)
         answers.jit_compile = runtime.xla  # Keras would go by the device alone
         return answers
 
@@ -105,14 +105,14 @@ def carry_out(
         return accuracy_and_loss(predictions.labels, predictions.probabilities)
 
     with (
-        logged_to(folder.log_path),
+        log_to_file(folder.log_path),
         closing(TensorBoardLog(folder.tensorboard_path)) as tensorboard,
     ):
         for what, was, is_now in changes(folder.read_environment(), environment(runtime)):
             logger.warning("%s was %s and is %s: the last bits may differ", what, was, is_now)
         network = build()
         began = perf_counter()
-        start(network, recipe.model, splits.train.images)
+        initialize_network(network, recipe.model, splits.train.images)
         initialisation_seconds = perf_counter() - began
         logger.info(
             "%s: %s on %s, %d parameters, %d training images, %s, %s%s",
@@ -137,7 +137,7 @@ def carry_out(
         if average:
             average.set_weights(network.get_weights())
 
-        measured = splits.test if measure_on == "test" else splits.validation
+        measured = splits.test if evaluation_split == "test" else splits.validation
         compile_predictions(answering(measured_network), measured)
         began = perf_counter()
         predictions = predict_split(answering(measured_network), measured, dataset.class_names)
@@ -148,14 +148,14 @@ def carry_out(
         metrics = {
             "recipe": recipe.name,
             "dataset": dataset.name,
-            "split": measure_on,
+            "split": evaluation_split,
             "seed": recipe.runtime.seed,
             **classification_metrics(
                 predictions.labels, predictions.probabilities, predictions.class_names
             ),
             "parameters": network.count_params(),
-            "flops_per_image": flops_per_image(network) * recipe.augmentation.test_views,
-            "test_views": recipe.augmentation.test_views,
+            "flops_per_image": flops_per_image(network) * recipe.augmentation.tta_views,
+            "tta_views": recipe.augmentation.tta_views,
             "epochs": report.epochs,
             "best_epoch": report.best_epoch,
             "steps": report.steps,
@@ -178,7 +178,7 @@ def carry_out(
         )
         logger.info(
             "%s accuracy %.4f, loss %.4f on %d images; %s",
-            measure_on,
+            evaluation_split,
             metrics["accuracy"],
             metrics["loss"],
             len(predictions.labels),
@@ -188,7 +188,7 @@ def carry_out(
 
 
 @contextmanager
-def at_work(folder: RunFolder) -> Iterator[StopRequest]:
+def training_session(folder: RunFolder) -> Iterator[StopRequest]:
     """Locks a folder, listens for signals, and adds to what ends the work how to go on with it."""
     try:
         with locked(folder.path), stop_request() as stop:

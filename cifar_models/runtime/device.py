@@ -6,10 +6,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_models.config.recipe import RuntimeRecipe
+from cifar_models.config.recipe import RuntimeConfig
 
 GPU_STEPS = 32  # in one call: a GPU's steps take milliseconds, and Python's part of each is one
-MOST_RESIDENT_BYTES = 2**30  # CIFAR-10 takes 150 MB; a GPU holds 4 GB or more, and has other uses
+MAX_RESIDENT_BYTES = 2**30  # CIFAR-10 takes 150 MB; a GPU holds 4 GB or more, and has other uses
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Runtime:
     steps_per_execution: int  # the most that go into one call
 
 
-def configure(recipe: RuntimeRecipe) -> Runtime:
+def configure(recipe: RuntimeConfig) -> Runtime:
     """Sets Keras' dtype policy, the seeds and determinism for this process.
 
     `auto` precision is mixed_bfloat16 on a GPU of compute capability 8 or higher,
@@ -47,7 +47,7 @@ def configure(recipe: RuntimeRecipe) -> Runtime:
     _set_determinism(recipe.deterministic)
     xla = recipe.xla == "on" or (recipe.xla == "auto" and bool(gpus) and not recipe.deterministic)
     # Under XLA alone, which needs no kernel of its own for gathering bytes.
-    automatic = MOST_RESIDENT_BYTES if gpus and xla else 0
+    automatic = MAX_RESIDENT_BYTES if gpus and xla else 0
     return Runtime(
         device=details.get("device_name") or _processor_name(),
         precision=precision,

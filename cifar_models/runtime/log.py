@@ -17,7 +17,7 @@ class Screen(logging.Handler):
         try:
             print(record.getMessage(), flush=True)
         except OSError:  # whoever read it has left; the work goes on
-            close_screen()
+            silence_screen()
 
 
 def log_to_screen() -> None:
@@ -27,7 +27,7 @@ def log_to_screen() -> None:
         logger.addHandler(Screen())
 
 
-def close_screen() -> None:
+def silence_screen() -> None:
     """Whatever is printed from now on goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -40,7 +40,7 @@ class LogFile(logging.FileHandler):
 
 
 @contextmanager
-def logged_to(path: Path) -> Iterator[None]:
+def log_to_file(path: Path) -> Iterator[None]:
     """Copies the log to a file; an error that ends the run goes there with its traceback."""
     handler = LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

@@ -5,8 +5,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cifar_models.runtime.xla_cache import keep_compiled
-
 
 def import_tensorflow() -> None:
     """Imports TensorFlow without its start-up chatter, part of which no setting silences."""
@@ -14,7 +12,6 @@ def import_tensorflow() -> None:
         return
     has_gpu = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if has_gpu else "3")
-    keep_compiled()
     with tempfile.TemporaryFile() as chatter:
         screen = os.dup(2)
         os.dup2(chatter.fileno(), 2)

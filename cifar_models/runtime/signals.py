@@ -22,8 +22,8 @@ class Interruption(KeyboardInterrupt):
 class StopRequest:
     """Whether somebody asked this process to stop.
 
-    While `deferred`, a signal is only noted, and whoever deferred it calls `obey` at the next
-    moment that suits; otherwise it raises at once.
+    While `deferred`, a signal is only noted, and the code that deferred it calls
+    `raise_if_requested` when it can stop. Otherwise a signal raises at once.
     """
 
     def __init__(self) -> None:
@@ -38,10 +38,10 @@ class StopRequest:
         finally:
             self.is_deferred = False
 
-    def is_asked(self) -> bool:
+    def is_requested(self) -> bool:
         return self.signal_number is not None
 
-    def obey(self, message: str = "interrupted") -> None:
+    def raise_if_requested(self, message: str = "interrupted") -> None:
         """Raises Interruption if a signal came."""
         if self.signal_number is not None:
             raise Interruption(self.signal_number, message)
@@ -49,7 +49,7 @@ class StopRequest:
     def _note(self, signal_number: int, frame: object) -> None:
         self.signal_number = signal_number
         if not self.is_deferred:
-            self.obey()
+            self.raise_if_requested()
 
 
 @contextlib.contextmanager

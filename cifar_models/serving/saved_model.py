@@ -12,8 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cifar_models.config.recipe import RuntimeRecipe
-from cifar_models.config.recipe_file import read_recipe
+from cifar_models.config.recipe import RuntimeConfig
 from cifar_models.data.load import load_dataset_of_run
 from cifar_models.data.splits import evenly_spaced
 from cifar_models.errors import RequestError, RunError
@@ -26,7 +25,7 @@ COMPARED_IMAGES = 256
 TOLERANCE = 1e-5  # of a float32 probability
 
 # What a user's own program does: TensorFlow, numpy and the folder, nothing of this package.
-READ_BACK = """
+RELOAD_SCRIPT = """
 import sys
 import numpy as np
 import tensorflow as tf
@@ -64,7 +63,7 @@ def export_saved_model(run: Path, out: Path, data_dir: str | None = None) -> Exp
     folder = RunFolder.open(run)
     if out.exists():
         raise RequestError(f"{out}: exists; choose another --out or remove it")
-    configure(RuntimeRecipe(precision="float32"))
+    configure(RuntimeConfig(precision="float32"))
     images, source = _test_images(folder, data_dir)
     with tf.device("CPU"):
         network = restore_network(folder)
@@ -90,7 +89,7 @@ def export_saved_model(run: Path, out: Path, data_dir: str | None = None) -> Exp
 
 
 def _test_images(folder: RunFolder, data_dir: str | None) -> tuple[np.ndarray, str]:
-    data = read_recipe(str(folder.recipe_path)).data
+    data = folder.read_recipe().data
     images = load_dataset_of_run(data, data_dir).test.images
     return images[evenly_spaced(len(images), COMPARED_IMAGES)], f"{data.dataset} test"
 
@@ -98,7 +97,7 @@ def _test_images(folder: RunFolder, data_dir: str | None) -> tuple[np.ndarray, s
 def _read_back(workshop: Path, images: np.ndarray) -> np.ndarray:
     np.save(workshop / "images.npy", images)
     answers = workshop / "answers.npz"
-    command = [sys.executable, "-I", "-c", READ_BACK]
+    command = [sys.executable, "-I", "-c", RELOAD_SCRIPT]
     command += [str(workshop / "model"), str(workshop / "images.npy"), str(answers)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
     result = subprocess.run(command, capture_output=True, text=True, env=environment)

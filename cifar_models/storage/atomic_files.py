@@ -15,7 +15,7 @@ from cifar_models.errors import RequestError, RunError
 
 LOCK = ".lock"
 PARTIAL = ".partial-"  # begins the name under which a file is written
-MOST_JSON_BYTES = 10_000_000
+MAX_JSON_BYTES = 10_000_000
 
 
 class WriteError(RunError):
@@ -54,7 +54,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_whole(path: Path, write: Callable[[Path], object], size: int | None = None) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object], size: int | None = None) -> None:
     """Has a file written under another name, flushes it to the disk and renames it.
 
     Args:
@@ -78,9 +78,9 @@ def write_whole(path: Path, write: Callable[[Path], object], size: int | None = 
         raise write_error(path, error.strerror or str(error), size) from error
 
 
-def write_bytes_whole(path: Path, content: bytes) -> None:
-    """Writes bytes as `write_whole` does."""
-    write_whole(path, lambda temporary: temporary.write_bytes(content), len(content))
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """Writes bytes as `write_atomic` does."""
+    write_atomic(path, lambda temporary: temporary.write_bytes(content), len(content))
 
 
 def read_json(path: Path, *keys: str) -> dict:
@@ -90,7 +90,7 @@ def read_json(path: Path, *keys: str) -> dict:
         RequestError: it cannot be read, is far too large, or lacks one of the keys.
     """
     try:
-        if path.stat().st_size > MOST_JSON_BYTES:
+        if path.stat().st_size > MAX_JSON_BYTES:
             raise ValueError("far too large")
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict) or not set(keys) <= set(content):

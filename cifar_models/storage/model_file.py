@@ -18,8 +18,8 @@ import numpy as np
 from cifar_models.errors import RequestError
 
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
-MOST_CONFIG_BYTES = 10_000_000
-MOST_OVERHEAD = 10_000_000  # of HDF5's own structures, in bytes
+MAX_CONFIG_BYTES = 10_000_000
+MAX_OVERHEAD = 10_000_000  # of HDF5's own structures, in bytes
 
 
 def check_model_file(path: Path, network: keras.Model) -> None:
@@ -56,8 +56,8 @@ def _archive_problems(archive: zipfile.ZipFile, network: keras.Model) -> Iterato
     for member in archive.infolist():
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
             yield f"{member.filename} is compressed"
-    most = {name: MOST_CONFIG_BYTES for name in MEMBERS}
-    most["model.weights.h5"] = 2 * network.count_params() * 4 + MOST_OVERHEAD
+    most = {name: MAX_CONFIG_BYTES for name in MEMBERS}
+    most["model.weights.h5"] = 2 * network.count_params() * 4 + MAX_OVERHEAD
     for member in archive.infolist():
         if member.file_size > most[member.filename]:
             yield f"{member.filename} has {member.file_size} bytes"

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_models.config.recipe import Recipe
+from cifar_models.config.recipe_file import read_saved_recipe
 from cifar_models.errors import RequestError
 from cifar_models.storage import atomic_files
-from cifar_models.storage.atomic_files import LOCK, PARTIAL, write_bytes_whole, write_whole
+from cifar_models.storage.atomic_files import LOCK, PARTIAL, write_atomic, write_bytes_atomic
 
 CHECKPOINTS_KEPT = 2  # the newest, and one to fall back on
 
@@ -144,12 +146,15 @@ class RunFolder:
         return sorted((self.path / "checkpoints").glob("step-*.safetensors"), reverse=True)
 
     def write_checkpoint(self, step: int, content: bytes) -> None:
-        write_bytes_whole(self.path / "checkpoints" / f"step-{step:010d}.safetensors", content)
+        write_bytes_atomic(self.path / "checkpoints" / f"step-{step:010d}.safetensors", content)
         for path in self.checkpoint_paths()[CHECKPOINTS_KEPT:]:
             path.unlink()
 
     def write_recipe(self, toml: str) -> None:
-        write_bytes_whole(self.recipe_path, toml.encode())
+        write_bytes_atomic(self.recipe_path, toml.encode())
+
+    def read_recipe(self) -> Recipe:
+        return read_saved_recipe(self.recipe_path)
 
     def write_environment(self, environment: dict) -> None:
         self._write_json("environment.json", environment)
@@ -209,7 +214,7 @@ class RunFolder:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_bytes_whole(self.path / "history.csv", text.getvalue().encode())
+        write_bytes_atomic(self.path / "history.csv", text.getvalue().encode())
 
     def read_history(self) -> list[dict[str, float]]:
         with (self.path / "history.csv").open(newline="") as file:
@@ -225,7 +230,7 @@ class RunFolder:
         np.savez(
             content, labels=labels, probabilities=probabilities, class_names=np.array(class_names)
         )
-        write_bytes_whole(self.predictions_path, content.getvalue())
+        write_bytes_atomic(self.predictions_path, content.getvalue())
 
     def read_predictions(self) -> tuple[np.ndarray, np.ndarray]:
         """labels (N,), probabilities (N, K)."""
@@ -241,10 +246,10 @@ class RunFolder:
             raise RequestError(f"{self.predictions_path}: cannot be read: {error}") from None
 
     def write_model(self, network) -> None:
-        write_whole(self.model_path, lambda path: network.save(path))
+        write_atomic(self.model_path, lambda path: network.save(path))
 
     def _write_json(self, name: str, content: dict) -> None:
-        write_bytes_whole(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
+        write_bytes_atomic(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
 
     def _read_json(self, name: str, *keys: str) -> dict:
         return atomic_files.read_json(self.path / name, *keys)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cifar_models.benchmark.serving_cost import serving_costs
 from cifar_models.comparison.compare_runs import compare_runs
-from cifar_models.config.run_identity import decisive_values, in_short, recipe_differences
+from cifar_models.config.run_identity import identifying_values, recipe_differences, summarize
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.signals import Interruption, stop_request
 from cifar_models.storage.atomic_files import locked
@@ -18,7 +18,7 @@ from cifar_models.sweeps.study_file import Study, StudyRun, planned_runs, read_s
 
 logger = logging.getLogger("cifar_models")
 
-LOOK_SECONDS = 0.5  # between two looks at whether somebody asked to stop
+POLL_SECONDS = 0.5  # between two looks at whether somebody asked to stop
 
 
 def run_study(name_or_path: str, out: Path) -> list[Path]:
@@ -79,9 +79,11 @@ def _refuse_another(run: StudyRun) -> None:
     folder = RunFolder(run.path)
     if not folder.has_begun():
         return
-    if differences := recipe_differences(folder.read_fingerprints(), decisive_values(run.recipe)):
+    if differences := recipe_differences(
+        folder.read_fingerprints(), identifying_values(run.recipe)
+    ):
         raise RequestError(
-            f"{run.path}: is a run of another study: {in_short(differences)}; choose another --out"
+            f"{run.path}: is a run of another study: {summarize(differences)}; choose another --out"
         )
 
 
@@ -120,11 +122,11 @@ def _succeeds(path: Path, arguments: list[str]) -> bool:
     ):
         errors = None
         while errors is None:
-            if is_asked := stop.is_asked():
+            if is_requested := stop.is_requested():
                 process.terminate()  # once: from here on it is waited for
             with contextlib.suppress(subprocess.TimeoutExpired):
-                _, errors = process.communicate(timeout=None if is_asked else LOOK_SECONDS)
-    stop.obey()
+                _, errors = process.communicate(timeout=None if is_requested else POLL_SECONDS)
+    stop.raise_if_requested()
     if process.returncode:
         reason = (errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         logger.warning("%s failed: %s", path, reason)

@@ -15,13 +15,13 @@ import keras
 import keras_tuner
 
 from cifar_models.config.recipe import Recipe
-from cifar_models.config.recipe_file import read_recipe, recipe_tables, recipe_toml, with_values
-from cifar_models.config.run_identity import decisive_values, in_short, recipe_differences
+from cifar_models.config.recipe_file import recipe_tables, recipe_toml, with_values
+from cifar_models.config.run_identity import identifying_values, recipe_differences, summarize
 from cifar_models.errors import RequestError, RunError
 from cifar_models.run.resume import resume
 from cifar_models.run.train import run
 from cifar_models.runtime.signals import Interruption
-from cifar_models.storage.atomic_files import FolderInUse, WriteError, locked, write_bytes_whole
+from cifar_models.storage.atomic_files import FolderInUse, WriteError, locked, write_bytes_atomic
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.sweeps.search_space import search_space, suggest
 
@@ -103,7 +103,7 @@ class RecipeTuner(keras_tuner.Tuner):
                 accuracy = resume(folder.path)["accuracy"]
             else:
                 shutil.rmtree(folder.path, ignore_errors=True)
-                accuracy = run(proposed, folder.path, measure_on="validation")["accuracy"]
+                accuracy = run(proposed, folder.path, evaluation_split="validation")["accuracy"]
             self.trained += 1
         self.finished[folder.path.name] = accuracy
         return accuracy
@@ -114,10 +114,12 @@ class RecipeTuner(keras_tuner.Tuner):
     def _already_measured(self, folder: RunFolder, proposed: Recipe) -> float | None:
         if not folder.has_begun():
             return None
-        if differences := recipe_differences(folder.read_fingerprints(), decisive_values(proposed)):
+        if differences := recipe_differences(
+            folder.read_fingerprints(), identifying_values(proposed)
+        ):
             raise _AnotherSearch(
                 f"{folder.path}: is a trial of another search; choose another --out "
-                f"({in_short(differences)})"
+                f"({summarize(differences)})"
             )
         if failure := folder.read_failure():  # the same recipe would fail again
             raise keras_tuner.errors.FailedTrialError(failure)
@@ -189,7 +191,7 @@ def _search(tuner: RecipeTuner) -> Path:
     best = max(tuner.finished, key=tuner.finished.__getitem__)
     trials = recipe.training.tuning_trials + len(tuner.finished)
     winner = with_values(
-        read_recipe(str(RunFolder(out / "trials" / best).recipe_path)),
+        RunFolder(out / "trials" / best).read_recipe(),
         {"training.tuning_trials": trials},
     )
     # Beside the recipe that it was made of, a comparison or a study would have to spell out both.
@@ -199,6 +201,6 @@ def _search(tuner: RecipeTuner) -> Path:
         f"trial {best}, {tuner.finished[best]:.4f}\n"
     )
     path = out / "best.toml"
-    write_bytes_whole(path, (head + recipe_toml(winner)).encode())
+    write_bytes_atomic(path, (head + recipe_toml(winner)).encode())
     logger.info("best: trial %s, validation accuracy %.4f; %s", best, tuner.finished[best], path)
     return path

@@ -12,7 +12,7 @@ PICTURES = 4  # one a quarter
 SHOWN = 16  # images of a batch
 
 
-def show_augmented_images(
+def log_augmented_images(
     trainer: Trainer, train: Split, batch_size: int, epochs: int, tensorboard: TensorBoardLog
 ) -> None:
     """Shows the first batch of each quarter of a run as its step will augment it.
@@ -23,10 +23,10 @@ def show_augmented_images(
     for epoch in sorted({number * epochs // PICTURES for number in range(PICTURES)}):
         step = epoch * trainer.steps_per_epoch
         where = len(train.labels), batch_size, int(trainer.seed), step, step + 1
-        indices, mirrored = next(iter(make_training_indices(*where)))
+        indices, flip_mask = next(iter(make_training_indices(*where)))
         images, labels = tf.constant(train.images[indices]), tf.constant(train.labels[indices])
         with tf.device("CPU"):  # each operation of it would be loaded onto a GPU for this alone
-            images, _ = trainer.augmented(images, labels, mirrored, tf.constant(step, tf.int32))
+            images, _ = trainer.augmented(images, labels, flip_mask, tf.constant(step, tf.int32))
         picture = mosaic(images[:SHOWN].numpy())
         tensorboard.images("augmented", step, picture[np.newaxis])
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import keras
 from rich import progress as rich_progress
 
-from cifar_models.config.recipe import TrainingRecipe
+from cifar_models.config.recipe import TrainingConfig
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.storage.tensorboard_log import TensorBoardLog
 from cifar_models.training.progress import BestEpoch, Progress
@@ -67,7 +67,7 @@ class EpochRecord(keras.callbacks.Callback):
         measure: Callable[[keras.Model], tuple[float, float]] | None,
         folder: RunFolder,
         tensorboard: TensorBoardLog,
-        recipe: TrainingRecipe,
+        recipe: TrainingConfig,
     ):
         super().__init__()
         self._progress = progress

@@ -27,8 +27,8 @@ from cifar_models.training.trainer import Trainer, check_divergence, diverged
 logger = logging.getLogger("cifar_models")
 
 BEST = "best/"  # begins the names of the best weights
-MOST_RECORD_BYTES = 50_000_000  # of the history, which grows with the epochs
-MOST_OF_TIME = 0.02  # of training that the saves at the ends of epochs may take
+MAX_RECORD_BYTES = 50_000_000  # of the history, which grows with the epochs
+MAX_SAVING_FRACTION = 0.02  # of training that the saves at the ends of epochs may take
 BYTES_PER_SECOND = 2e8  # of the first save, whose cost has to be guessed
 
 
@@ -107,7 +107,7 @@ class TrainingState:
     def _most_bytes(self) -> int:
         """A file that is larger cannot be of this run, and would only fill the memory."""
         # Were all of them float64, and the best weights as many.
-        return 2 * 2 * self.num_bytes() + MOST_RECORD_BYTES
+        return 2 * 2 * self.num_bytes() + MAX_RECORD_BYTES
 
     def _variables(self) -> dict[str, keras.Variable]:
         """By place, since the names that Keras makes up depend on what else the process built."""
@@ -165,21 +165,23 @@ class Checkpointer(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self._progress.step % self._steps_per_epoch == 0:
             return  # the end of the epoch comes next
-        is_asked = self._stop.is_asked()
-        if is_asked or self._is_time():
+        is_requested = self._stop.is_requested()
+        if is_requested or self._is_time():
             float(logs["loss"])  # waits for the device
             self._stopwatch.book("stepping")
             self._save()
-        if is_asked:
+        if is_requested:
             self._obey()
 
     def on_epoch_end(self, epoch, logs=None):
         cost = self._progress.saving + self._last_cost
-        is_cheap = cost <= MOST_OF_TIME * self._progress.training_seconds
-        is_asked = self._stop.is_asked()  # asked later, it waits for the next step and its save
-        if is_asked or is_cheap or self._is_time():
+        is_cheap = cost <= MAX_SAVING_FRACTION * self._progress.training_seconds
+        is_requested = (
+            self._stop.is_requested()
+        )  # asked later, it waits for the next step and its save
+        if is_requested or is_cheap or self._is_time():
             self._save()
-        if is_asked:
+        if is_requested:
             self._obey()
 
     def _is_time(self) -> bool:
@@ -194,7 +196,7 @@ class Checkpointer(keras.callbacks.Callback):
         self._last_time = time.monotonic()
 
     def _obey(self) -> None:
-        self._stop.obey(
+        self._stop.raise_if_requested(
             f"stopped after step {self._progress.step}, which is saved; go on with: "
             f"{self._folder.resume_command()}"
         )

@@ -19,7 +19,7 @@ from cifar_models.runtime.device import Runtime
 from cifar_models.runtime.signals import StopRequest
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.storage.tensorboard_log import TensorBoardLog
-from cifar_models.training.augmented_images import show_augmented_images
+from cifar_models.training.augmented_images import log_augmented_images
 from cifar_models.training.callbacks import DivergenceGuard, EpochRecord, ProgressBar, Stopwatch
 from cifar_models.training.checkpoints import Checkpointer, TrainingState
 from cifar_models.training.progress import BestEpoch, Progress
@@ -82,9 +82,11 @@ def fit(
     if state.restore(folder):
         logger.info("goes on after step %d of %d", progress.step, total_steps)
     else:
-        show_augmented_images(trainer, train, training.batch_size, training.epochs, tensorboard)
+        log_augmented_images(trainer, train, training.batch_size, training.epochs, tensorboard)
     most, wished = runtime.steps_per_execution, recipe.runtime.steps_per_execution
-    trainer.steps_per_execution = steps_at_once(most, steps_per_epoch, progress.step, total_steps)
+    trainer.steps_per_execution = choose_steps_per_execution(
+        most, steps_per_epoch, progress.step, total_steps
+    )
     if wished and trainer.steps_per_execution != wished:
         logger.info(
             "%d steps in one call, not %d, for the %d of an epoch and the step begun at",
@@ -102,7 +104,7 @@ def fit(
         ),
     ]
     with stop.deferred(), ProgressBar(progress.step, total_steps) as progress_bar:
-        for first_step, end_step in laps(progress.step, steps_per_epoch, total_steps):
+        for first_step, end_step in fit_segments(progress.step, steps_per_epoch, total_steps):
             if best.is_out_of_patience():
                 break
             trainer.fit(
@@ -114,7 +116,9 @@ def fit(
                 verbose=0,
                 callbacks=[progress_bar, *callbacks],
             )
-        stop.obey(f"stopped after the last step; go on with: {folder.resume_command()}")
+        stop.raise_if_requested(
+            f"stopped after the last step; go on with: {folder.resume_command()}"
+        )
     network.set_weights(best.weights or trainer.measured_network.get_weights())
     return FitReport(
         epochs=len(progress.rows),
@@ -127,7 +131,9 @@ def fit(
     )
 
 
-def steps_at_once(wished: int, steps_per_epoch: int, first_step: int, total_steps: int) -> int:
+def choose_steps_per_execution(
+    wished: int, steps_per_epoch: int, first_step: int, total_steps: int
+) -> int:
     """Returns how many steps an execution takes: as many as wished, or fewer.
 
     Its multiples must meet the end of each epoch, from a step in the middle of one too: a
@@ -139,7 +145,9 @@ def steps_at_once(wished: int, steps_per_epoch: int, first_step: int, total_step
     return max(n for n in range(1, min(most, length) + 1) if length % n == 0)
 
 
-def laps(first_step: int, steps_per_epoch: int, total_steps: int) -> Iterator[tuple[int, int]]:
+def fit_segments(
+    first_step: int, steps_per_epoch: int, total_steps: int
+) -> Iterator[tuple[int, int]]:
     """Yields the (first, end) steps of each call of Keras' fit, whose epochs are all of one length.
 
     One call, and one before it for the rest of an epoch that was broken off.

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from cifar_models.augmentation.augment import augment_batch
-from cifar_models.config.recipe import AugmentationRecipe
+from cifar_models.config.recipe import AugmentationConfig
 from cifar_models.data.pipeline import MemoryImages
 from cifar_models.errors import RunError
 from cifar_models.optimizers.lookahead import Lookahead
@@ -30,13 +30,13 @@ class Trainer(keras.Model):
         average: of the weights, moved at each step.
         lookahead: pulls the weights back every few steps.
         resident: the training images in the device's own memory; batches are then (indices int64
-            (B,), mirrored bool (B,)), else (images, labels, mirrored).
+            (B,), flip_mask bool (B,)), else (images, labels, flip_mask).
     """
 
     def __init__(
         self,
         network: keras.Model,
-        augmentation: AugmentationRecipe,
+        augmentation: AugmentationConfig,
         label_smoothing: float,
         seed: int,
         steps_per_epoch: int,
@@ -79,9 +79,9 @@ class Trainer(keras.Model):
     def train_step(self, batch):
         if self.resident:
             batch = self.resident(*batch)
-        images, labels, mirrored = batch  # uint8 (B, H, W, C), int64 (B,), bool (B,)
+        images, labels, flip_mask = batch  # uint8 (B, H, W, C), int64 (B,), bool (B,)
         step = tf.cast(self.step, tf.int32)
-        results = super().train_step(self.augmented(images, labels, mirrored, step))
+        results = super().train_step(self.augmented(images, labels, flip_mask, step))
         if self.lookahead:
             self.lookahead.update(step)
         if self.average:
@@ -109,14 +109,14 @@ class Trainer(keras.Model):
             super().reset_metrics()
 
     def augmented(
-        self, images: tf.Tensor, labels: tf.Tensor, mirrored: tf.Tensor, step: tf.Tensor
+        self, images: tf.Tensor, labels: tf.Tensor, flip_mask: tf.Tensor, step: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what the network sees at a step: uint8 (B, H, W, C) and float32 (B, K).
 
-        `mirrored`, bool (B,), says which images the alternating flip turns in this epoch.
+        `flip_mask`, bool (B,), says which images the alternating flip turns in this epoch.
         """
         if self.augmentation.alternating_flip:
-            images = tf.where(mirrored[:, None, None, None], tf.reverse(images, [2]), images)
+            images = tf.where(flip_mask[:, None, None, None], tf.reverse(images, [2]), images)
         targets = tf.one_hot(labels, self.num_classes)
         smoothing = self.label_smoothing
         targets = (1 - smoothing) * targets + smoothing / self.num_classes

@@ -7,10 +7,10 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage, stats
 
 from cifar_models.augmentation import augment, rand_augment
-from cifar_models.config.recipe import AugmentationRecipe
+from cifar_models.config.recipe import AugmentationConfig
 
 KEY = tf.constant([3, 7], tf.int32)
-EVERYTHING = AugmentationRecipe(
+EVERYTHING = AugmentationConfig(
     crop_padding=4,
     horizontal_flip=True,
     cutout_size=5,
@@ -95,7 +95,7 @@ def test_mixed_targets_are_the_share_of_the_picture(images):
 
 
 def test_mixing_can_be_switched_off_after_a_part_of_the_run(images):
-    recipe = AugmentationRecipe(cutmix_alpha=1.0, mix_until_fraction=0.5)
+    recipe = AugmentationConfig(cutmix_alpha=1.0, mix_until_fraction=0.5)
     targets = tf.eye(8)
     for progress, changes in ((0.49, True), (0.5, False), (0.9, False)):
         mixed, shares = augment.augment_batch(
@@ -116,7 +116,7 @@ def test_beta_numbers_are_beta_distributed(alpha):
 def test_an_empty_recipe_changes_nothing(images):
     targets = tf.eye(8)
     same, shares = augment.augment_batch(
-        AugmentationRecipe(), tf.constant(images), targets, KEY, tf.constant(0.0)
+        AugmentationConfig(), tf.constant(images), targets, KEY, tf.constant(0.0)
     )
     np.testing.assert_array_equal(same, images)
     np.testing.assert_array_equal(shares, targets)

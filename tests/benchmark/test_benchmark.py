@@ -23,7 +23,7 @@ from cifar_models.training import fit
 SHORTLY = """
 import sys
 from cifar_models.benchmark import serving_cost
-serving_cost.LEAST_SECONDS = 0.1
+serving_cost.MIN_SECONDS = 0.1
 sys.exit(serving_cost.main())
 """
 RUNTIME = Runtime("a laptop", "float32", False, True, resident_bytes=0, steps_per_execution=1)
@@ -99,11 +99,11 @@ def test_a_run_that_insisted_on_the_same_bits_is_served_as_any_other(run, monkey
     folder.write_recipe(recipe_toml(recipe))
     seen = []
 
-    def configure_as_trained(folder, recipe):
+    def configure_for_run(folder, recipe):
         seen.append(recipe.runtime.deterministic)
         return dataclasses.replace(RUNTIME, deterministic=False)
 
-    monkeypatch.setattr(serving_cost, "configure_as_trained", configure_as_trained)
+    monkeypatch.setattr(serving_cost, "configure_for_run", configure_for_run)
     monkeypatch.setattr(serving_cost, "time_calls", lambda call: np.ones(1))
     serving_cost.measure_serving(folder)
     assert seen == [False]
@@ -163,7 +163,7 @@ def test_runs_and_recipes_together(run, tmp_path, monkeypatch, capsys):
         "precision": "float32",
     }
     monkeypatch.setattr(serving_cost, "_serving_cost", lambda folder: cost)
-    monkeypatch.setattr(benchmark, "measured_apart", lambda command, name: found_of(name))
+    monkeypatch.setattr(benchmark, "run_isolated", lambda command, name: found_of(name))
     assert main(["benchmark", str(run), "digits-vit", str(other), "digits-cnn"]) == 0
     lines = capsys.readouterr().out.splitlines()
     of_runs = [line for line in lines if line.startswith(str(run))]

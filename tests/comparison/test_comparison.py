@@ -50,7 +50,7 @@ def test_a_large_difference_is_found_and_a_small_one_is_not_claimed(tmp_path, la
     result = compare(read_runs(make_models(tmp_path, labels, cnn=0.80, vit=0.92, hybrid=0.80)))
     assert result.models[0].name == "digits-vit"
     assert len(result.pairs) == 3
-    words = {frozenset((pair.better, pair.worse)): pair.in_words() for pair in result.pairs}
+    words = {frozenset((pair.better, pair.worse)): pair.conclusion() for pair in result.pairs}
     found = words[frozenset(("digits-vit", "digits-cnn"))]
     assert re.match(r"digits-vit is better than digits-cnn by 1[0-4]\.\d points \[", found)
     assert words[frozenset(("digits-cnn", "digits-hybrid"))].startswith("These runs cannot tell")
@@ -367,8 +367,8 @@ def test_what_runs_cannot_tell_stays_below_100_points(tmp_path, labels):
             make_run(path, f"digits-{name}", answered, labels, (f"runtime.seed={seed}",))
     (pair,) = compare(read_runs([tmp_path])).pairs
     assert (pair.difference.low, pair.difference.high) == (-1, 1)
-    assert "[-100.0, 100.0]" in pair.in_words()
-    assert "no difference would have been found" in pair.in_words()
+    assert "[-100.0, 100.0]" in pair.conclusion()
+    assert "no difference would have been found" in pair.conclusion()
 
 
 def test_two_recipes_of_one_name_have_a_curve_each(tmp_path, labels):

@@ -92,7 +92,7 @@ def test_a_patch_must_divide_the_image():
 
 @pytest.mark.parametrize("recipe", ["vit", "hybrid"])
 def test_waves_need_a_width_in_fours(recipe):
-    overrides = ["model.hidden_dim=54", "model.num_heads=3", "model.mimetic_start=true"]
+    overrides = ["model.hidden_dim=54", "model.num_heads=3", "model.mimetic_init=true"]
     with pytest.raises(RequestError, match="needs a hidden_dim that 4 divides"):
         read_recipe(recipe, overrides)
 

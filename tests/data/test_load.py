@@ -6,15 +6,15 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from cifar_models.config.recipe import DataRecipe
+from cifar_models.config.recipe import DataConfig
 from cifar_models.data.dataset import describe
 from cifar_models.data.load import load_dataset
-from cifar_models.data.splits import Split, split_off_validation
+from cifar_models.data.splits import Split, hold_out_validation
 from cifar_models.errors import RequestError, RunError
 
 
 def test_digits_are_scikit_learns():
-    dataset = load_dataset(DataRecipe(dataset="digits"))
+    dataset = load_dataset(DataConfig(dataset="digits"))
     images = np.concatenate([dataset.train.images, dataset.test.images])
     assert images.shape == (1797, 8, 8, 1) and images.dtype == np.uint8
     assert len(dataset.test.labels) == 360
@@ -37,7 +37,7 @@ def test_digits_are_scikit_learns():
 )
 def test_tfds_by_name(name, shape, num_classes, tmp_path):
     prepare(name, shape, num_classes, tmp_path)
-    dataset = load_dataset(DataRecipe(dataset=name, data_dir=str(tmp_path)))
+    dataset = load_dataset(DataConfig(dataset=name, data_dir=str(tmp_path)))
     assert dataset.train.images.shape == (2 * num_classes, *shape)
     assert dataset.test.images.shape == (num_classes, *shape)
     assert dataset.train.images.dtype == np.uint8
@@ -50,7 +50,7 @@ def test_tfds_by_name(name, shape, num_classes, tmp_path):
 def test_a_data_set_without_a_test_split_is_refused(tmp_path):
     prepare("fashion_mnist", (28, 28, 1), 10, tmp_path, parts=("train",))
     with pytest.raises(RequestError, match="in a train and a test split"):
-        load_dataset(DataRecipe(dataset="fashion_mnist", data_dir=str(tmp_path)))
+        load_dataset(DataConfig(dataset="fashion_mnist", data_dir=str(tmp_path)))
 
 
 def prepare(
@@ -90,7 +90,7 @@ def test_without_a_network_the_message_says_what_to_do(where, tmp_path, monkeypa
         monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments: [])
         monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", no_network)
     with pytest.raises(RunError) as error:
-        load_dataset(DataRecipe(dataset="cifar10", data_dir=str(tmp_path)))
+        load_dataset(DataConfig(dataset="cifar10", data_dir=str(tmp_path)))
     message = str(error.value)
     assert "\n" not in message
     for part in (str(tmp_path), "cifar10", "DATA_DIR=", "DATASET=digits", "Name or service"):
@@ -100,7 +100,7 @@ def test_without_a_network_the_message_says_what_to_do(where, tmp_path, monkeypa
 def splits_of(labels: np.ndarray, seed: int):
     images = np.arange(len(labels), dtype=np.int64)[:, None, None, None]  # each its own number
     test = Split(images[:5] + 10_000, labels[:5])
-    return split_off_validation(Split(images, labels), test, 0.2, seed)
+    return hold_out_validation(Split(images, labels), test, 0.2, seed)
 
 
 def test_splits_are_disjoint_stratified_and_complete():
@@ -126,16 +126,16 @@ def test_a_class_of_one_image_cannot_be_split():
 
 
 def test_test_images_that_are_trained_on_are_counted():
-    dataset = load_dataset(DataRecipe(dataset="digits"))
-    splits = dataset.splits(DataRecipe(), seed=0)
+    dataset = load_dataset(DataConfig(dataset="digits"))
+    splits = dataset.splits(DataConfig(), seed=0)
     assert describe(dataset, splits)["test_images_in_train"] == 0
     splits.train.images[:3] = splits.test.images[10:13]
     assert describe(dataset, splits)["test_images_in_train"] == 3
 
 
 def test_the_fingerprint_sees_one_changed_pixel():
-    dataset = load_dataset(DataRecipe(dataset="digits"))
-    splits = dataset.splits(DataRecipe(validation_fraction=0.1), seed=0)
+    dataset = load_dataset(DataConfig(dataset="digits"))
+    splits = dataset.splits(DataConfig(validation_fraction=0.1), seed=0)
     before = describe(dataset, splits)
     dataset.train.images[0, 0, 0, 0] ^= 1
     after = describe(dataset, splits)
@@ -148,10 +148,10 @@ def test_the_fingerprint_sees_one_changed_pixel():
 
 
 def test_a_smaller_training_split_is_part_of_a_larger_one():
-    dataset = load_dataset(DataRecipe(dataset="digits"))
+    dataset = load_dataset(DataConfig(dataset="digits"))
     fractions = (1.0, 0.5, 0.1, 0.01)
     parts = [
-        dataset.splits(DataRecipe(dataset="digits", train_fraction=fraction), seed=3)
+        dataset.splits(DataConfig(dataset="digits", train_fraction=fraction), seed=3)
         for fraction in fractions
     ]
     whole = parts[0]

@@ -22,7 +22,7 @@ FILES = (
     "history.csv",
     "log.txt",
 )
-MOST_BYTES = 5_000_000
+MAX_BYTES = 5_000_000
 
 
 def relative(path: Path) -> str:
@@ -75,4 +75,4 @@ def test_every_record_tells_what_why_and_the_figures_of_the_table(record):
 def test_no_record_holds_a_large_file_or_a_checkpoint():
     for path in RECORDS.rglob("*"):
         assert path.name != "checkpoints", path
-        assert not path.is_file() or path.stat().st_size <= MOST_BYTES, path
+        assert not path.is_file() or path.stat().st_size <= MAX_BYTES, path

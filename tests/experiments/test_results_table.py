@@ -76,7 +76,7 @@ def test_mean_sample_deviation_and_count_of_the_seeds(root):
 
 
 def test_views_and_resolution_are_named_where_they_are_not_the_plain_ones(root):
-    make_recorded(root, "2026-01-31-pets", 0.9, "augmentation.test_views=6", "model.image_size=16")
+    make_recorded(root, "2026-01-31-pets", 0.9, "augmentation.tta_views=6", "model.image_size=16")
     write_results(root)
     assert rows_of(root)[0][0].endswith(", 3 epochs, seen at 16 pixels, 6 views")
 

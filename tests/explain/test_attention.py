@@ -13,7 +13,7 @@ from cifar_models.explain.attention import (
     position_similarities,
 )
 from cifar_models.models.catalog import build_network
-from cifar_models.models.test_time_augmentation import with_views
+from cifar_models.models.test_time_augmentation import with_test_time_augmentation
 
 TRANSFORMERS = {  # name → recipe, overrides, N
     "mean": ("vit", ("model.patch_size=8",), 16),
@@ -74,7 +74,7 @@ def test_the_maps_of_mixed_precision_are_float32(images, float32_policy):
 
 def test_several_views_have_the_maps_of_the_image_itself(images):
     network = small_network("mean")
-    several = with_views(network, 6)
+    several = with_test_time_augmentation(network, 6)
     np.testing.assert_array_equal(attention_maps(several, images), attention_maps(network, images))
     np.testing.assert_array_equal(position_similarities(several), position_similarities(network))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cifar_models.cli.main import main
-from cifar_models.run.train import at_work
-from cifar_models.storage.atomic_files import WriteError, write_whole
+from cifar_models.run.train import training_session
+from cifar_models.storage.atomic_files import WriteError, write_atomic
 from cifar_models.storage.checkpoint_file import decode_checkpoint
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.training.callbacks import Stopwatch
@@ -95,8 +95,8 @@ def test_what_would_mend_it(number, mend, tmp_path):
         raise OSError(number, os.strerror(number))
 
     folder = RunFolder.create(tmp_path / "run")
-    with pytest.raises(WriteError, match=f"{mend}, then: "), at_work(folder):
-        write_whole(folder.log_path, refused)
+    with pytest.raises(WriteError, match=f"{mend}, then: "), training_session(folder):
+        write_atomic(folder.log_path, refused)
 
 
 def test_a_lock_that_a_read_only_folder_refuses(tmp_path, monkeypatch):
@@ -105,7 +105,10 @@ def test_a_lock_that_a_read_only_folder_refuses(tmp_path, monkeypatch):
 
     folder = RunFolder.create(tmp_path / "run")
     monkeypatch.setattr(Path, "open", refused)
-    with pytest.raises(WriteError, match=r"\.lock: .*make the folder writable"), at_work(folder):
+    with (
+        pytest.raises(WriteError, match=r"\.lock: .*make the folder writable"),
+        training_session(folder),
+    ):
         pass
 
 

@@ -24,7 +24,7 @@ from cifar_models.data.pipeline import epoch_order
 from cifar_models.data.splits import Split
 from cifar_models.errors import RunError
 from cifar_models.evaluation import predictions
-from cifar_models.run.load import reopen
+from cifar_models.run.load import load_run
 from cifar_models.storage.run_folder import RunFolder
 from tests.conftest import TINY_CNN, as_overrides
 
@@ -131,7 +131,7 @@ def test_what_training_reports_is_what_numpy_measures(tmp_path):
     network = keras.models.load_model(run / "model.keras")
     for epoch, row in enumerate(history_of(run)):
         order = epoch_order(np.int64(epoch), len(splits.train.labels), seed=0).numpy()
-        used = splits.train.part(order[: len(order) // 100 * 100])
+        used = splits.train.subset(order[: len(order) // 100 * 100])
         log_probabilities = log_softmax(one_batch(network, used.images))
         smooth = 0.9 * np.eye(10)[used.labels] + 0.01  # the recipe's label_smoothing is 0.1
         loss = -(smooth * log_probabilities).sum(axis=1).mean()
@@ -189,7 +189,7 @@ def test_predictions_are_compiled_as_the_runtime_says(xla, finished_run, tmp_pat
     run = shutil.copytree(finished_run, tmp_path / "run")
     recipe = (run / "recipe.toml").read_text()
     (run / "recipe.toml").write_text(recipe.replace('xla = "auto"', f'xla = "{xla}"'))
-    assert reopen(run).network.jit_compile == (xla == "on")
+    assert load_run(run).network.jit_compile == (xla == "on")
 
     compiled = []
 

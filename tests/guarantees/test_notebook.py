@@ -11,7 +11,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "cnn_vs_vit.ipynb"
-MOST_BYTES = 1_500_000
+MAX_BYTES = 1_500_000
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_the_notebook_runs(notebook, shorter, tmp_path):
 
 def test_it_is_committed_as_it_ran(notebook):
     assert_ran_in_order_without_a_word_of_trouble(notebook)
-    assert NOTEBOOK.stat().st_size < MOST_BYTES
+    assert NOTEBOOK.stat().st_size < MAX_BYTES
 
 
 def test_it_names_no_folder_of_a_machine(notebook):

@@ -26,7 +26,7 @@ OPTIONS = (
     ("augmentation.crop_padding=0", "augmentation.crop_padding=2"),
     ("augmentation.alternating_flip=false", "augmentation.alternating_flip=true"),
     ("augmentation.cutout_size=0", "augmentation.cutout_size=3"),
-    ("augmentation.test_views=1", "augmentation.test_views=6"),
+    ("augmentation.tta_views=1", "augmentation.tta_views=6"),
     ("augmentation.rand_augment_layers=0", "augmentation.rand_augment_layers=1"),
     ("augmentation.random_erasing=0.0", "augmentation.random_erasing=0.5"),
     ("augmentation.mixup_alpha=0.0", "augmentation.mixup_alpha=0.4"),

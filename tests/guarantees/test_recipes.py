@@ -6,10 +6,10 @@ import pytest
 
 from cifar_models.cli.main import main
 from cifar_models.config.model_presets import (
-    CompactConvolutionalTransformer,
-    FastCNN,
-    ResidualCNN,
-    VisionTransformer,
+    AirbenchConfig,
+    CCTConfig,
+    ResidualCNNConfig,
+    ViTConfig,
 )
 from cifar_models.config.recipe_file import read_recipe, recipe_paths
 from cifar_models.run import train as run_module
@@ -18,10 +18,10 @@ from tests.conftest import EVERY_STEP, as_overrides, killed_at, outcome_of
 TRANSFORMER = ("hidden_dim=16", "num_layers=1", "num_heads=2", "mlp_dim=16")
 # The recipe's own training on a network that a test can afford.
 SHRUNK = {
-    ResidualCNN: ("stem_filters=4", "stage_filters=[4, 4]", "stage_blocks=[1, 1]"),
-    FastCNN: ("stage_filters=[4, 4]",),
-    VisionTransformer: TRANSFORMER,
-    CompactConvolutionalTransformer: TRANSFORMER,
+    ResidualCNNConfig: ("stem_filters=4", "stage_filters=[4, 4]", "stage_blocks=[1, 1]"),
+    AirbenchConfig: ("stage_filters=[4, 4]",),
+    ViTConfig: TRANSFORMER,
+    CCTConfig: TRANSFORMER,
 }
 SMALL = [
     *("data.dataset=digits", "data.train_fraction=0.1", "training.batch_size=32"),

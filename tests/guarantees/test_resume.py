@@ -6,7 +6,7 @@ import pytest
 
 from cifar_models.cli.main import main
 from cifar_models.run import train as run_module
-from cifar_models.training.fit import steps_at_once
+from cifar_models.training.fit import choose_steps_per_execution
 from cifar_models.training.trainer import Trainer
 from tests.conftest import (
     EVERY_STEP,
@@ -70,7 +70,7 @@ OPTIONS = {
     ],
     "muon": [
         *(*TINY_VIT, "training.optimizer=muon", "training.peak_learning_rate=0.02"),
-        *("training.weight_decay=0.1", "training.schedule=linear", "augmentation.test_views=2"),
+        *("training.weight_decay=0.1", "training.schedule=linear", "augmentation.tta_views=2"),
     ],
     "vit in float16": [
         *TINY_VIT,
@@ -112,10 +112,10 @@ def test_executions_meet_the_ends_of_epochs():
     for steps_per_epoch in (1, 7, 20, 24):
         for first_step in range(2 * steps_per_epoch):
             for wished in (1, 4, 5, 50):
-                number = steps_at_once(wished, steps_per_epoch, first_step, 100)
+                number = choose_steps_per_execution(wished, steps_per_epoch, first_step, 100)
                 assert 1 <= number <= wished
                 assert first_step % number == steps_per_epoch % number == 0
-    assert [steps_at_once(wished, 20, 0, 100) for wished in (3, 4, 7, 19, 20, 21)] == [
+    assert [choose_steps_per_execution(wished, 20, 0, 100) for wished in (3, 4, 7, 19, 20, 21)] == [
         2,
         4,
         5,
@@ -123,9 +123,9 @@ def test_executions_meet_the_ends_of_epochs():
         20,
         20,
     ]
-    assert steps_at_once(5, 19, 0, 100) == 1  # a prime number
-    assert steps_at_once(20, 20, 0, 20) == 10  # one execution could not be timed
-    assert steps_at_once(20, 20, 19, 20) == 1
+    assert choose_steps_per_execution(5, 19, 0, 100) == 1  # a prime number
+    assert choose_steps_per_execution(20, 20, 0, 20) == 10  # one execution could not be timed
+    assert choose_steps_per_execution(20, 20, 19, 20) == 1
 
 
 def test_killed_when_training_is_over(tmp_path, monkeypatch):

@@ -105,7 +105,7 @@ def test_a_trial_of_a_search_stays_on_validation(tmp_path, monkeypatch):
     """Its test split is closed: by hand, too, it is resumed on what it began with."""
     run = begin(tmp_path / "run")
     fingerprints = RunFolder(run).read_fingerprints()
-    RunFolder(run).write_fingerprints({**fingerprints, "measure_on": "validation"})
+    RunFolder(run).write_fingerprints({**fingerprints, "evaluation_split": "validation"})
     measured_on = []
     monkeypatch.setattr(
         "cifar_models.run.resume.carry_out", lambda *arguments: measured_on.append(arguments[5])

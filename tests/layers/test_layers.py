@@ -8,7 +8,7 @@ from scipy import stats
 
 from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.encoder_block import TransformerEncoderBlock
-from cifar_models.layers.initializers import Waves, start_mimetically
+from cifar_models.layers.initializers import SinusoidalPositions, apply_mimetic_init
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.patches import PatchExtraction
 from cifar_models.layers.stochastic_depth import StochasticDepth, depth_rates
@@ -46,14 +46,14 @@ def test_waves_by_hand():
     frequencies = [1, 10_000**-0.5]
     expected = [wave(2 * f) for wave in (np.sin, np.cos) for f in frequencies]
     expected += [wave(1 * f) for wave in (np.sin, np.cos) for f in frequencies]
-    np.testing.assert_allclose(Waves()((9, 8))[7], expected, atol=1e-6)
-    with_token = Waves()((10, 8)).numpy()
+    np.testing.assert_allclose(SinusoidalPositions()((9, 8))[7], expected, atol=1e-6)
+    with_token = SinusoidalPositions()((10, 8)).numpy()
     np.testing.assert_array_equal(with_token[0], np.zeros(8))
-    np.testing.assert_array_equal(with_token[1:], Waves()((9, 8)))
+    np.testing.assert_array_equal(with_token[1:], SinusoidalPositions()((9, 8)))
 
 
 def test_with_waves_the_nearest_places_are_the_most_alike():
-    positions = Waves()((64, 48)).numpy()
+    positions = SinusoidalPositions()((64, 48)).numpy()
     alike = (positions @ positions.T).reshape(8, 8, 8, 8)  # of row, column with row, column
     y, x = np.mgrid[:8, :8]
     distance = np.abs(y[..., None, None] - y) + np.abs(x[..., None, None] - x)
@@ -157,7 +157,7 @@ def test_mimetic_attention_is_noise_and_identity(num_heads):
     width = 64
     attention = keras.layers.MultiHeadAttention(num_heads, width // num_heads)
     attention.build((1, 9, width), (1, 9, width))
-    start_mimetically(attention)
+    apply_mimetic_init(attention)
     query, key, value, output = (np.asarray(w) for w in attention.weights[::2])
     noise = (np.einsum("dhk,hke->de", value, output) + 0.4 * np.eye(width)) / 0.4
     assert stats.kstest(noise.ravel() * np.sqrt(width), "norm").pvalue > 1e-3

@@ -7,36 +7,34 @@ import tensorflow as tf
 
 from cifar_models.config.model_presets import (
     PRESETS,
-    CompactConvolutionalTransformer,
-    VisionTransformer,
+    CCTConfig,
+    ViTConfig,
 )
 from cifar_models.evaluation.flops import flops_per_image
 from cifar_models.models.catalog import build_network
-from cifar_models.training.initialization import start
+from cifar_models.training.initialization import initialize_network
 
 # All parameters, and the trainable ones. ResNet-18 as kuangliu/pytorch-cifar counts it, and the
 # trainable ones of WRN-28-10 as xternalz/WideResNet-pytorch does; CCT-2/3x2 and CCT-7/3x1 are 0.28
-# and 3.76 million in the paper's table; test_fast_cnn.py knows the fast CNNs; the rest by the
+# and 3.76 million in the paper's table; test_airbench.py knows the fast CNNs; the rest by the
 # formulas below.
 GOLDEN = {
     "residual_cnn": (311_530, 310_186),
     "resnet18": (11_183_562, 11_173_962),
     "wide_resnet28_10": (36_497_146, 36_479_194),
-    "fast_cnn": (1_973_944, 1_971_352),
-    "strong_cnn": (9_921_848, 9_915_416),
+    "airbench94": (1_973_944, 1_971_352),
+    "airbench96": (9_921_848, 9_915_416),
     "vit": (2_697_226, 2_697_226),
     "vit_notebook": (43_177_738, 43_177_738),
-    "hybrid": (283_467, 283_467),
+    "cct2_3x2": (283_467, 283_467),
     "cct7_3x1": (3_758_347, 3_758_347),
 }
-BIG = {"resnet18", "wide_resnet28_10", "strong_cnn", "vit_notebook", "cct7_3x1"}
+BIG = {"resnet18", "wide_resnet28_10", "airbench96", "vit_notebook", "cct7_3x1"}
 # What the contract holds for besides the presets.
 RECIPES = {
     **PRESETS,
-    "vit_mimetic": VisionTransformer(
-        hidden_dim=48, num_layers=2, mimetic_start=True, pooling="token"
-    ),
-    "hybrid_mimetic": CompactConvolutionalTransformer(hidden_dim=48, mimetic_start=True),
+    "vit_mimetic": ViTConfig(hidden_dim=48, num_layers=2, mimetic_init=True, pooling="token"),
+    "hybrid_mimetic": CCTConfig(hidden_dim=48, mimetic_init=True),
 }
 SMALL = sorted(set(RECIPES) - BIG)
 
@@ -57,7 +55,7 @@ def test_golden_parameter_counts(name):
     assert (network.count_params(), trainable) == GOLDEN[name]
 
 
-def vit_parameters(p: VisionTransformer, channels: int, num_classes: int) -> int:
+def vit_parameters(p: ViTConfig, channels: int, num_classes: int) -> int:
     width, places = p.hidden_dim, (p.image_size // p.patch_size) ** 2
     tokens = 1 if p.pooling == "token" else 0
     patches = (p.patch_size**2 * channels + 1) * width
@@ -75,7 +73,7 @@ def test_vit_counts_by_formula(name):
 
 
 def test_published_sizes_of_the_hybrids():
-    assert round(GOLDEN["hybrid"][0] / 1e6, 2) == 0.28
+    assert round(GOLDEN["cct2_3x2"][0] / 1e6, 2) == 0.28
     assert round(GOLDEN["cct7_3x1"][0] / 1e6, 2) == 3.76
 
 
@@ -89,14 +87,14 @@ def test_published_sizes_of_the_hybrids():
         ("resnet18", 0.56, 0.01),
         ("wide_resnet28_10", 5.2, 0.05),
         ("cct7_3x1", 0.95, 0.3),
-        ("hybrid", 0.03, 0.01),
+        ("cct2_3x2", 0.03, 0.01),
     ],
 )
 def test_flops_are_the_published_ones(name, giga_multiply_adds, tolerance):
     assert flops_per_image(build(name)) / 2e9 == pytest.approx(giga_multiply_adds, abs=tolerance)
 
 
-def vit_multiply_adds(p: VisionTransformer, channels: int, num_classes: int) -> int:
+def vit_multiply_adds(p: ViTConfig, channels: int, num_classes: int) -> int:
     width, places = p.hidden_dim, (p.image_size // p.patch_size) ** 2
     length = places + (1 if p.pooling == "token" else 0)
     patches = places * p.patch_size**2 * channels * width
@@ -113,7 +111,7 @@ def test_flops_of_a_vit_by_formula(name):
 
 def test_flops_of_vit_b_16_are_the_published_ones():
     """17.56 G multiply-adds in torchvision's table, which calls them FLOPs."""
-    recipe = VisionTransformer(
+    recipe = ViTConfig(
         image_size=224,
         patch_size=16,
         hidden_dim=768,
@@ -212,7 +210,7 @@ def test_resnet18_keeps_the_image_until_the_second_stage():
 @pytest.mark.parametrize("name", ["vit_mimetic", "hybrid_mimetic"])
 def test_a_mimetic_start_looks_at_the_like_and_takes_it_away(name):
     network = build(name)
-    start(network, RECIPES[name], np.zeros((4, 32, 32, 3), np.uint8))
+    initialize_network(network, RECIPES[name], np.zeros((4, 32, 32, 3), np.uint8))
     for block in (network.get_layer("encoder1"), network.get_layer("encoder2")):
         kernels = (w for w in block.attention.weights if w.name == "kernel")
         query, key, value, output = (np.asarray(kernel) for kernel in kernels)
@@ -227,9 +225,9 @@ def test_a_mimetic_start_looks_at_the_like_and_takes_it_away(name):
 
 
 def test_only_a_mimetic_recipe_starts_mimetically():
-    network = build("hybrid")
+    network = build("cct2_3x2")
     before = network.get_weights()
-    start(network, RECIPES["hybrid"], np.zeros((4, 32, 32, 3), np.uint8))
+    initialize_network(network, RECIPES["cct2_3x2"], np.zeros((4, 32, 32, 3), np.uint8))
     for one, other in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 

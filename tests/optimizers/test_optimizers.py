@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cifar_models.config.model_presets import PRESETS, FastCNN
-from cifar_models.config.recipe import TrainingRecipe
+from cifar_models.config.model_presets import PRESETS, AirbenchConfig
+from cifar_models.config.recipe import TrainingConfig
 from cifar_models.models.catalog import build_network
 from cifar_models.optimizers.lookahead import Lookahead
-from cifar_models.optimizers.optimizers import make_optimizer, spared_from_decay
+from cifar_models.optimizers.optimizers import make_optimizer, variables_without_decay
 from cifar_models.optimizers.schedules import make_schedule
 
 
 def test_the_linear_schedule_is_a_triangle():
-    recipe = TrainingRecipe(
+    recipe = TrainingConfig(
         schedule="linear",
         peak_learning_rate=2.0,
         warmup_fraction=0.25,
@@ -30,14 +30,14 @@ def test_the_linear_schedule_is_a_triangle():
 
 
 def test_the_linear_schedule_without_warm_up():
-    recipe = TrainingRecipe(schedule="linear", peak_learning_rate=2.0, warmup_fraction=0)
+    recipe = TrainingConfig(schedule="linear", peak_learning_rate=2.0, warmup_fraction=0)
     schedule = make_schedule(recipe, 10)
     rates = [float(schedule(step)) for step in range(11)]
     np.testing.assert_allclose(rates, np.linspace(2, 0, 11), atol=1e-6)
 
 
 def test_a_cosine_may_begin_above_zero():
-    recipe = TrainingRecipe(
+    recipe = TrainingConfig(
         peak_learning_rate=2.0, warmup_fraction=0.5, initial_learning_rate_fraction=0.1
     )
     schedule = make_schedule(recipe, 10)
@@ -48,7 +48,7 @@ def test_a_cosine_may_begin_above_zero():
 def test_norms_learn_faster_by_their_factor():
     network = build_network(PRESETS["residual_cnn"], (32, 32, 3), 10)
     before = [v.numpy() for v in network.trainable_variables]
-    recipe = TrainingRecipe(
+    recipe = TrainingConfig(
         peak_learning_rate=0.5, warmup_fraction=0, momentum=0.0, norm_learning_rate_factor=8
     )
     ones = [tf.ones(v.shape) for v in network.trainable_variables]
@@ -60,7 +60,7 @@ def test_norms_learn_faster_by_their_factor():
 
 def two_optimizers(name: str, network: keras.Model) -> list[keras.optimizers.Optimizer]:
     """Ours, and Keras' own with the same settings."""
-    recipe = TrainingRecipe(
+    recipe = TrainingConfig(
         optimizer=name, peak_learning_rate=0.01, weight_decay=0.1, gradient_clip_norm=1.0
     )
     shared = {"weight_decay": 0.1, "global_clipnorm": 1.0}
@@ -81,7 +81,7 @@ def two_optimizers(name: str, network: keras.Model) -> list[keras.optimizers.Opt
             **shared,
         ),
     }[name]()
-    theirs.exclude_from_weight_decay(var_list=spared_from_decay(network))
+    theirs.exclude_from_weight_decay(var_list=variables_without_decay(network))
     return [make_optimizer(recipe, network, 8), theirs]
 
 
@@ -114,7 +114,7 @@ def test_a_step_is_that_of_keras_and_asks_the_schedule_once(name, monkeypatch):
 
 def test_no_trace_is_handed_the_rate_of_another():
     variable = keras.Variable([1.0, 2.0])
-    optimizer = make_optimizer(TrainingRecipe(optimizer="adamw"), keras.Model(), 8)
+    optimizer = make_optimizer(TrainingConfig(optimizer="adamw"), keras.Model(), 8)
     optimizer.build([variable])
     for _ in range(2):
         apply = tf.function(lambda: optimizer.apply([tf.ones(2)], [variable]))
@@ -122,7 +122,7 @@ def test_no_trace_is_handed_the_rate_of_another():
     assert float(optimizer.learning_rate) == 0  # where warm-up begins
 
 
-MUON = TrainingRecipe(
+MUON = TrainingConfig(
     optimizer="muon",
     peak_learning_rate=0.5,
     warmup_fraction=0,
@@ -143,7 +143,7 @@ def muon_step(name: str, seed: int = 0) -> tuple[keras.Model, list, list, list]:
     return network, before, gradients, moved
 
 
-@pytest.mark.parametrize("name", ["residual_cnn", "hybrid"])
+@pytest.mark.parametrize("name", ["residual_cnn", "cct2_3x2"])
 def test_muon_moves_every_kernel_by_an_orthogonal_matrix(name):
     network, _, gradients, moved = muon_step(name)
     for variable, gradient, step in zip(network.trainable_variables, gradients, moved, strict=True):
@@ -231,7 +231,7 @@ def orthogonal_by_hand(matrix: np.ndarray) -> np.ndarray:
 
 
 def test_muon_beside_sgd_by_hand():
-    recipe = TrainingRecipe(
+    recipe = TrainingConfig(
         optimizer="muon_sgd",
         peak_learning_rate=0.25,
         warmup_fraction=0,
@@ -241,7 +241,7 @@ def test_muon_beside_sgd_by_hand():
         norm_learning_rate_factor=8,
         weight_decay=0.1,
     )
-    shape = FastCNN(stage_filters=(8, 12, 8))
+    shape = AirbenchConfig(stage_filters=(8, 12, 8))
     network = build_network(shape, (32, 32, 3), 10)
     optimizer = make_optimizer(recipe, network, 10**9)
     variables = network.trainable_variables

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cifar_models import BEGAN
 from cifar_models.cli.main import main
-from cifar_models.config.recipe import DataRecipe
+from cifar_models.config.recipe import DataConfig
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.load import load_dataset
 from cifar_models.data.splits import Split
@@ -156,10 +156,10 @@ def test_a_trial_of_a_search_never_answers_the_test_split(monkeypatch, tmp_path)
     described = {"class_names": list(real.class_names), "sha256": ""}
     monkeypatch.setattr(run_module, "describe", lambda dataset, splits: described)
     recipe = read_recipe("digits-cnn", ["training.epochs=1", "model.stage_filters=[4, 4]"])
-    metrics = run_module.run(recipe, tmp_path / "trial", measure_on="validation")
+    metrics = run_module.run(recipe, tmp_path / "trial", evaluation_split="validation")
     assert metrics["split"] == "validation"
     with pytest.raises(AssertionError, match="the test split was answered"):
-        run_module.run(recipe, tmp_path / "run", measure_on="test")
+        run_module.run(recipe, tmp_path / "run", evaluation_split="test")
 
 
 def test_the_best_epoch_is_kept(tmp_path, monkeypatch):
@@ -178,7 +178,7 @@ def test_the_best_epoch_is_kept(tmp_path, monkeypatch):
     assert metrics["best_epoch"] == 1 + int(np.argmax(rows))
     network = keras.models.load_model(tmp_path / "run" / "model.keras")
     dataset = load_dataset(read_recipe("digits-cnn").data)
-    splits = dataset.splits(DataRecipe(validation_fraction=0.1), seed=0)
+    splits = dataset.splits(DataConfig(validation_fraction=0.1), seed=0)
     predicted = network.predict(splits.validation.images, verbose=0).argmax(axis=1)
     assert (predicted == splits.validation.labels).mean() == pytest.approx(max(rows), abs=1e-6)
 
@@ -209,7 +209,7 @@ def test_a_run_starts_as_its_recipe_says(tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "draw_figures", lambda *arguments: None)
     monkeypatch.setattr(run_module, "record_in_tensorboard", lambda *arguments: None)
     arguments = [
-        *("train", "digits-vit", "--set", "model.mimetic_start=true"),
+        *("train", "digits-vit", "--set", "model.mimetic_init=true"),
         *("--set", "model.num_layers=1", "--set", "data.train_fraction=0.1"),
         *("--set", "training.epochs=1", "--set", "training.peak_learning_rate=1e-9"),
     ]

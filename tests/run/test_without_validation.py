@@ -17,7 +17,7 @@ EVERY_IMAGE = as_overrides([*TINY_CNN, "data.validation_fraction=0", "training.k
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("every-image") / "run"
-    assert main([*EVERY_IMAGE, "--set", "augmentation.test_views=6", "--run", str(folder)]) == 0
+    assert main([*EVERY_IMAGE, "--set", "augmentation.tta_views=6", "--run", str(folder)]) == 0
     return folder
 
 
@@ -28,7 +28,7 @@ def test_every_image_is_trained_on_and_history_has_no_validation(run):
         columns = csv.DictReader(rows).fieldnames
     assert "train_loss" in columns and not any("validation" in column for column in columns)
     metrics = json.loads((run / "metrics.json").read_text())
-    assert (metrics["best_epoch"], metrics["split"], metrics["test_views"]) == (2, "test", 6)
+    assert (metrics["best_epoch"], metrics["split"], metrics["tta_views"]) == (2, "test", 6)
     assert (run / "plots" / "curves.png").exists()
     recipe = read_recipe(str(run / "recipe.toml"))
     one_view = flops_per_image(build_network(recipe.model, (8, 8, 1), 10))

@@ -80,7 +80,7 @@ def test_an_export_that_cannot_be_read_back_leaves_nothing(
 ):
     """Here since it does not see the GPUs, whose memory the process that trained may hold."""
     program = "import os; raise SystemExit('sees GPU ' + os.environ['CUDA_VISIBLE_DEVICES'])"
-    monkeypatch.setattr(export, "READ_BACK", program)
+    monkeypatch.setattr(export, "RELOAD_SCRIPT", program)
     assert main(["export", str(finished_run), "--out", str(tmp_path / "served")]) == 1
     assert "could not be read back: sees GPU -1" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

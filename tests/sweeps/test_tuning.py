@@ -101,13 +101,13 @@ def test_a_killed_search_goes_on_where_it_stopped(recipe_path, tmp_path, monkeyp
     trained = []
     real_run = search_module.run
 
-    def run_until_killed(recipe, path, measure_on):
+    def run_until_killed(recipe, path, evaluation_split):
         trained.append(path.name)
         if len(trained) == 2:
             path.mkdir(parents=True)
             (path / "recipe.toml").write_text("half a trial")
             raise KeyboardInterrupt
-        return real_run(recipe, path, measure_on)
+        return real_run(recipe, path, evaluation_split)
 
     monkeypatch.setattr(search_module, "run", run_until_killed)
     assert tune(recipe_path, killed, 3) == 130
@@ -123,10 +123,10 @@ def test_a_killed_search_goes_on_where_it_stopped(recipe_path, tmp_path, monkeyp
 def test_a_failing_trial_is_shown_and_survived(recipe_path, tmp_path, monkeypatch, capsys, error):
     real_run = search_module.run
 
-    def fail_once(recipe, path, measure_on):
+    def fail_once(recipe, path, evaluation_split):
         if path.name == "0001":
             raise error
-        return real_run(recipe, path, measure_on)
+        return real_run(recipe, path, evaluation_split)
 
     monkeypatch.setattr(search_module, "run", fail_once)
     out = tmp_path / "search"
@@ -136,7 +136,7 @@ def test_a_failing_trial_is_shown_and_survived(recipe_path, tmp_path, monkeypatc
 
 
 def test_a_search_whose_trials_all_fail_fails(recipe_path, tmp_path, monkeypatch, capsys):
-    def fail(recipe, path, measure_on):
+    def fail(recipe, path, evaluation_split):
         raise search_module.RunError("loss is nan in epoch 1")
 
     monkeypatch.setattr(search_module, "run", fail)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from cifar_models.cli.main import main
-from cifar_models.config.recipe import RuntimeRecipe, TrainingRecipe
+from cifar_models.config.recipe import RuntimeConfig, TrainingConfig
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.errors import RunError
 from cifar_models.runtime.device import configure
@@ -81,7 +81,7 @@ def small_trainer() -> Trainer:
     inputs = keras.Input((8, 8, 1), dtype="uint8")
     logits = keras.layers.Dense(10)(keras.layers.Flatten()(keras.layers.Rescaling(1.0)(inputs)))
     network = keras.Model(inputs, logits)
-    return make_trainer(network, recipe, configure(RuntimeRecipe()), steps_per_epoch=10)
+    return make_trainer(network, recipe, configure(RuntimeConfig()), steps_per_epoch=10)
 
 
 def test_an_infinite_loss_is_noted_once():
@@ -115,7 +115,7 @@ def test_a_validation_loss_that_is_not_finite_ends_the_run():
         best,
         lambda network: (0.99, float("nan")),
         *(None, None),
-        TrainingRecipe(),
+        TrainingConfig(),
     )
     record.set_model(trainer)
     with pytest.raises(RunError, match="validation loss is not finite at step 10"):

@@ -6,17 +6,17 @@ import pytest
 import tensorflow as tf
 
 from cifar_models.config.model_presets import PRESETS
-from cifar_models.config.recipe import AugmentationRecipe, TrainingRecipe
+from cifar_models.config.recipe import AugmentationConfig, TrainingConfig
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.pipeline import make_training_batches
 from cifar_models.data.splits import Split
 from cifar_models.errors import RequestError
 from cifar_models.models.catalog import build_network
-from cifar_models.optimizers.optimizers import make_optimizer, spared_from_decay
+from cifar_models.optimizers.optimizers import make_optimizer, variables_without_decay
 from cifar_models.optimizers.schedules import make_schedule
 from cifar_models.runtime.device import configure
 from cifar_models.runtime.signals import StopRequest
-from cifar_models.training.augmented_images import mosaic, show_augmented_images
+from cifar_models.training.augmented_images import log_augmented_images, mosaic
 from cifar_models.training.callbacks import ProgressBar, Stopwatch
 from cifar_models.training.checkpoints import Checkpointer
 from cifar_models.training.fit import make_batches, make_trainer, resident_images
@@ -24,13 +24,13 @@ from cifar_models.training.progress import Progress
 from cifar_models.training.trainer import Trainer
 
 
-def learning_rates(recipe: TrainingRecipe, total_steps: int) -> np.ndarray:
+def learning_rates(recipe: TrainingConfig, total_steps: int) -> np.ndarray:
     schedule = make_schedule(recipe, total_steps)
     return np.array([float(schedule(step)) for step in range(total_steps + 1)])
 
 
 def test_warm_up_is_linear_and_the_rest_a_cosine():
-    recipe = TrainingRecipe(
+    recipe = TrainingConfig(
         peak_learning_rate=0.4, warmup_fraction=0.2, final_learning_rate_fraction=0.1
     )
     rates = learning_rates(recipe, 100)
@@ -40,16 +40,16 @@ def test_warm_up_is_linear_and_the_rest_a_cosine():
 
 
 def test_without_warm_up_the_peak_comes_first():
-    rates = learning_rates(TrainingRecipe(peak_learning_rate=0.4, warmup_fraction=0), 50)
+    rates = learning_rates(TrainingConfig(peak_learning_rate=0.4, warmup_fraction=0), 50)
     assert rates[0] == pytest.approx(0.4)
     assert rates[-1] == pytest.approx(0, abs=1e-7)
     assert (np.diff(rates) <= 0).all()
 
 
-@pytest.mark.parametrize("name", ["residual_cnn", "vit", "hybrid"])
+@pytest.mark.parametrize("name", ["residual_cnn", "vit", "cct2_3x2"])
 def test_weight_decay_spares_norms_biases_and_positions(name):
     network = build_network(PRESETS[name], (32, 32, 3), 10)
-    spared = {variable.path for variable in spared_from_decay(network)}
+    spared = {variable.path for variable in variables_without_decay(network)}
     decayed = {variable.path for variable in network.trainable_variables} - spared
     assert all(path.endswith("kernel") for path in decayed)
     assert not any(path.endswith("kernel") for path in spared)
@@ -62,8 +62,8 @@ def test_weight_decay_spares_norms_biases_and_positions(name):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_step_without_gradient_shrinks_kernels_alone(optimizer):
-    network = build_network(PRESETS["hybrid"], (32, 32, 3), 10)
-    recipe = TrainingRecipe(
+    network = build_network(PRESETS["cct2_3x2"], (32, 32, 3), 10)
+    recipe = TrainingConfig(
         optimizer=optimizer, peak_learning_rate=0.5, warmup_fraction=0, weight_decay=0.1
     )
     before = [v.numpy() for v in network.trainable_variables]
@@ -77,7 +77,7 @@ def test_a_step_without_gradient_shrinks_kernels_alone(optimizer):
 def test_sgd_is_nesterovs_by_hand():
     variable = keras.Variable([1.0, 2.0])
     network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    recipe = TrainingRecipe(peak_learning_rate=0.1, warmup_fraction=0, momentum=0.9)
+    recipe = TrainingConfig(peak_learning_rate=0.1, warmup_fraction=0, momentum=0.9)
     optimizer = make_optimizer(recipe, network, total_steps=10**9)  # a constant rate
     weights, velocity = np.array([1.0, 2.0]), np.zeros(2)
     for gradient in ([0.5, -1.0], [0.25, 2.0], [1.0, 0.0]):
@@ -89,7 +89,7 @@ def test_sgd_is_nesterovs_by_hand():
 
 def test_gradients_are_clipped_by_their_global_norm():
     network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    recipe = TrainingRecipe(
+    recipe = TrainingConfig(
         peak_learning_rate=1.0, warmup_fraction=0, momentum=0.0, gradient_clip_norm=1.0
     )
     variables = [keras.Variable([0.0]), keras.Variable([0.0])]
@@ -99,7 +99,7 @@ def test_gradients_are_clipped_by_their_global_norm():
     assert [float(v.numpy()[0]) for v in variables] == pytest.approx([-0.6, -0.8])
 
 
-NO_AUGMENTATION = AugmentationRecipe()
+NO_AUGMENTATION = AugmentationConfig()
 NONE_MIRRORED = np.zeros(20, bool)
 
 
@@ -130,7 +130,7 @@ def test_labels_are_smoothed_in_training():
 
 
 def test_a_steps_random_numbers_depend_on_seed_and_step_alone(images):
-    trainer = linear_trainer(AugmentationRecipe(crop_padding=4, mixup_alpha=1.0))
+    trainer = linear_trainer(AugmentationConfig(crop_padding=4, mixup_alpha=1.0))
     labels = tf.constant([0, 1, 2, 0, 1, 2, 0, 1], tf.int64)
 
     def augmented(step):
@@ -147,7 +147,7 @@ def test_a_steps_random_numbers_depend_on_seed_and_step_alone(images):
 
 
 def test_alternating_flip_mirrors_what_the_batch_says(images):
-    trainer = linear_trainer(AugmentationRecipe(alternating_flip=True))
+    trainer = linear_trainer(AugmentationConfig(alternating_flip=True))
     mirrored = np.arange(8) % 3 == 0
     labels = tf.zeros(8, tf.int64)
     pictures, _ = trainer.augmented(
@@ -319,7 +319,7 @@ def test_pictures_show_what_the_steps_will_see(padding, float32_policy):
     network = build_network(recipe.model, (8, 8, 3), 10)
     trainer = make_trainer(network, recipe, configure(recipe.runtime), steps_per_epoch=3)
     log = PictureLog()
-    show_augmented_images(trainer, split, 20, 9, log)
+    log_augmented_images(trainer, split, 20, 9, log)
     assert list(log.pictures) == [0, 6, 12, 18]  # of 27 steps, at the ends of epochs
     stream = list(make_training_batches(split, 20, recipe.runtime.seed, 0, 27))
     for step, pictures in log.pictures.items():

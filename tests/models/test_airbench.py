@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 from sklearn.decomposition import PCA
 
-from cifar_models.config.model_presets import PRESETS, FastCNN
+from cifar_models.config.model_presets import PRESETS, AirbenchConfig
 from cifar_models.evaluation.flops import flops_per_image
 from cifar_models.layers.initializers import PartialIdentity
 from cifar_models.layers.whitening import WhiteningConvolution
 from cifar_models.models.catalog import build_network
-from cifar_models.models.test_time_augmentation import shifted, with_views
+from cifar_models.models.test_time_augmentation import shifted, with_test_time_augmentation
 from cifar_models.training.initialization import adapt
 
 
@@ -40,13 +40,13 @@ def test_the_whitening_finds_scikit_learns_components(channels):
 
 
 def test_only_the_bias_of_the_whitening_is_trained():
-    network = build_network(PRESETS["fast_cnn"], (32, 32, 3), 10)
+    network = build_network(PRESETS["airbench94"], (32, 32, 3), 10)
     trained = {variable.path for variable in network.get_layer("whitening").trainable_variables}
     assert trained == {"whitening/bias"}
 
 
 def test_constant_images_whiten_to_numbers():
-    network = build_network(FastCNN(stage_filters=(8,)), (32, 32, 3), 10)
+    network = build_network(AirbenchConfig(stage_filters=(8,)), (32, 32, 3), 10)
     images = np.full((4, 32, 32, 3), 7, np.uint8)
     adapt(network, images)
     assert np.isfinite(network.get_layer("whitening").kernel).all()
@@ -56,7 +56,7 @@ def test_constant_images_whiten_to_numbers():
 def test_adapting_looks_at_every_class_of_sorted_images():
     """5,000 images sorted by brightness: the mean is that of all, not that of the first ones."""
     images = np.repeat(np.linspace(0, 250, 5000).astype(np.uint8), 64).reshape(5000, 8, 8, 1)
-    network = build_network(FastCNN(image_size=8, stage_filters=(8,)), (8, 8, 1), 10)
+    network = build_network(AirbenchConfig(image_size=8, stage_filters=(8,)), (8, 8, 1), 10)
     adapt(network, images)
     whitened = keras.Model(network.input, network.get_layer("whitening").output)
     assert np.abs(whitened.predict(images, verbose=0).mean(axis=(0, 1, 2))).max() < 0.01
@@ -72,7 +72,7 @@ def test_adapting_leaves_other_networks_alone():
 
 def test_the_averages_of_batch_norm_have_the_published_momentum():
     """PyTorch's 0.4 in airbench94 and its default 0.1 in airbench96 are the new value's part."""
-    for name, momentum in (("fast_cnn", 0.6), ("strong_cnn", 0.9)):
+    for name, momentum in (("airbench94", 0.6), ("airbench96", 0.9)):
         layers = build_network(PRESETS[name], (32, 32, 3), 10).layers
         norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
         assert norms and all(norm.momentum == momentum for norm in norms)
@@ -96,7 +96,7 @@ def test_kernels_begin_as_the_identity(channels, filters):
 @pytest.mark.parametrize(
     ("name", "parameters", "epochs", "petaflops"),
     # The table of KellerJordan/airbench: a step costs three forward passes.
-    [("fast_cnn", 1.97e6, 9.9, 0.36), ("strong_cnn", 9.9e6, 37, 4.9)],
+    [("airbench94", 1.97e6, 9.9, 0.36), ("airbench96", 9.9e6, 37, 4.9)],
 )
 def test_sizes_are_the_published_ones(name, parameters, epochs, petaflops):
     network = build_network(PRESETS[name], (32, 32, 3), 10)
@@ -121,7 +121,7 @@ def test_views_are_averaged_with_their_weights(images):
     inputs = keras.Input((32, 32, 3), dtype="uint8")
     pixels = keras.layers.Flatten()(keras.layers.Rescaling(1.0)(inputs))
     network = keras.Model(inputs, pixels)
-    assert with_views(network, 1) is network
+    assert with_test_time_augmentation(network, 1) is network
     exact = images.astype(np.float64)
     padded = np.pad(exact, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
     up_left, down_right = padded[:, 2:, 2:], padded[:, :-2, :-2]
@@ -131,5 +131,5 @@ def test_views_are_averaged_with_their_weights(images):
 
     six = both(exact) / 2 + (both(up_left) + both(down_right)) / 4
     for views, expected in ((2, both(exact)), (6, six)):
-        answers = with_views(network, views)(images)
+        answers = with_test_time_augmentation(network, views)(images)
         np.testing.assert_allclose(answers, expected.reshape(8, -1), rtol=1e-5)

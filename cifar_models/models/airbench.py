@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from cifar_models.config.model_presets import FastCNN
+from cifar_models.config.model_presets import AirbenchConfig
 from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.initializers import PartialIdentity
 from cifar_models.layers.normalization import FusedBatchNormalization
@@ -11,8 +11,8 @@ from cifar_models.layers.whitening import WhiteningConvolution
 from cifar_models.models.common import classifier, image_input
 
 
-def build_fast_cnn(
-    recipe: FastCNN, image_shape: tuple[int, int, int], num_classes: int
+def build_airbench(
+    recipe: AirbenchConfig, image_shape: tuple[int, int, int], num_classes: int
 ) -> keras.Model:
     """Builds whitening → stages of convolutions → maximum over the image → classifier.
 
@@ -71,4 +71,4 @@ def build_fast_cnn(
         kernel_initializer=keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
     )
     logits = layers.Rescaling(recipe.logit_scale, dtype="float32", name="logits")(x)
-    return keras.Model(images, logits, name="fast_cnn")
+    return keras.Model(images, logits, name="airbench")
