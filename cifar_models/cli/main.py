@@ -73,11 +73,11 @@ def _quoted(text: str) -> str:
 
 def _train(options: argparse.Namespace) -> None:
     recipe = _read_recipe(options, options.recipe)
-    from cifar_models.run.train import run
+    from cifar_models.run.train import train
 
     dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{recipe.name}-{dataset}-seed{recipe.runtime.seed}"
-    run(recipe, options.run or Path("runs") / name)
+    train(recipe, options.run or Path("runs") / name)
 
 
 def _resume(options: argparse.Namespace) -> None:
@@ -103,7 +103,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         return tables.print_robustness(report)
     from cifar_models.run.evaluate import evaluate
 
-    tables.print_metrics(evaluate(options.run, options.dataset, options.data_dir, options.split))
+    tables.print_evaluation(evaluate(options.run, options.dataset, options.data_dir, options.split))
 
 
 def _tune(options: argparse.Namespace) -> None:
