@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cifar_models.cli.main import main
-from cifar_models.run import train as run_module
+from cifar_models.run import record
 from cifar_models.training.fit import choose_steps_per_execution
 from cifar_models.training.trainer import Trainer
 from tests.conftest import (
@@ -91,8 +91,8 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name n
 def test_every_option_resumes_to_the_same_bytes(name, tmp_path, monkeypatch, float32_policy):
     """Killed in the middle of the first epoch, and again in that of a later one."""
     arguments = [*as_overrides(OPTIONS[name]), "--deterministic"]
-    monkeypatch.setattr(run_module, "draw_figures", lambda *arguments: None)
-    monkeypatch.setattr(run_module, "record_in_tensorboard", lambda *arguments: None)
+    monkeypatch.setattr(record, "draw_figures", lambda *arguments: None)
+    monkeypatch.setattr(record, "record_in_tensorboard", lambda *arguments: None)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main([*arguments, "--run", str(whole)]) == 0
     before, after = (f"steps_per_execution = {number}" for number in AT_ONCE.get(name, (1, 1)))
@@ -135,7 +135,7 @@ def test_killed_when_training_is_over(tmp_path, monkeypatch):
     run = tmp_path / "run"
     arguments = [*TINY_CNN, "--deterministic", *EVERY_STEP, "--run", str(run)]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(run_module, "draw_figures", killed)
+        patch.setattr(record, "draw_figures", killed)
         main(arguments)
     predictions = (run / "predictions.npz").read_bytes()
     (run / "predictions.npz").unlink()
