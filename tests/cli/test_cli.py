@@ -105,7 +105,7 @@ def test_evaluate_a_run_that_did_not_finish(finished_run, tmp_path, capsys):
     for name in ("recipe.toml", "fingerprints.json"):
         (tmp_path / name).write_bytes((finished_run / name).read_bytes())
     error = refused(capsys, "evaluate", tmp_path)
-    assert f"did not finish (it has no metrics.json); go on with it: {RESUME} {tmp_path}" in error
+    assert f"is not finished (it has no metrics.json); resume it with: {RESUME} {tmp_path}" in error
 
 
 def class_folders(root: Path, **classes: int) -> Path:
