@@ -21,7 +21,12 @@ from cifar_models.config.recipe import (
 )
 from cifar_models.errors import RequestError
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+# The recipes of the project: inside an installed package, or beside the package in a checkout.
+EXPERIMENTS = next(
+    folder / "experiments"
+    for folder in Path(__file__).resolve().parents[1:3]
+    if (folder / "experiments").is_dir()
+)
 TABLES = {
     "data": DataConfig,
     "training": TrainingConfig,

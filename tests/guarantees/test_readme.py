@@ -1,12 +1,7 @@
 """The README says what is there."""
 
-import os
 import re
-import shlex
-import subprocess
 from pathlib import Path
-
-import pytest
 
 from cifar_models.config.model_presets import PRESETS
 from tests.models.test_models import GOLDEN
@@ -26,31 +21,6 @@ def test_every_make_target_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     mentioned = set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)", README))
     assert mentioned - {"sure"} <= targets
-
-
-@pytest.mark.parametrize(
-    ("words", "command"),
-    [
-        ("train-cnn DATASET=digits DATA_DIR=d", "train digits-cnn --dataset digits --data-dir d"),
-        ("tune RECIPE=vit OUT=o", "tune vit --out o"),
-        ("tune RECIPE=digits-vit DATASET=digits RUN=r", "tune digits-vit --dataset digits --out r"),
-        ("export RUN=r OUT=o DATA_DIR=d", "export r --format saved_model --out o --data-dir d"),
-        ("benchmark RUN='a b'", "benchmark a b"),
-        ("benchmark RECIPE=vit DATASET=digits", "benchmark digits-vit --dataset digits"),
-        ("resume RUN='my run' DATA_DIR=d", "resume 'my run' --data-dir d"),
-    ],
-)
-def test_a_make_target_passes_its_variables_on(words, command):
-    result = subprocess.run(
-        ["make", "--dry-run", *shlex.split(words)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={"PATH": os.environ["PATH"]},  # nothing of a make that runs these tests
-    )
-    assert result.returncode == 0, result.stderr
-    typed = result.stdout.rpartition("-m cifar_models")[2].replace("\\\n", " ")
-    assert shlex.split(typed) == shlex.split(command)
 
 
 def test_every_file_of_the_house_is_in_its_picture():
