@@ -1,4 +1,4 @@
-"""Every make target passes its variables to the command, and refuses those that it does not read."""
+"""Make targets pass their variables to the command, and refuse variables that they do not read."""
 
 import json
 import os
