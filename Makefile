@@ -6,13 +6,15 @@ PYTHON ?= python3
 VENV := .venv
 RUN_PYTHON := $(VENV)/bin/python
 CIFAR_MODELS := $(RUN_PYTHON) -m cifar_models
+SHOW := set -x; exec
 REQUIREMENTS := requirements.txt $(if $(GPU),requirements-gpu.txt)
 INSTALLED := $(VENV)/installed$(if $(GPU),-gpu)
 
 # Variables given to make by the user, before `override` below hides where they come from.
 override GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 
-# Recipes read values from the environment ("$$RUN"), as typed: spaces, quotes and dollar signs are safe.
+# Recipes read values from the environment ("$$RUN"), as typed: spaces, quotes and dollar signs are safe. They print the
+# command that results (set -x) and replace the shell with it (exec), so that it receives make's signals.
 VALUES := RECIPE DATASET DATA_DIR RUN OUT SEED EPOCHS BATCH_SIZE TRIALS BUDGET_SECONDS
 $(foreach name,$(VALUES) ARGS,$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
@@ -61,7 +63,7 @@ demo: setup ## train a CNN, a ViT and a hybrid on the bundled digits, and list t
 READS_train := RECIPE DATASET DATA_DIR RUN SEED EPOCHS BATCH_SIZE ARGS
 NEEDS_train := RECIPE
 train: setup ## train a recipe
-	$(CIFAR_MODELS) train "$$RECIPE" $(RECIPE_OPTIONS) $(RUN_OPTION) $(ARGS)
+	@$(SHOW) $(CIFAR_MODELS) train "$$RECIPE" $(RECIPE_OPTIONS) $(RUN_OPTION) $(ARGS)
 
 READS_train-cnn := DATASET DATA_DIR RUN SEED EPOCHS BATCH_SIZE ARGS
 train-cnn: setup ## train the CNN
@@ -70,28 +72,28 @@ train-vit: setup ## train the Vision Transformer (same variables as train-cnn)
 READS_train-hybrid := $(READS_train-cnn)
 train-hybrid: setup ## train the convolutional transformer (same variables as train-cnn)
 train-cnn train-vit train-hybrid: train-%:
-	$(CIFAR_MODELS) train $* $(RECIPE_OPTIONS) $(RUN_OPTION) $(ARGS)
+	@$(SHOW) $(CIFAR_MODELS) train $* $(RECIPE_OPTIONS) $(RUN_OPTION) $(ARGS)
 
 READS_resume := RUN DATA_DIR ARGS
 NEEDS_resume := RUN
 resume: setup ## continue a run that was stopped or killed
-	$(CIFAR_MODELS) resume "$$RUN" $(DATA_DIR_OPTION) $(ARGS)
+	@$(SHOW) $(CIFAR_MODELS) resume "$$RUN" $(DATA_DIR_OPTION) $(ARGS)
 
 READS_tune := RECIPE DATASET DATA_DIR TRIALS BUDGET_SECONDS SEED EPOCHS BATCH_SIZE OUT RUN ARGS
 tune: setup ## search the ranges of a recipe (cnn); OUT or RUN, by default runs/tune-RECIPE, gets best.toml
-	recipe=$${RECIPE:-cnn}; name=$$(basename "$$recipe" .toml)$${DATASET:+-$${DATASET//[:\/]/-}}; \
-	$(CIFAR_MODELS) tune "$$recipe" $(RECIPE_OPTIONS) $${TRIALS:+--trials "$$TRIALS"} \
+	@recipe=$${RECIPE:-cnn}; name=$$(basename "$$recipe" .toml)$${DATASET:+-$${DATASET//[:\/]/-}}; \
+	$(SHOW) $(CIFAR_MODELS) tune "$$recipe" $(RECIPE_OPTIONS) $${TRIALS:+--trials "$$TRIALS"} \
 		$${BUDGET_SECONDS:+--budget-seconds "$$BUDGET_SECONDS"} \
 		--out "$${OUT:-$${RUN:-runs/tune-$$name}}" $(ARGS)
 
 READS_compare := RUN OUT ARGS
 NEEDS_compare := RUN
 compare: setup ## compare finished runs in one report, by default in runs/comparison
-	$(SPLIT_RUN); $(CIFAR_MODELS) compare "$${runs[@]}" --out "$${OUT:-runs/comparison}" $(ARGS)
+	@$(SPLIT_RUN); $(SHOW) $(CIFAR_MODELS) compare "$${runs[@]}" --out "$${OUT:-runs/comparison}" $(ARGS)
 
 READS_study := RECIPE OUT ARGS
 study: setup ## run what is missing of a study, RECIPE (digits) of experiments/studies/, and compare
-	$(CIFAR_MODELS) study "$${RECIPE:-digits}" $(OUT_OPTION) $(ARGS)
+	@$(SHOW) $(CIFAR_MODELS) study "$${RECIPE:-digits}" $(OUT_OPTION) $(ARGS)
 
 READS_results :=
 results: setup ## write the tables of results and the figure in README.md and docs/ from experiments/records/
@@ -100,16 +102,16 @@ results: setup ## write the tables of results and the figure in README.md and do
 READS_export := RUN OUT DATA_DIR ARGS
 NEEDS_export := RUN
 export: setup ## write the model of a finished run as a SavedModel, by default in RUN/export
-	$(CIFAR_MODELS) export "$$RUN" --format saved_model $(OUT_OPTION) $(DATA_DIR_OPTION) $(ARGS)
+	@$(SHOW) $(CIFAR_MODELS) export "$$RUN" --format saved_model $(OUT_OPTION) $(DATA_DIR_OPTION) $(ARGS)
 
 READS_tensorboard := RUN ARGS
 tensorboard: setup ## show every run under RUN (runs) at http://localhost:6006
-	$(VENV)/bin/tensorboard --logdir "$${RUN:-runs}" $(ARGS)
+	@$(SHOW) $(VENV)/bin/tensorboard --logdir "$${RUN:-runs}" $(ARGS)
 
 READS_benchmark := RUN RECIPE DATASET DATA_DIR BATCH_SIZE ARGS
 benchmark: setup ## measure the serving cost of finished runs, or the training speed of a recipe (cnn)
-	$(SPLIT_RUN); [ "$$RUN$$RECIPE" ] || RECIPE=cnn; \
-	$(CIFAR_MODELS) benchmark "$${runs[@]}" $${RECIPE:+"$$RECIPE"} $(DATA_OPTIONS) $(BATCH_OPTION) $(ARGS)
+	@$(SPLIT_RUN); [ "$$RUN$$RECIPE" ] || RECIPE=cnn; \
+	$(SHOW) $(CIFAR_MODELS) benchmark "$${runs[@]}" $${RECIPE:+"$$RECIPE"} $(DATA_OPTIONS) $(BATCH_OPTION) $(ARGS)
 
 READS_notebook :=
 notebook: setup ## run notebooks/cnn_vs_vit.ipynb in place, a minute or two on two cores
