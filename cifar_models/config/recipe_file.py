@@ -290,7 +290,7 @@ def _plain(table) -> dict:
 def _unknown(key: str, known, where: str) -> str:
     if key in RENAMED_KEYS:
         return f"{where}: {key} is now called {RENAMED_KEYS[key]}"
-    return f"{where}: there is no {key}{_did_you_mean(key, known) or '; see README, Recipes'}"
+    return f"{where}: there is no {key}{_did_you_mean(key, known) or '; see docs/recipes.md'}"
 
 
 def _did_you_mean(name: str, known) -> str:
