@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from cifar_models.config.recipe_file import EXPERIMENTS
+from experiments.read_records import read_results
 from experiments.results_table import (
     FIGURE,
     FULL_TABLE,
     README,
     points_of,
-    read_results,
     readme_results,
     results_files,
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cifar_models.errors import RequestError
+from experiments.read_records import read_results
 from experiments.results_table import (
     BEGIN,
     END,
@@ -18,7 +19,6 @@ from experiments.results_table import (
     duration,
     main,
     points_of,
-    read_results,
     readme_results,
     results_files,
     write_results,
