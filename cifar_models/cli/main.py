@@ -52,8 +52,11 @@ def _fail(message: str, status: int) -> int:
 
 
 def _read_recipe(options: argparse.Namespace, name: str):
-    from cifar_models.config.recipe_file import read_recipe
+    from cifar_models.config.recipe_file import read_recipe, recipe_paths
 
+    if options.dataset == "digits" and f"digits-{name}" in recipe_paths():
+        print(f"{name}: with --dataset digits, the recipe is digits-{name}")
+        name = f"digits-{name}"
     overrides = list(options.set)
     for key, value in (("dataset", options.dataset), ("data_dir", options.data_dir)):
         if value is not None:
