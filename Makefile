@@ -65,14 +65,14 @@ NEEDS_train := RECIPE
 train: setup ## train a recipe
 	@$(SHOW) $(CIFAR_MODELS) train "$$RECIPE" $(RECIPE_OPTIONS) $(RUN_OPTION) $(ARGS)
 
-READS_train-cnn := DATASET DATA_DIR RUN SEED EPOCHS BATCH_SIZE ARGS
-train-cnn: setup ## train the CNN
+READS_train-cnn := RECIPE DATASET DATA_DIR RUN SEED EPOCHS BATCH_SIZE ARGS
+train-cnn: setup ## train the CNN, or the recipe in RECIPE
 READS_train-vit := $(READS_train-cnn)
 train-vit: setup ## train the Vision Transformer (same variables as train-cnn)
 READS_train-hybrid := $(READS_train-cnn)
 train-hybrid: setup ## train the convolutional transformer (same variables as train-cnn)
 train-cnn train-vit train-hybrid: train-%:
-	@$(SHOW) $(CIFAR_MODELS) train $* $(RECIPE_OPTIONS) $(RUN_OPTION) $(ARGS)
+	@$(SHOW) $(CIFAR_MODELS) train "$${RECIPE:-$*}" $(RECIPE_OPTIONS) $(RUN_OPTION) $(ARGS)
 
 READS_resume := RUN DATA_DIR ARGS
 NEEDS_resume := RUN

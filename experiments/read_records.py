@@ -10,26 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_models.comparison.runs import by_recipe
-from cifar_models.config.recipe import Recipe
 from cifar_models.errors import RequestError
-from cifar_models.storage.run_folder import RunFolder
+from cifar_models.run.load import FinishedRun, load_run
 
 NUMBERS = ("accuracy", "epochs", "train_seconds", "parameters")  # keys of metrics.json
-
-
-@dataclass(frozen=True)
-class RecordedRun:
-    """One run folder of a record."""
-
-    path: Path
-    recipe: Recipe
-    dataset: dict  # dataset.json
-    metrics: dict  # metrics.json
-
-    @property
-    def accuracy(self) -> float:
-        """Return the accuracy on the test images, in percent."""
-        return 100 * self.metrics["accuracy"]
 
 
 @dataclass(frozen=True)
@@ -40,35 +24,40 @@ class Result:
     recipe: str
     data: str  # name of the data set, from data.toml
     train_fraction: float  # of the training images, in (0, 1]
-    runs: tuple[RecordedRun, ...]
+    runs: tuple[FinishedRun, ...]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Return the accuracy of every run on the test images, in percent."""
+        return [100 * run.metrics.accuracy for run in self.runs]
 
     @property
     def mean_accuracy(self) -> float:
         """Return the mean accuracy over the seeds, in percent."""
-        return statistics.mean(run.accuracy for run in self.runs)
+        return statistics.mean(self.accuracies)
 
     @property
     def accuracy(self) -> str:
         """Return the mean and, for several runs, the sample standard deviation, in percent."""
         spread = ""
         if len(self.runs) > 1:
-            spread = f" ± {statistics.stdev(run.accuracy for run in self.runs):.2f}"
+            spread = f" ± {statistics.stdev(self.accuracies):.2f}"
         return f"{self.mean_accuracy:.2f}{spread} %"
 
     @property
     def train_seconds(self) -> float:
         """Return the mean training time, in seconds."""
-        return statistics.mean(run.metrics["train_seconds"] for run in self.runs)
+        return statistics.mean(run.metrics.train_seconds for run in self.runs)
 
     @property
     def parameters(self) -> int:
         """Return the number of parameters of the network."""
-        return self.runs[0].metrics["parameters"]
+        return self.runs[0].metrics.parameters
 
     @property
     def data_and_size(self) -> str:
         """Return the data set and, for a subset, the mean number of its training images."""
-        images = round(statistics.mean(run.dataset["train_images"] for run in self.runs))
+        images = round(statistics.mean(run.dataset.train_images for run in self.runs))
         return self.data + (f"; {images:,} training images" if self.train_fraction < 1 else "")
 
 
@@ -112,33 +101,31 @@ def _read_record(record: Path, data_names: dict[str, str]) -> Iterator[Result]:
     files = [file for name in ("recipe.toml", "metrics.json") for file in record.rglob(name)]
     if not files:
         raise RequestError(f"{record}: holds no run; copy one into it, or remove it")
-    groups: dict[tuple[str, float, str], list[RecordedRun]] = defaultdict(list)
+    groups: dict[tuple[str, float, str], list[FinishedRun]] = defaultdict(list)
     for path in sorted({file.parent for file in files}):
         run = _read_run(path)
-        sha256 = run.dataset["sha256"]
+        sha256 = run.dataset.sha256
         if sha256 not in data_names:
             raise RequestError(
                 f"{path}: its data set has no name yet; add a line to "
                 f'{record.parent / "data.toml"}: {sha256} = "…"'
             )
         fraction = run.recipe.data.train_fraction
-        groups[data_names[sha256], fraction, run.metrics["device"]].append(run)
+        groups[data_names[sha256], fraction, run.metrics.device].append(run)
     for (data, fraction, _), group in groups.items():
         for recipe, runs in by_recipe(group).items():
             yield Result(record.name, recipe, data, fraction, tuple(runs))
 
 
-def _read_run(path: Path) -> RecordedRun:
-    folder = RunFolder.open(path)
-    metrics = folder.read_metrics(*NUMBERS, "split", "device")
+def _read_run(path: Path) -> FinishedRun:
+    run = load_run(path)
     for key in NUMBERS:
-        if type(metrics[key]) not in (int, float) or not math.isfinite(metrics[key]):
-            raise RequestError(f"{path}: metrics.json has {key} = {metrics[key]!r}, not a number")
-    if metrics["split"] != "test":
+        if not math.isfinite(getattr(run.metrics, key)):
+            raise RequestError(
+                f"{path}: metrics.json has {key} = {getattr(run.metrics, key)}, not a number"
+            )
+    if run.metrics.split != "test":
         raise RequestError(
-            f"{path}: is measured on the {metrics['split']} split; a record needs the test split"
+            f"{path}: is measured on the {run.metrics.split} split; a record needs the test split"
         )
-    recipe = folder.read_recipe()
-    return RecordedRun(
-        path, recipe, folder.read_dataset("sha256", "train_images", "image_shape"), metrics
-    )
+    return run

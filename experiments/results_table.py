@@ -68,10 +68,10 @@ def points_of(results: Iterable[Result]) -> list[dict]:
             "recipe": result.recipe,
             "record": result.record,
             "train_seconds": result.train_seconds,
-            "accuracies": [run.accuracy for run in result.runs],  # percent, one for each seed
+            "accuracies": result.accuracies,  # percent, one for each seed
             "tta_views": result.runs[0].recipe.augmentation.tta_views,
             "parameters": result.parameters,
-            "device": result.runs[0].metrics["device"],
+            "device": result.runs[0].metrics.device,
         }
         for result in results
     ]
@@ -102,11 +102,11 @@ def cells_of(result: Result, to_root: str) -> dict[str, str]:
         result: Row of the table.
         to_root: Relative path from the document to the project, "" or "../".
     """
-    epochs = [run.metrics["epochs"] for run in result.runs]
+    epochs = [run.metrics.epochs for run in result.runs]
     fewest = f"{min(epochs)} to " if min(epochs) < max(epochs) else ""  # early stopping
     what = f"[`{result.recipe}`]({to_root}{RECORDS}/{result.record}), {fewest}{max(epochs)} epochs"
     recipe, dataset = result.runs[0].recipe, result.runs[0].dataset
-    if recipe.model.image_size not in dataset["image_shape"][:2]:
+    if recipe.model.image_size not in dataset.image_shape[:2]:
         what += f", resized to {recipe.model.image_size} pixels"
     if recipe.augmentation.tta_views > 1:
         what += f", {recipe.augmentation.tta_views} TTA views"
@@ -116,7 +116,7 @@ def cells_of(result: Result, to_root: str) -> dict[str, str]:
         "test accuracy": result.accuracy,
         "n": str(len(result.runs)),
         "training time": duration(result.train_seconds),
-        "device": result.runs[0].metrics["device"],
+        "device": result.runs[0].metrics.device,
         "parameters": f"{result.parameters:,}",
     }
 

@@ -150,7 +150,7 @@ def test_a_failed_run_has_exit_status_1_and_no_traceback(monkeypatch, capsys):
     def fail(*arguments):
         raise RuntimeError("the disk is on fire\nsecond line")
 
-    monkeypatch.setattr("cifar_models.run.train.run", fail)
+    monkeypatch.setattr("cifar_models.run.train.train", fail)
     assert main(["train", "digits-cnn"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: RuntimeError: the disk is on fire")
@@ -160,7 +160,9 @@ def test_a_failed_run_has_exit_status_1_and_no_traceback(monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["cnn", "vit", "hybrid"])
 def test_the_digits_have_recipes_of_their_own(name, monkeypatch, capsys):
     recipes = []
-    monkeypatch.setattr("cifar_models.run.train.run", lambda recipe, folder: recipes.append(recipe))
+    monkeypatch.setattr(
+        "cifar_models.run.train.train", lambda recipe, folder: recipes.append(recipe)
+    )
     assert main(["train", name, "--dataset", "digits", "--seed", "3"]) == 0
     assert (
         capsys.readouterr().out == f"{name}: with --dataset digits, the recipe is digits-{name}\n"
@@ -172,7 +174,9 @@ def test_the_digits_have_recipes_of_their_own(name, monkeypatch, capsys):
 
 def test_other_recipes_stay_themselves_on_the_digits(monkeypatch, capsys):
     recipes = []
-    monkeypatch.setattr("cifar_models.run.train.run", lambda recipe, folder: recipes.append(recipe))
+    monkeypatch.setattr(
+        "cifar_models.run.train.train", lambda recipe, folder: recipes.append(recipe)
+    )
     assert main(["train", "resnet18", "--dataset", "digits"]) == 0
     assert main(["train", "cnn", "--set", "data.dataset=digits"]) == 0
     assert [recipe.name for recipe in recipes] == ["resnet18", "cnn"]

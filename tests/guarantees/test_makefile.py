@@ -68,6 +68,7 @@ def command_of(project: Path, *arguments: str, **environment: str) -> list[str]:
         ),
         ("train-hybrid RUN=r ARGS='--no-xla --seed 1'", "train hybrid --run r --no-xla --seed 1"),
         ("train RECIPE=resnet18 SEED=0", "train resnet18 --seed 0"),
+        ("train-cnn RECIPE=resnet18 EPOCHS=2", "train resnet18 --set training.epochs=2"),
         ("tune", "tune cnn --out runs/tune-cnn"),
         ("tune RECIPE=vit OUT=o", "tune vit --out o"),
         ("tune RECIPE=digits-vit DATASET=digits RUN=r", "tune digits-vit --dataset digits --out r"),
@@ -166,7 +167,7 @@ def test_several_runs_may_be_named_by_a_wildcard(project):
     ("words", "name", "read"),
     [
         ("train-cnn EPOCS=5", "EPOCS", "EPOCHS"),
-        ("train-cnn RECIPE=resnet18", "RECIPE", "DATASET"),
+        ("train-cnn TRIALS=3", "TRIALS", "DATASET"),
         ("export RUN=r EPOCHS=5", "EPOCHS", "RUN"),
         ("tune LR=0.1", "LR", "TRIALS"),
         ("demo EPOCHS=1", "EPOCHS", "PYTHON"),
