@@ -80,7 +80,7 @@ def test_attention_of_each_layer_then_the_rollout(drawn):
 def test_what_one_patch_looks_at(drawn):
     image, maps = random_images(1, 32, 3)[0], random_maps(2, 3, 16, 16)
     shown, titles = drawn(image_plots.draw_heads, image, maps, 6)
-    assert titles[:4] == ["looking from", "head 1", "head 2", "head 3"]
+    assert titles[:4] == ["query patch", "head 1", "head 2", "head 3"]
     for layer, row in enumerate((shown[:4], shown[4:8])):
         np.testing.assert_array_equal(row[0], image)
         for head in range(3):

@@ -177,7 +177,7 @@ def test_mimetic_attention_is_noise_and_identity(num_heads):
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match="num_heads 3 does not divide 8"):
+    with pytest.raises(ValueError, match="num_heads 3 does not divide hidden_dim 8"):
         TransformerEncoderBlock(num_heads=3, mlp_dim=16)(normal(1, 5, 8))
 
 

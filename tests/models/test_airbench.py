@@ -11,7 +11,7 @@ from cifar_models.evaluation.flops import flops_per_image
 from cifar_models.layers.initializers import PartialIdentity
 from cifar_models.layers.whitening import WhiteningConvolution
 from cifar_models.models.catalog import build_network
-from cifar_models.models.test_time_augmentation import shifted, with_test_time_augmentation
+from cifar_models.models.test_time_augmentation import shift_and_flip, with_test_time_augmentation
 from cifar_models.training.initialization import adapt
 
 
@@ -112,7 +112,7 @@ def test_a_view_is_numpys_shift(shift, mirrored, images):
     padded = np.pad(images, ((0, 0), (border, border), (border, border), (0, 0)), "reflect")
     expected = np.roll(padded, (shift, shift), (1, 2))[:, border:-border, border:-border]
     expected = expected[:, :, ::-1] if mirrored else expected
-    view = shifted(tf.constant(images), shift, mirrored)
+    view = shift_and_flip(tf.constant(images), shift, mirrored)
     np.testing.assert_array_equal(view, expected)
 
 
