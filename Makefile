@@ -1,104 +1,154 @@
-# make help lists the targets. Variables: RECIPE=, DATASET=, DATA_DIR=, RUN=, OUT=, ARGS=.
+# `make help` lists the targets and their variables. READS_x names the variables that target x reads, besides
+# PYTHON and GPU; any other variable on the command line is refused at the end of this file.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 RUN_PYTHON := $(VENV)/bin/python
 CIFAR_MODELS := $(RUN_PYTHON) -m cifar_models
+SHOW := set -x; exec
 REQUIREMENTS := requirements.txt $(if $(GPU),requirements-gpu.txt)
 INSTALLED := $(VENV)/installed$(if $(GPU),-gpu)
 
-DATA_OPTIONS = $(if $(DATASET),--dataset '$(DATASET)') $(if $(DATA_DIR),--data-dir '$(DATA_DIR)')
-# The bundled digits are scans of 8 pixels and have small recipes of their own.
-recipe_for = $(if $(filter digits,$(DATASET)),digits-$(1:digits-%=%),$(1))
+# Variables given to make by the user, before `override` below hides where they come from.
+override GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 
-.PHONY: help
-help: ## this list
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+# Recipes read values from the environment ("$$RUN"), as typed: spaces, quotes and dollar signs are safe. They print the
+# command that results (set -x) and replace the shell with it (exec), so that it receives make's signals.
+VALUES := RECIPE DATASET DATA_DIR RUN OUT SEED EPOCHS BATCH_SIZE TRIALS BUDGET_SECONDS
+$(foreach name,$(VALUES) ARGS,$(eval override $(name) := $$(value $(name))))
+export $(VALUES)
 
-.PHONY: setup
-setup: $(INSTALLED) ## make .venv and install requirements.txt (GPU=1: the CUDA libraries too)
+DATA_DIR_OPTION := $${DATA_DIR:+--data-dir "$$DATA_DIR"}
+DATA_OPTIONS := $${DATASET:+--dataset "$$DATASET"} $(DATA_DIR_OPTION)
+BATCH_OPTION := $${BATCH_SIZE:+--set "training.batch_size=$$BATCH_SIZE"}
+RECIPE_OPTIONS := $(DATA_OPTIONS) $${SEED:+--seed "$$SEED"} \
+	$${EPOCHS:+--set "training.epochs=$$EPOCHS"} $(BATCH_OPTION)
+RUN_OPTION := $${RUN:+--run "$$RUN"}
+OUT_OPTION := $${OUT:+--out "$$OUT"}
+# RUN is one path if it exists as a whole; otherwise it is a list of paths and wildcards.
+SPLIT_RUN := if [ -e "$$RUN" ]; then runs=("$$RUN"); else runs=($$RUN); fi
+
+READS_help :=
+help: ## list the targets and their variables
+	@awk '/^READS_/ {sub(/^READS_[^=]*=/, ""); gsub(/[A-Z_]+/, "&="); reads = $$0} \
+		/^[a-z-]+:.*## / {split($$0, part, /:.*## /); printf "%-13s%s\n", part[1], part[2]; \
+		if (reads ~ /^ [A-Z]/) printf "%12s%s\n", "", reads}' Makefile
+	@printf '%s\n' '' \
+		'RECIPE      a name from `python -m cifar_models list recipes`, or a TOML file' \
+		'DATASET     digits, folder:PATH or a data set of TensorFlow Datasets; DATA_DIR is where those are kept' \
+		'RUN         a run folder; compare and benchmark accept several, "runs/a runs/b" or "runs/cnn-*": if the' \
+		'            whole value is an existing path, it is one run, even if it contains spaces' \
+		'OUT         where the result is written' \
+		'ARGS        more options of the command, quoted as in the shell: ARGS="--set training.ema_decay=0.999"' \
+		'PYTHON GPU  for every target that needs .venv: the interpreter; GPU=1 installs the CUDA libraries' \
+		'' 'A variable that the target does not read is an error. Environment variables are defaults.'
+
+READS_setup :=
+setup: $(INSTALLED) ## create .venv and install requirements.txt (GPU=1: with the CUDA libraries)
 
 $(INSTALLED): requirements.txt requirements-gpu.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(REQUIREMENTS))
 	touch $@
 
-.PHONY: demo
-demo: setup ## train a CNN, a ViT and a hybrid on the bundled digits, and compare them
+READS_demo :=
+demo: setup ## train a CNN, a ViT and a hybrid on the bundled digits, and list their results
 	@set -e; folder=runs/demo-$$(date +%Y%m%d-%H%M%S); \
 	for model in cnn vit hybrid; do \
 		$(CIFAR_MODELS) train digits-$$model --run $$folder/$$model; \
 	done; \
 	$(CIFAR_MODELS) list runs --under $$folder
 
-.PHONY: train-cnn train-vit train-hybrid
-train-cnn: setup ## train the CNN (DATASET=, DATA_DIR=, RUN=, ARGS="--set training.epochs=5")
-train-vit: setup ## train the Vision Transformer, likewise
-train-hybrid: setup ## train the convolutional transformer, likewise
+READS_train := RECIPE DATASET DATA_DIR RUN SEED EPOCHS BATCH_SIZE ARGS
+NEEDS_train := RECIPE
+train: setup ## train a recipe
+	@$(SHOW) $(CIFAR_MODELS) train "$$RECIPE" $(RECIPE_OPTIONS) $(RUN_OPTION) $(ARGS)
+
+READS_train-cnn := RECIPE DATASET DATA_DIR RUN SEED EPOCHS BATCH_SIZE ARGS
+train-cnn: setup ## train the CNN, or the recipe in RECIPE
+READS_train-vit := $(READS_train-cnn)
+train-vit: setup ## train the Vision Transformer (same variables as train-cnn)
+READS_train-hybrid := $(READS_train-cnn)
+train-hybrid: setup ## train the convolutional transformer (same variables as train-cnn)
 train-cnn train-vit train-hybrid: train-%:
-	$(CIFAR_MODELS) train $(call recipe_for,$*) $(DATA_OPTIONS) $(if $(RUN),--run '$(RUN)') $(ARGS)
+	@$(SHOW) $(CIFAR_MODELS) train "$${RECIPE:-$*}" $(RECIPE_OPTIONS) $(RUN_OPTION) $(ARGS)
 
-.PHONY: resume
-resume: setup ## go on with the run in RUN= that was stopped or killed
-	@test -n '$(RUN)' || { echo 'error: name the run folder: make resume RUN=runs/…' >&2; exit 2; }
-	$(CIFAR_MODELS) resume '$(RUN)' $(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(ARGS)
+READS_resume := RUN DATA_DIR ARGS
+NEEDS_resume := RUN
+resume: setup ## continue a run that was stopped or killed
+	@$(SHOW) $(CIFAR_MODELS) resume "$$RUN" $(DATA_DIR_OPTION) $(ARGS)
 
-.PHONY: tune
-tune: setup ## search the ranges of RECIPE= (default: cnn), best recipe in OUT=/best.toml
-	$(CIFAR_MODELS) tune $(call recipe_for,$(or $(RECIPE),cnn)) $(DATA_OPTIONS) \
-		--out '$(or $(OUT),$(RUN),runs/tune-$(call recipe_for,$(or $(RECIPE),cnn)))' $(ARGS)
+READS_tune := RECIPE DATASET DATA_DIR TRIALS BUDGET_SECONDS SEED EPOCHS BATCH_SIZE OUT RUN ARGS
+tune: setup ## search the ranges of a recipe (cnn); OUT or RUN, by default runs/tune-RECIPE, gets best.toml
+	@recipe=$${RECIPE:-cnn}; name=$$(basename "$$recipe" .toml)$${DATASET:+-$${DATASET//[:\/]/-}}; \
+	$(SHOW) $(CIFAR_MODELS) tune "$$recipe" $(RECIPE_OPTIONS) $${TRIALS:+--trials "$$TRIALS"} \
+		$${BUDGET_SECONDS:+--budget-seconds "$$BUDGET_SECONDS"} \
+		--out "$${OUT:-$${RUN:-runs/tune-$$name}}" $(ARGS)
 
-.PHONY: compare
-compare: setup ## set the runs in RUN="…" against each other, on one page in OUT=
-	@test -n '$(RUN)' || { echo 'error: name the run folders: make compare RUN="runs/…"' >&2; exit 2; }
-	$(CIFAR_MODELS) compare $(RUN) --out '$(or $(OUT),runs/comparison)' $(ARGS)
+READS_compare := RUN OUT ARGS
+NEEDS_compare := RUN
+compare: setup ## compare finished runs in one report, by default in runs/comparison
+	@$(SPLIT_RUN); $(SHOW) $(CIFAR_MODELS) compare "$${runs[@]}" --out "$${OUT:-runs/comparison}" $(ARGS)
 
-.PHONY: study
-study: setup ## run what is missing of RECIPE= (default: digits) of experiments/studies/, and compare
-	$(CIFAR_MODELS) study $(or $(RECIPE),digits) $(if $(OUT),--out '$(OUT)') $(ARGS)
+READS_study := RECIPE OUT ARGS
+study: setup ## run what is missing of a study, RECIPE (digits) of experiments/studies/, and compare
+	@$(SHOW) $(CIFAR_MODELS) study "$${RECIPE:-digits}" $(OUT_OPTION) $(ARGS)
 
-.PHONY: results
-results: setup ## make README's table of results of the records under experiments/records/
+READS_results :=
+results: setup ## write the tables of results and the figure in README.md and docs/ from experiments/records/
 	$(RUN_PYTHON) -m experiments.results_table
 
-.PHONY: export
-export: setup ## write the model of RUN= as a SavedModel, to OUT= (default: RUN=/export)
-	@test -n '$(RUN)' || { echo 'error: name the run folder: make export RUN=runs/…' >&2; exit 2; }
-	$(CIFAR_MODELS) export '$(RUN)' --format saved_model $(if $(OUT),--out '$(OUT)') \
-		$(if $(DATA_DIR),--data-dir '$(DATA_DIR)') $(ARGS)
+READS_export := RUN OUT DATA_DIR ARGS
+NEEDS_export := RUN
+export: setup ## write the model of a finished run as a SavedModel, by default in RUN/export
+	@$(SHOW) $(CIFAR_MODELS) export "$$RUN" --format saved_model $(OUT_OPTION) $(DATA_DIR_OPTION) $(ARGS)
 
-.PHONY: tensorboard
-tensorboard: setup ## show every run under RUN= (default: runs) at localhost:6006
-	$(VENV)/bin/tensorboard --logdir '$(or $(RUN),runs)' $(ARGS)
+READS_tensorboard := RUN ARGS
+tensorboard: setup ## show every run under RUN (runs) at http://localhost:6006
+	@$(SHOW) $(VENV)/bin/tensorboard --logdir "$${RUN:-runs}" $(ARGS)
 
-.PHONY: benchmark
-benchmark: setup ## measure the training step of RECIPE= (default: cnn), or what RUN= costs to serve
-	$(CIFAR_MODELS) benchmark \
-		$(or $(RUN),$(call recipe_for,$(or $(RECIPE),cnn)) $(DATA_OPTIONS)) $(ARGS)
+READS_benchmark := RUN RECIPE DATASET DATA_DIR BATCH_SIZE ARGS
+benchmark: setup ## measure the serving cost of finished runs, or the training speed of a recipe (cnn)
+	@$(SPLIT_RUN); [ "$$RUN$$RECIPE" ] || RECIPE=cnn; \
+	$(SHOW) $(CIFAR_MODELS) benchmark "$${runs[@]}" $${RECIPE:+"$$RECIPE"} $(DATA_OPTIONS) $(BATCH_OPTION) $(ARGS)
 
-.PHONY: notebook
+READS_notebook :=
 notebook: setup ## run notebooks/cnn_vs_vit.ipynb in place, a minute or two on two cores
 	$(VENV)/bin/jupyter execute --inplace notebooks/cnn_vs_vit.ipynb
 
-.PHONY: lint
+READS_lint :=
 lint: setup ## ruff and mypy
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-.PHONY: test
-test: setup ## the tests, under 6 minutes on two cores
+READS_test := ARGS
+test: setup ## run the tests, under 6 minutes on two cores
 	$(RUN_PYTHON) -m pytest -m 'not slow and not gpu' $(ARGS)
 
-.PHONY: test-slow
-test-slow: setup ## every test
+READS_test-slow := ARGS
+test-slow: setup ## run every test
 	$(RUN_PYTHON) -m pytest $(ARGS)
 
-.PHONY: check
+READS_check := ARGS
 check: lint test ## what a commit must pass
 
-.PHONY: clean
+READS_clean :=
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: $(patsubst READS_%,%,$(filter READS_%,$(.VARIABLES)))
+
+# Refuse variables that no chosen target reads, and missing ones, before anything runs.
+override GOALS := $(foreach goal,$(or $(MAKECMDGOALS),help),$(if $(filter undefined,$(origin READS_$(goal))),,$(goal)))
+override READ := $(sort $(foreach goal,$(GOALS),$(READS_$(goal)) $(if $(filter-out help clean,$(goal)),PYTHON GPU)))
+override UNREAD := $(filter-out $(READ),$(GIVEN))
+override MISSING := $(foreach name,$(foreach goal,$(GOALS),$(NEEDS_$(goal))),$(if $($(name)),,$(name)))
+ifneq (,$(and $(GOALS),$(UNREAD)))
+$(error `make $(GOALS)` does not read $(UNREAD); it reads $(or $(READ),no variables))
+endif
+ifneq (,$(MISSING))
+$(error `make $(GOALS)` needs $(MISSING): add $(MISSING)=…; see `make help`)
+endif

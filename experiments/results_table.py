@@ -1,195 +1,138 @@
-"""README's table of results, made of the records under experiments/records/."""
+"""Write the tables of results and their figure from the records under experiments/records/.
 
-import math
-import re
-import statistics
+`make results` runs this file. docs/results.md gets a row for every record, README.md the rows of
+the first data set of data.toml, and docs/accuracy_vs_time.svg plots the rows of the README.
+"""
+
 import sys
-import tomllib
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
-from cifar_models.comparison.runs import by_recipe
-from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import EXPERIMENTS
 from cifar_models.errors import RequestError, RunError
 from cifar_models.storage.atomic_files import write_bytes_atomic
-from cifar_models.storage.run_folder import RunFolder
+from experiments.read_records import Result, read_data_names, read_results
+from experiments.results_figure import figure_svg
 
 RECORDS = "experiments/records"
-BEGIN, END = "<!-- results: made by make results -->", "<!-- end of results -->"
+README, FULL_TABLE, FIGURE = "README.md", "docs/results.md", "docs/accuracy_vs_time.svg"
+BEGIN, END = "<!-- results: written by make results -->", "<!-- end of results -->"
 UNITS = (("h", 3600), ("min", 60), ("s", 1))
-NUMBERS = ("accuracy", "epochs", "train_seconds", "parameters")  # of metrics.json, in the table
 
 
-@dataclass(frozen=True)
-class RecordedRun:
-    path: Path
-    recipe: Recipe
-    dataset: dict
-    metrics: dict
-
-    @property
-    def accuracy(self) -> float:
-        """Percent of the test images."""
-        return 100 * self.metrics["accuracy"]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A row of the table: runs that differ in their seed alone."""
-
-    record: str  # the folder's name
-    recipe: str
-    data: str
-    runs: tuple[RecordedRun, ...]
-
-    @property
-    def mean_accuracy(self) -> float:
-        return statistics.mean(run.accuracy for run in self.runs)
-
-    @property
-    def accuracy(self) -> str:
-        """The mean and, of several runs, the sample standard deviation, in percent."""
-        spread = ""
-        if len(self.runs) > 1:
-            spread = f" ± {statistics.stdev(run.accuracy for run in self.runs):.2f}"
-        return f"{self.mean_accuracy:.2f}{spread} %"
-
-    def cells(self) -> dict[str, str]:
-        """Column → what stands there."""
-        epochs = [run.metrics["epochs"] for run in self.runs]
-        fewest = f"{min(epochs)} to " if min(epochs) < max(epochs) else ""  # some stopped early
-        seconds = statistics.mean(run.metrics["train_seconds"] for run in self.runs)
-        what = f"[`{self.recipe}`]({RECORDS}/{self.record}), {fewest}{max(epochs)} epochs"
-        recipe, image_shape = self.runs[0].recipe, self.runs[0].dataset["image_shape"]
-        if recipe.model.image_size not in image_shape[:2]:
-            what += f", seen at {recipe.model.image_size} pixels"
-        if recipe.augmentation.tta_views > 1:
-            what += f", {recipe.augmentation.tta_views} views"
-        return {
-            "what": what,
-            "data": self.data,
-            "test accuracy": self.accuracy,
-            "n": str(len(self.runs)),
-            "training time": duration(seconds),
-            "device": self.runs[0].metrics["device"],
-            "parameters": f"{self.runs[0].metrics['parameters']:,}",
-        }
-
-
-def duration(seconds: float) -> str:
-    """Returns a time in the unit that suits it."""
-    unit, size = next(pair for pair in UNITS if seconds >= 1.5 * pair[1] or pair[1] == 1)
-    value = seconds / size
-    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2f} {unit}"
-
-
-def write_results(root: Path) -> Path:
-    """Writes the table into README.md and returns the path; raises as `readme_with_results` does.
+def write_results(root: Path) -> list[Path]:
+    """Write the tables and the figure.
 
     Args:
-        root: the folder of README.md and experiments/.
-    """
-    path = root / "README.md"
-    write_bytes_atomic(path, readme_with_results(root).encode())
-    return path
+        root: Folder of README.md, docs/ and experiments/.
 
-
-def readme_with_results(root: Path) -> str:
-    """Returns README.md with what the records give between its two marks.
+    Returns:
+        Paths of the written files.
 
     Raises:
-        RequestError: no such marks, or records that cannot be read.
+        RequestError: See `results_files`. Nothing has been written then.
     """
-    path = root / "README.md"
+    files = results_files(root)
+    for path, text in files.items():
+        write_bytes_atomic(path, text.encode())
+    return list(files)
+
+
+def results_files(root: Path) -> dict[Path, str]:
+    """Return the path and the text of README.md, docs/results.md and the figure.
+
+    Raises:
+        RequestError: A document has no marks, or the records cannot be read.
+    """
+    results = read_results(root / RECORDS)
+    shown = readme_results(root, results)
+    name = shown[0].data if shown else ""
+    summary = f"Test accuracy on {name}:\n\n{_table(shown, '', 'data')}" if shown else ""
+    return {
+        root / README: _between_marks(root / README, summary),
+        root / FULL_TABLE: _between_marks(root / FULL_TABLE, _table(results, "../")),
+        root / FIGURE: figure_svg(points_of(shown), name),
+    }
+
+
+def readme_results(root: Path, results: Iterable[Result]) -> list[Result]:
+    """Return the results on all training images of the first data set of data.toml."""
+    first = next(iter(read_data_names(root / RECORDS / "data.toml").values()), None)
+    return [result for result in results if result.data == first and result.train_fraction == 1]
+
+
+def points_of(results: Iterable[Result]) -> list[dict]:
+    """Return what the figure shows of each result: plain numbers and names."""
+    return [
+        {
+            "recipe": result.recipe,
+            "record": result.record,
+            "train_seconds": result.train_seconds,
+            "accuracies": result.accuracies,  # percent, one for each seed
+            "tta_views": result.runs[0].recipe.augmentation.tta_views,
+            "parameters": result.parameters,
+            "device": result.runs[0].metrics.device,
+        }
+        for result in results
+    ]
+
+
+def _table(results: Iterable[Result], to_root: str, hidden_column: str = "") -> str:
+    """Return the results as a Markdown table."""
+    rows = [cells_of(result, to_root) for result in results]
+    columns = [name for name in rows[0] if name != hidden_column]
+    lines = [columns, ["---"] * len(columns), *([row[name] for name in columns] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _between_marks(path: Path, content: str) -> str:
+    """Return the text of a document with new content between its two marks."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     before, begin, rest = text.partition(f"{BEGIN}\n")
     _, end, after = rest.partition(f"{END}\n")
     if not begin or not end:
         raise RequestError(f"{path}: has no lines {BEGIN} and {END}; put them around the table")
-    rows = [result.cells() for result in read_results(root / RECORDS)]
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{before}{begin}\n{table}\n{end}{after}"
+    return f"{before}{begin}\n{content}\n{end}{after}"
 
 
-def read_results(records: Path) -> list[Result]:
-    """Reads every record; in the order of the data, the highest accuracy first.
+def cells_of(result: Result, to_root: str) -> dict[str, str]:
+    """Return the text of every column.
 
     Args:
-        records: a folder of data.toml, which names data by their SHA-256, and of the records,
-            each a run folder or one that holds some, called YYYY-MM-DD-name.
-
-    Raises:
-        RequestError: there is none, or one has another name or no run; a run is not whole, was
-            not measured on the test split, is of data without a name, or is there twice.
+        result: Row of the table.
+        to_root: Relative path from the document to the project, "" or "../".
     """
-    folders = sorted(path for path in records.glob("*") if path.is_dir())
-    if not folders:
-        raise RequestError(f"{records}: holds no record; copy a run into {records}/YYYY-MM-DD-name")
-    names = _read_names(records / "data.toml")
-    results = [result for folder in folders for result in _read_record(folder, names)]
-    return sorted(results, key=lambda result: (result.data, -result.mean_accuracy, result.record))
+    epochs = [run.metrics.epochs for run in result.runs]
+    fewest = f"{min(epochs)} to " if min(epochs) < max(epochs) else ""  # early stopping
+    what = f"[`{result.recipe}`]({to_root}{RECORDS}/{result.record}), {fewest}{max(epochs)} epochs"
+    recipe, dataset = result.runs[0].recipe, result.runs[0].dataset
+    if recipe.model.image_size not in dataset.image_shape[:2]:
+        what += f", resized to {recipe.model.image_size} pixels"
+    if recipe.augmentation.tta_views > 1:
+        what += f", {recipe.augmentation.tta_views} TTA views"
+    return {
+        "recipe": what,
+        "data": result.data_and_size,
+        "test accuracy": result.accuracy,
+        "n": str(len(result.runs)),
+        "training time": duration(result.train_seconds),
+        "device": result.runs[0].metrics.device,
+        "parameters": f"{result.parameters:,}",
+    }
 
 
-def _read_names(path: Path) -> dict[str, str]:
-    """SHA-256 of the data → what the table calls them."""
-    try:
-        names = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{path}: cannot be read: {error}") from None
-    for key, name in names.items():
-        if not isinstance(name, str):
-            raise RequestError(f"{path}: {key} = {name!r} must be a text: what the data are")
-    return names
-
-
-def _read_record(record: Path, data_names: dict[str, str]) -> Iterator[Result]:
-    if not re.match(r"\d{4}-\d\d-\d\d-\w", record.name):
-        raise RequestError(f"{record}: a record is called YYYY-MM-DD-name; rename it")
-    files = [file for name in ("recipe.toml", "metrics.json") for file in record.rglob(name)]
-    if not files:
-        raise RequestError(f"{record}: holds no run; copy one into it, or remove it")
-    groups: dict[tuple, list[RecordedRun]] = defaultdict(list)
-    for path in sorted({file.parent for file in files}):
-        run = _read_run(path)
-        sha256 = run.dataset["sha256"]
-        if sha256 not in data_names:
-            raise RequestError(
-                f"{path}: its data have no name yet; say what they are in a line of "
-                f'{record.parent / "data.toml"}: {sha256} = "…"'
-            )
-        part = run.recipe.data.train_fraction
-        groups[data_names[sha256], part, run.metrics["device"]].append(run)
-    for (data, part, _), alike in groups.items():
-        for recipe, runs in by_recipe(alike).items():
-            images = round(statistics.mean(run.dataset["train_images"] for run in runs))
-            limit = f"; {images:,} training images" if part < 1 else ""
-            yield Result(record.name, recipe, data + limit, tuple(runs))
-
-
-def _read_run(path: Path) -> RecordedRun:
-    folder = RunFolder.open(path)
-    metrics = folder.read_metrics(*NUMBERS, "split", "device")
-    for key in NUMBERS:
-        if type(metrics[key]) not in (int, float) or not math.isfinite(metrics[key]):
-            raise RequestError(f"{path}: metrics.json has {key} = {metrics[key]!r}, not a number")
-    if metrics["split"] != "test":
-        raise RequestError(
-            f"{path}: is measured on the {metrics['split']} split; a record is of the test split"
-        )
-    recipe = folder.read_recipe()
-    return RecordedRun(
-        path, recipe, folder.read_dataset("sha256", "train_images", "image_shape"), metrics
-    )
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    unit, size = next(pair for pair in UNITS if seconds >= 1.5 * pair[1] or pair[1] == 1)
+    value = seconds / size
+    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2f} {unit}"
 
 
 def main(root: Path = EXPERIMENTS.parent) -> int:
-    """Writes the table and returns the exit status."""
+    """Write the tables and the figure, and return the exit status."""
     try:
-        print(f"{write_results(root)}: the table is made of {RECORDS}")
+        for path in write_results(root):
+            print(f"{path}: written from {RECORDS}")
     except (RequestError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status

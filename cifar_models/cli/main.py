@@ -52,8 +52,11 @@ def _fail(message: str, status: int) -> int:
 
 
 def _read_recipe(options: argparse.Namespace, name: str):
-    from cifar_models.config.recipe_file import read_recipe
+    from cifar_models.config.recipe_file import read_recipe, recipe_paths
 
+    if options.dataset == "digits" and f"digits-{name}" in recipe_paths():
+        print(f"{name}: with --dataset digits, the recipe is digits-{name}")
+        name = f"digits-{name}"
     overrides = list(options.set)
     for key, value in (("dataset", options.dataset), ("data_dir", options.data_dir)):
         if value is not None:
@@ -73,11 +76,11 @@ def _quoted(text: str) -> str:
 
 def _train(options: argparse.Namespace) -> None:
     recipe = _read_recipe(options, options.recipe)
-    from cifar_models.run.train import run
+    from cifar_models.run.train import train
 
     dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{recipe.name}-{dataset}-seed{recipe.runtime.seed}"
-    run(recipe, options.run or Path("runs") / name)
+    train(recipe, options.run or Path("runs") / name)
 
 
 def _resume(options: argparse.Namespace) -> None:
@@ -103,7 +106,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         return tables.print_robustness(report)
     from cifar_models.run.evaluate import evaluate
 
-    tables.print_metrics(evaluate(options.run, options.dataset, options.data_dir, options.split))
+    tables.print_evaluation(evaluate(options.run, options.dataset, options.data_dir, options.split))
 
 
 def _tune(options: argparse.Namespace) -> None:

@@ -11,6 +11,8 @@ from rich.table import Table
 from cifar_models.config.model_presets import PRESETS
 from cifar_models.config.recipe_file import read_recipe, recipe_paths
 from cifar_models.errors import RequestError
+from cifar_models.run.evaluate import Evaluation
+from cifar_models.storage.records import Robustness, RunMetrics
 from cifar_models.storage.run_folder import RunFolder
 
 WIDTH_OF_A_FILE = 200  # columns where the output is no terminal, so that no path is cut
@@ -37,11 +39,14 @@ def print_models() -> None:
 
 
 def print_datasets() -> None:
-    from cifar_models.data.dataset import NAMED_DATASETS
+    from cifar_models.data.load import DATA_SOURCES
+    from cifar_models.data.tfds import KNOWN_DATASETS
 
     table = _table("data set", "what it holds")
-    for name, text in NAMED_DATASETS.items():
-        table.add_row(name, text)
+    for name, description in KNOWN_DATASETS.items():
+        table.add_row(name, description)
+    for name, source in DATA_SOURCES.items():
+        table.add_row(f"{name}PATH" if name.endswith(":") else name, source.description)
     _print(table)
     print("Any other TFDS name of an image classification set with train and test works too.")
 
@@ -51,9 +56,9 @@ def print_runs(under: Path) -> None:
     rows = []
     for path in sorted(under.rglob("metrics.json")):
         try:
-            metrics = RunFolder(path.parent).read_metrics()
-            rows.append((metrics["accuracy"], _run_row(metrics, path.parent)))
-        except (RequestError, KeyError, TypeError, ValueError) as error:
+            metrics = RunFolder(path.parent).read(RunMetrics)
+            rows.append((metrics.accuracy, _run_row(metrics, path.parent)))
+        except RequestError as error:
             print(f"{path}: left out, not the record of a run: {error}", file=sys.stderr)
     if not rows:
         raise RequestError(f"{under}: holds no finished run; train one, or name a folder: --under")
@@ -65,44 +70,50 @@ def print_runs(under: Path) -> None:
     _print(table)
 
 
-def _run_row(metrics: dict, path: Path) -> list[str]:
+def _run_row(metrics: RunMetrics, path: Path) -> list[str]:
     return [
-        metrics["recipe"],
-        metrics["dataset"],
-        metrics["split"],
-        f"{metrics['accuracy']:.2%}",
-        f"{metrics['loss']:.3f}",
-        f"{metrics['parameters']:,}",
-        str(metrics["epochs"]),
-        f"{metrics['train_seconds']:.0f}",
+        metrics.recipe,
+        metrics.dataset,
+        metrics.split,
+        f"{metrics.accuracy:.2%}",
+        f"{metrics.loss:.3f}",
+        f"{metrics.parameters:,}",
+        str(metrics.epochs),
+        f"{metrics.train_seconds:.0f}",
         str(path),
     ]
 
 
-def print_metrics(metrics: dict) -> None:
-    """The numbers of one evaluation, then a row for each class."""
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print the metrics of an evaluation, then a row for each class."""
     table = _table("metric", "value")
-    for key, value in metrics.items():
+    values = {
+        "dataset": evaluation.dataset,
+        "split": evaluation.split,
+        "images": evaluation.images,
+        **vars(evaluation.metrics),
+    }
+    for key, value in values.items():
         if key != "per_class":
             table.add_row(key, f"{value:.6f}" if isinstance(value, float) else str(value))
     _print(table)
     table = _table("class", "precision", "recall", "f1", "images")
-    for name, row in metrics["per_class"].items():
-        numbers = (f"{row[key]:.4f}" for key in ("precision", "recall", "f1"))
-        table.add_row(name, *numbers, str(row["images"]))
+    for name, scores in evaluation.metrics.per_class.items():
+        numbers = (f"{value:.4f}" for value in (scores.precision, scores.recall, scores.f1))
+        table.add_row(name, *numbers, str(scores.images))
     _print(table)
 
 
-def print_robustness(report: dict) -> None:
-    """A row for each corruption, its accuracy by severity, then the other numbers."""
+def print_robustness(report: Robustness) -> None:
+    """Print a row for each corruption with its accuracy by severity, then the other metrics."""
     table = _table("corruption", *(f"severity {number}" for number in range(1, 6)))
-    for name, accuracies in report["accuracy"].items():
+    for name, accuracies in report.accuracy.items():
         table.add_row(name, *(f"{accuracy:.2%}" for accuracy in accuracies))
     _print(table)
     table = _table("metric", "value")
     for key in ("images", "clean_accuracy", "mean_corrupted_accuracy"):
-        table.add_row(key, f"{report[key]:.6g}")
-    for name, value in report["roc_auc"].items():
+        table.add_row(key, f"{getattr(report, key):.6g}")
+    for name, value in report.roc_auc.items():
         table.add_row(f"roc_auc of entropy, test or {name}", f"{value:.6f}")
     _print(table)
 

@@ -21,7 +21,12 @@ from cifar_models.config.recipe import (
 )
 from cifar_models.errors import RequestError
 
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+# The recipes of the project: inside an installed package, or beside the package in a checkout.
+EXPERIMENTS = next(
+    folder / "experiments"
+    for folder in Path(__file__).resolve().parents[1:3]
+    if (folder / "experiments").is_dir()
+)
 TABLES = {
     "data": DataConfig,
     "training": TrainingConfig,
@@ -285,7 +290,7 @@ def _plain(table) -> dict:
 def _unknown(key: str, known, where: str) -> str:
     if key in RENAMED_KEYS:
         return f"{where}: {key} is now called {RENAMED_KEYS[key]}"
-    return f"{where}: there is no {key}{_did_you_mean(key, known) or '; see README, Recipes'}"
+    return f"{where}: there is no {key}{_did_you_mean(key, known) or '; see docs/recipes.md'}"
 
 
 def _did_you_mean(name: str, known) -> str:

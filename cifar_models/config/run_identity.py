@@ -15,19 +15,22 @@ KEYS_WITHOUT_EFFECT = (
 MAX_DIFFERENCES_SHOWN = 3  # differences in one message
 
 
-def fingerprints(recipe: Recipe, dataset: dict, evaluation_split: str) -> dict:
+def fingerprints(
+    recipe: Recipe, class_names: list[str], data_sha256: str, evaluation_split: str
+) -> dict:
     """Returns the content of fingerprints.json.
 
     Args:
         recipe: of the run.
-        dataset: what `data.datasets.describe` returned.
+        class_names: Names of the classes.
+        data_sha256: Hash of the data, as `dataset.json` has it.
         evaluation_split: the split that the finished run is measured on.
     """
     return {
         "evaluation_split": evaluation_split,
         "recipe": identifying_values(recipe),
-        "class_names": dataset["class_names"],
-        "data_sha256": dataset["sha256"],
+        "class_names": class_names,
+        "data_sha256": data_sha256,
     }
 
 

@@ -1,67 +1,89 @@
-"""A data set in memory and its description."""
+"""A data set: its splits, its class names and the description that a run folder keeps."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from cifar_models.config.recipe import DataConfig
 from cifar_models.data.splits import Split, Splits, hold_out_validation, subsample_train
+from cifar_models.errors import RequestError
+from cifar_models.storage.records import DatasetInfo
 
-# What `list datasets` names; any other image classification set of TFDS with a train and a test
-# split works too.
-NAMED_DATASETS = {
-    "cifar10": "60,000 colour photographs of 32x32 pixels, 10 classes (TFDS)",
-    "cifar100": "60,000 colour photographs of 32x32 pixels, 100 classes (TFDS)",
-    "svhn_cropped": "99,289 house numbers of 32x32 pixels, 10 classes (TFDS)",
-    "fashion_mnist": "70,000 grey clothes of 28x28 pixels, 10 classes (TFDS)",
-    "digits": "1,797 grey digits of 8x8 pixels, 10 classes (bundled with scikit-learn)",
-    "folder:PATH": "your own images: PATH/CLASS/*, or PATH/train/CLASS/* and PATH/test/CLASS/*",
-}
+HASHED_AT_ONCE = 4096  # images
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A whole data set in memory, as its makers split it."""
+    """A data set with the train and test split of its source.
+
+    Attributes:
+        name: Name as a recipe gives it.
+        train: Training images.
+        test: Test images.
+        class_names: Names of the K classes, in the order of the labels.
+    """
 
     name: str
     train: Split
     test: Split
-    class_names: tuple[str, ...]  # K
+    class_names: tuple[str, ...]
 
-    def splits(self, recipe: DataConfig, seed: int) -> Splits:
-        """Cuts validation out of train, and keeps the part of the rest that the recipe wants."""
-        whole = hold_out_validation(self.train, self.test, recipe.validation_fraction, seed)
-        return subsample_train(whole, recipe.train_fraction, seed)
+    def splits(self, config: DataConfig, seed: int) -> Splits:
+        """Hold validation out of train, and keep the fraction of the rest that the recipe asks."""
+        whole = hold_out_validation(self.train, self.test, config.validation_fraction, seed)
+        return subsample_train(whole, config.train_fraction, seed)
 
 
-def describe(dataset: Dataset, splits: Splits) -> dict:
-    """Returns what a run folder says of its data; the fingerprint covers images and labels."""
+def describe(dataset: Dataset, splits: Splits) -> DatasetInfo:
+    """Return the description of a run's data. The hash covers all images and labels."""
     digest = hashlib.sha256()
-    for array in (
-        dataset.train.images,
-        dataset.train.labels,
-        dataset.test.images,
-        dataset.test.labels,
-    ):
-        digest.update(np.ascontiguousarray(array).data)
-    return {
-        "name": dataset.name,
-        "image_shape": list(dataset.train.images.shape[1:]),
-        "class_names": list(dataset.class_names),
-        "train_images": len(splits.train.labels),
-        "validation_images": len(splits.validation.labels),
-        "test_images": len(splits.test.labels),
-        "test_images_in_train": _shared(splits.train.images, splits.test.images),
-        "sha256": digest.hexdigest(),
-    }
+    for split in (dataset.train, dataset.test):
+        for images in _chunks(split):
+            digest.update(np.ascontiguousarray(images).data)
+        digest.update(np.ascontiguousarray(split.labels).data)
+    return DatasetInfo(
+        name=dataset.name,
+        image_shape=dataset.train.image_shape,
+        class_names=list(dataset.class_names),
+        train_images=len(splits.train),
+        validation_images=len(splits.validation),
+        test_images=len(splits.test),
+        test_images_in_train=_count_shared(splits.train, splits.test),
+        sha256=digest.hexdigest(),
+    )
 
 
-def _shared(train: np.ndarray, test: np.ndarray) -> int:
-    """How many test images are training images too, pixel by pixel."""
+def check_classes(dataset: Dataset) -> None:
+    """Raise RequestError if there are fewer than two classes, or a class lacks images."""
+    if len(dataset.class_names) < 2:
+        raise RequestError(
+            f"dataset {dataset.name}: has the single class {dataset.class_names[0]!r}; "
+            "a classifier needs at least two"
+        )
+    for part, labels in (("train", dataset.train.labels), ("test", dataset.test.labels)):
+        counts = np.bincount(labels, minlength=len(dataset.class_names))
+        empty = [dataset.class_names[i] for i in np.flatnonzero(counts == 0)]
+        if empty:
+            raise RequestError(
+                f"dataset {dataset.name}: no {part} image of class {', '.join(empty)}; "
+                "add some or remove the class"
+            )
 
-    def digest(image: np.ndarray) -> bytes:
-        return hashlib.blake2b(image.tobytes(), digest_size=16).digest()
 
-    known = {digest(image) for image in train}
-    return sum(digest(image) in known for image in test)
+def _chunks(split: Split) -> Iterator[np.ndarray]:
+    for first in range(0, len(split), HASHED_AT_ONCE):
+        yield split.images_at(slice(first, first + HASHED_AT_ONCE))
+
+
+def _count_shared(train: Split, test: Split) -> int:
+    """Count the test images that equal a training image pixel by pixel."""
+
+    def digests(split: Split) -> Iterator[bytes]:
+        for images in _chunks(split):
+            for image in images:
+                yield hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+
+    known = set(digests(train))
+    return sum(digest in known for digest in digests(test))

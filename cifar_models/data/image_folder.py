@@ -1,33 +1,48 @@
-"""Scans a folder of class folders; names every file that it cannot use, and why."""
+"""Image folders: one folder for each class. Every file that cannot be used is named."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from cifar_models.data.splits import Split, stratified_indices
+from cifar_models.config.recipe import DataConfig
+from cifar_models.data.dataset import Dataset
+from cifar_models.data.splits import ArraySplit, stratified_indices
 from cifar_models.errors import RequestError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
-MAX_PIXELS = 50_000_000  # of one image; more is taken for a decompression bomb
-MAX_NAMED = 5  # unusable files in one message
-TEST_FRACTION = 0.2  # of each class, where the folder has no test split of its own
+MAX_PIXELS = 50_000_000  # of one image; a larger one may be a decompression bomb
+MAX_FILES_NAMED = 5  # unusable files in one error message
+TEST_FRACTION = 0.2  # of each class, if the folder has no test split
 
 
-def load_image_folder(folder: Path, image_size: int) -> tuple[Split, Split, tuple[str, ...]]:
-    """Reads PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/* with a fifth held out.
+def load_image_folder(config: DataConfig, may_download: bool) -> Dataset:
+    """Load folder:PATH with the image size that the recipe gives."""
+    folder = Path(config.dataset.removeprefix("folder:")).expanduser()
+    return Dataset(config.dataset, *read_image_folder(folder, config.folder_image_size))
 
-    Every image is turned upright by its EXIF, laid on white where it is transparent, converted to
-    RGB of 8 bits (16 bits keep their upper half) and resized to a square, whatever its proportions;
-    of an animation the first frame counts.
+
+def read_image_folder(
+    folder: Path, image_size: int
+) -> tuple[ArraySplit, ArraySplit, tuple[str, ...]]:
+    """Read PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/* with a fifth held out.
+
+    Every image is rotated by its EXIF orientation, laid on white if it is transparent, converted
+    to 8-bit RGB (of 16 bits the upper 8 are kept) and resized to a square, whatever its aspect
+    ratio. Of an animation the first frame is read.
+
+    Args:
+        folder: PATH.
+        image_size: Height and width of the returned images, pixels.
 
     Returns:
-        train and test, their images uint8 (N, image_size, image_size, 3), and the class names in
+        Train and test images, uint8 (N, image_size, image_size, 3), and the class names in
         alphabetical order.
 
     Raises:
-        RequestError: no such folder, a class without images, or a file that is no usable image.
+        RequestError: There is no such folder, a class without images, or a file that cannot be
+            used as an image.
     """
     if not folder.is_dir():
         raise RequestError(f"folder:{folder}: no such folder")
@@ -54,7 +69,7 @@ def _class_folders(folder: Path) -> list[Path]:
     )
 
 
-def _read_classes(folder: Path, names: tuple[str, ...], image_size: int) -> Split:
+def _read_classes(folder: Path, names: tuple[str, ...], image_size: int) -> ArraySplit:
     images, labels, unusable = [], [], []
     for label, name in enumerate(names):
         paths = sorted(p for p in (folder / name).glob("*") if not p.name.startswith("."))
@@ -74,16 +89,20 @@ def _read_classes(folder: Path, names: tuple[str, ...], image_size: int) -> Spli
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 unusable.append(f"{path} ({error or type(error).__name__})")
     if unusable:
-        more = f" and {len(unusable) - MAX_NAMED} more" if len(unusable) > MAX_NAMED else ""
+        more = (
+            f" and {len(unusable) - MAX_FILES_NAMED} more"
+            if len(unusable) > MAX_FILES_NAMED
+            else ""
+        )
         raise RequestError(
             f"not usable as images ({len(unusable)}): repair or remove "
-            f"{'; '.join(unusable[:MAX_NAMED])}{more}".replace("\n", " ")
+            f"{'; '.join(unusable[:MAX_FILES_NAMED])}{more}".replace("\n", " ")
         )
-    return Split(np.stack(images), np.array(labels, np.int64))
+    return ArraySplit(np.stack(images), np.array(labels, np.int64))
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """Does what `convert` does not: it cuts 16 bits off at 255, and drops transparency."""
+    """Convert to RGB. Pillow's `convert` alone clips 16 bits at 255 and drops transparency."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):

@@ -1,7 +1,7 @@
-"""The tf.data chain: which images make up the batch of (seed, step).
+"""The tf.data pipeline: the images of the batch of (seed, step).
 
-The data is addressed, not iterated. There is no shuffle buffer and no iterator state: to begin at
-step k is to start the range at k.
+The data is addressed, not iterated. There is no shuffle buffer and no iterator state: to resume at
+step k, the range of steps starts at k.
 """
 
 import numpy as np
@@ -13,42 +13,47 @@ from cifar_models.data.splits import Split
 def make_training_batches(
     split: Split, batch_size: int, seed: int, first_step: int, end_step: int
 ) -> tf.data.Dataset:
-    """Returns batches first_step … end_step - 1 of a run, as (images, labels, flip_mask).
+    """Return the batches of steps first_step to end_step - 1 of a run.
 
     Args:
-        split: N images in memory, uint8 (N, H, W, C), with labels int64 (N,).
-        batch_size, seed, first_step, end_step: as for `make_training_indices`.
+        split: N images.
+        batch_size: B, at most N.
+        seed: As for `make_training_indices`.
+        first_step: As for `make_training_indices`.
+        end_step: As for `make_training_indices`.
 
     Returns:
-        A dataset of known cardinality: images uint8 (B, H, W, C), labels int64 (B,), flip_mask
-        bool (B,).
+        A dataset of known cardinality with images, uint8 (B, H, W, C), labels, int64 (B,), and
+        flip mask, bool (B,).
     """
-    with tf.device("CPU"):  # where the gathering is done; a GPU would be asked for them first
-        images_of = MemoryImages(split)
-    indices = make_training_indices(len(split.labels), batch_size, seed, first_step, end_step)
-    batches = indices.map(images_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    with tf.device("CPU"):  # the images are gathered there; by default a GPU would hold them
+        gather = ResidentImages(split)
+    indices = make_training_indices(len(split), batch_size, seed, first_step, end_step)
+    batches = indices.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def make_training_indices(
     num_images: int, batch_size: int, seed: int, first_step: int, end_step: int
 ) -> tf.data.Dataset:
-    """Returns which images make up steps first_step … end_step - 1, as (indices, flip_mask).
+    """Return the image indices and flip masks of steps first_step to end_step - 1.
 
     An epoch is N // batch_size steps over a permutation of its own, so no image comes twice
-    within one; the few that are left over are others in each epoch. Mirrored is what alternating
-    flip (Jordan 2024, arXiv:2404.00498, section 3.6) turns: a random half of the images in the
+    within an epoch. The last partial batch is dropped; which images that affects changes every
+    epoch. The flip mask is that of alternating flip: a random half of the images is flipped in the
     first epoch, the other half in the second, and so on.
 
     Args:
         num_images: N.
         batch_size: B, at most N.
-        seed: with the epoch it decides the permutation.
-        first_step: 0, or the step at which to go on.
-        end_step: of the whole run, to train on to its end.
+        seed: Seed of the permutations, together with the epoch.
+        first_step: 0, or the step at which a run resumes.
+        end_step: The step after the last one.
 
     Returns:
-        A dataset of known cardinality: indices int64 (B,) below N, flip_mask bool (B,).
+        A dataset of known cardinality with indices, int64 (B,), below N, and flip mask, bool (B,).
+
+    Source: Jordan (2024), arXiv:2404.00498, section 3.6, for alternating flip.
     """
     first_flip_mask = tf.constant(np.random.default_rng(seed).random(num_images) < 0.5)
     steps_per_epoch = num_images // batch_size
@@ -68,26 +73,33 @@ def make_training_indices(
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-class MemoryImages:
-    """All images and labels of a split as tensors, in the memory of the device they are made on.
+class ResidentImages:
+    """All images and labels of a split as tensors, in the memory of the current device.
 
     Args:
-        split: N images, uint8 (N, H, W, C), with labels int64 (N,).
+        split: N images.
     """
 
     def __init__(self, split: Split):
-        self._images, self._labels = tf.constant(split.images), tf.constant(split.labels)
+        self._images = tf.constant(split.images_at(slice(None)))
+        self._labels = tf.constant(split.labels)
 
     def __call__(self, indices: tf.Tensor, flip_mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """int64 (B,), bool (B,) → images uint8 (B, H, W, C), labels int64 (B,), bool (B,)."""
+        """Return images, uint8 (B, H, W, C), labels, int64 (B,), and flip mask, bool (B,).
+
+        Args:
+            indices: Image indices, int64 (B,).
+            flip_mask: Images to flip, bool (B,).
+        """
         return tf.gather(self._images, indices), tf.gather(self._labels, indices), flip_mask
 
 
 def epoch_order(epoch: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:
-    """Returns the permutation of (seed, epoch): int64 (N,).
+    """Return the permutation of (seed, epoch), int64 (N,).
 
-    One sort an epoch. `tf.random.experimental.index_shuffle` would need none, but its permutations
-    are far from uniform: of 1,293 images some came 29 standard errors too early on average.
+    It costs one sort for each epoch. `tf.random.experimental.index_shuffle` would need none, but
+    its permutations are far from uniform: some of 1,293 images came 29 standard errors too early
+    on average.
     """
     key = tf.stack([tf.constant(seed, tf.int64), epoch])
     indices = tf.range(num_images, dtype=tf.int64)

@@ -1,6 +1,7 @@
-"""Train, validation and test: disjoint and stratified."""
+"""Splits of a data set: labelled images that are addressed by index, disjoint and stratified."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -8,40 +9,87 @@ from cifar_models.config.recipe import Recipe
 from cifar_models.errors import RequestError
 
 
-@dataclass(frozen=True)
-class Split:
-    images: np.ndarray  # uint8 (N, height, width, channels), 1 or 3 channels
-    labels: np.ndarray  # int64 (N,), 0 to K - 1
+class Split(Protocol):
+    """Labelled images, addressed by index. Where the pixels are kept is up to the class."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels, int64 (N,), 0 to K - 1."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height and width in pixels, and 1 or 3 channels."""
+
+    def __len__(self) -> int:
+        """Return the number of images, N."""
+
+    def images_at(self, indices: np.ndarray | slice) -> np.ndarray:
+        """Return images, uint8 (B, H, W, C), in the order of the indices (B,)."""
 
     def subset(self, indices: np.ndarray) -> "Split":
-        return Split(self.images[indices], self.labels[indices])
+        """Return the split of the images at the indices."""
+
+
+@dataclass(frozen=True)
+class ArraySplit:
+    """A split in memory.
+
+    Attributes:
+        images: Images, uint8 (N, H, W, C), 1 or 3 channels.
+        labels: Labels, int64 (N,), 0 to K - 1.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def images_at(self, indices: np.ndarray | slice) -> np.ndarray:
+        return self.images[indices]
+
+    def subset(self, indices: np.ndarray) -> "ArraySplit":
+        return ArraySplit(self.images[indices], self.labels[indices])
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Validation is cut out of the data set's train split; test is the data set's own."""
+    """The splits of one run. Validation is held out of the data set's train split."""
 
     train: Split
     validation: Split
     test: Split
 
 
-def evenly_spaced(count: int, most: int) -> np.ndarray:
-    """Returns at most so many of the indices 0 … count - 1, the first and the last among them.
+def num_bytes(split: Split) -> int:
+    """Return the size of the images of a split, in bytes."""
+    return len(split) * int(np.prod(split.image_shape))
 
-    Images may lie in the order of their classes, as those of a folder do: the first ones would be
-    of one class.
+
+def evenly_spaced(count: int, maximum: int) -> np.ndarray:
+    """Return at most `maximum` of the indices 0 to count - 1, spread evenly, int (M,).
+
+    An image folder is sorted by class, so its first images all belong to one class.
     """
-    return np.linspace(0, count - 1, min(count, most)).astype(int)
+    return np.linspace(0, count - 1, min(count, maximum)).astype(int)
 
 
 def hold_out_validation(train: Split, test: Split, fraction: float, seed: int) -> Splits:
-    """Cuts a stratified validation split out of train; test is left as it is.
+    """Hold a stratified validation split out of train, and leave test as it is.
 
-    A fraction of 0 leaves the validation split empty.
+    Args:
+        train: The data set's train split.
+        test: The data set's test split.
+        fraction: Fraction of train that is held out, in [0, 1). 0 gives an empty split.
+        seed: Seed of the choice.
 
     Raises:
-        RequestError: a class is too small to be in both train and validation.
+        RequestError: A class is too small to have images in both train and validation.
     """
     if not fraction:
         return Splits(train=train, validation=train.subset(np.array([], int)), test=test)
@@ -50,9 +98,9 @@ def hold_out_validation(train: Split, test: Split, fraction: float, seed: int) -
 
 
 def subsample_train(splits: Splits, fraction: float, seed: int) -> Splits:
-    """Keeps a part of the training images, the same part of each class and at least one image.
+    """Keep the same fraction of each class of the training images, at least one image.
 
-    What a smaller fraction keeps, a larger one keeps too.
+    The subsets are nested: a larger fraction keeps every image that a smaller one keeps.
     """
     if fraction == 1:
         return splits
@@ -62,18 +110,25 @@ def subsample_train(splits: Splits, fraction: float, seed: int) -> Splits:
     for label in np.unique(labels):
         of_class = rng.permutation(np.flatnonzero(labels == label))
         kept.append(of_class[: max(1, round(fraction * len(of_class)))])
-    return Splits(
-        splits.train.subset(np.sort(np.concatenate(kept))), splits.validation, splits.test
-    )
+    train = splits.train.subset(np.sort(np.concatenate(kept)))
+    return Splits(train, splits.validation, splits.test)
 
 
 def stratified_indices(
     labels: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits 0 … N-1 into two sorted index arrays, the second holding `fraction` of each class.
+    """Split the indices 0 to N - 1 in two, so that each class is split by the same fraction.
+
+    Args:
+        labels: Labels, int64 (N,).
+        fraction: Fraction of the second group, in (0, 1).
+        seed: Seed of the choice.
+
+    Returns:
+        Two sorted index arrays; the second one holds `fraction` of each class.
 
     Raises:
-        RequestError: a class is too small to be in both.
+        RequestError: A class is too small to have images in both.
     """
     from sklearn.model_selection import train_test_split
 
@@ -83,19 +138,19 @@ def stratified_indices(
         )
     except ValueError as error:
         raise RequestError(
-            f"{len(labels)} images cannot give every class its part of a {fraction:g} split "
+            f"{len(labels)} images are too few to split off {fraction:g} of every class "
             f"({error}); add images or change data.validation_fraction"
         ) from None
     return np.sort(rest), np.sort(held_out)
 
 
 def check_fits(recipe: Recipe, train: Split) -> None:
-    """Raises RequestError where the recipe asks for more than the data has."""
-    num_images, size = len(train.labels), min(train.images.shape[1:3])
-    if recipe.training.batch_size > num_images:
+    """Raise RequestError if the recipe asks for more than the training images allow."""
+    size = min(train.image_shape[:2])
+    if recipe.training.batch_size > len(train):
         raise RequestError(
             f"{recipe.name}: training.batch_size = {recipe.training.batch_size} is more than the "
-            f"{num_images} training images of {recipe.data.dataset}; choose at most {num_images}"
+            f"{len(train)} training images of {recipe.data.dataset}; choose at most {len(train)}"
         )
     for key in ("crop_padding", "cutout_size"):
         if getattr(recipe.augmentation, key) >= size:

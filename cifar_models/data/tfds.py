@@ -10,45 +10,39 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from cifar_models.data.dataset import NAMED_DATASETS, Dataset
-from cifar_models.data.splits import (
-    Split,
-)
+from cifar_models.config.recipe import DataConfig
+from cifar_models.data.dataset import Dataset
+from cifar_models.data.load import DATA_SOURCES
+from cifar_models.data.splits import ArraySplit
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 
+# Shown by `list datasets`. Any other image classification set with train and test works too.
+KNOWN_DATASETS = {
+    "cifar10": "60,000 colour photographs of 32x32 pixels, 10 classes (TFDS)",
+    "cifar100": "60,000 colour photographs of 32x32 pixels, 100 classes (TFDS)",
+    "svhn_cropped": "99,289 house numbers of 32x32 pixels, 10 classes (TFDS)",
+    "fashion_mnist": "70,000 grey clothes of 28x28 pixels, 10 classes (TFDS)",
+}
 
-def _load_tfds(name: str, data_dir: str, may_download: bool) -> Dataset:
+
+def load_tfds(config: DataConfig, may_download: bool) -> Dataset:
+    """Load an image classification set of TensorFlow Datasets into memory.
+
+    Raises:
+        RequestError: There is no such data set, or it has no images of one size with labels, split
+            into train and test.
+        RunError: It is not on this machine and cannot, or may not, be downloaded.
+    """
     import_tensorflow()
     import tensorflow_datasets as tfds
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of what is merely absent
-    known = tfds.list_builders()
-    if name.partition("/")[0] not in known:
-        names = [*NAMED_DATASETS, *known]
-        nearest = difflib.get_close_matches(name, names, n=1)
-        if Path(name).is_dir():
-            nearest = [f"folder:{name}"]
-        hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise RequestError(
-            f"dataset {name!r}: neither digits, folder:PATH nor a TensorFlow Datasets name{hint}"
-        )
-    builder = _tfds_builder(tfds, name, data_dir)
+    name = config.dataset
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of optional files
+    _check_name(name, tfds.list_builders())
+    builder = _make_builder(tfds, name, config.data_dir)
     if not builder.is_prepared():
-        if not may_download:
-            raise RunError(
-                f"dataset {name}: not in {builder.data_path}; say with --data-dir where it is"
-            )
-        try:
-            _check_reachable({urlsplit(url).hostname for url in builder.url_infos})
-            builder.download_and_prepare()
-        except Exception as error:  # any of TFDS', the network's or the disk's
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-            raise RunError(
-                f"dataset {name}: not in {builder.data_path} and not to be downloaded ({reason}). "
-                f"Copy a prepared {name} folder into {Path(builder.data_path).parents[1]}, name "
-                "the folder that holds one with DATA_DIR=, or train on the bundled DATASET=digits"
-            ) from None
+        _download(builder, name, may_download)
     features, splits = builder.info.features, builder.info.splits
     if "image" not in features or "label" not in features or not {"train", "test"} <= set(splits):
         raise RequestError(
@@ -60,18 +54,30 @@ def _load_tfds(name: str, data_dir: str, may_download: bool) -> Dataset:
             f"dataset {name}: its images differ in size; export them and use folder:PATH"
         )
 
-    def read(part: str) -> Split:
-        content = tfds.as_numpy(builder.as_dataset(split=part, batch_size=-1))
-        return Split(content["image"], content["label"].astype(np.int64))
+    def read(split: str) -> ArraySplit:
+        content = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+        return ArraySplit(content["image"], content["label"].astype(np.int64))
 
     return Dataset(name, read("train"), read("test"), tuple(features["label"].names))
 
 
-def _tfds_builder(tfds, name: str, data_dir: str):
-    """Makes the builder that TFDS itself has under this name.
+def _check_name(name: str, known: list[str]) -> None:
+    if name.partition("/")[0] in known:
+        return
+    nearest = difflib.get_close_matches(name, [*DATA_SOURCES, *known], n=1)
+    if Path(name).is_dir():
+        nearest = [f"folder:{name}"]
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    raise RequestError(
+        f"dataset {name!r}: neither digits, folder:PATH nor a TensorFlow Datasets name{hint}"
+    )
 
-    `tfds.builder` would rather trust the files of a prepared data set, where they name a version or
-    a configuration that it does not know, and import the module that they name.
+
+def _make_builder(tfds, name: str, data_dir: str):
+    """Return the builder that TFDS itself has under this name.
+
+    `tfds.builder` would read the files of a prepared data set if they name a version or a
+    configuration that TFDS does not know, and import the module that they name.
     """
     name, _, config = name.partition("/")
     builder_class = tfds.builder_cls(name)
@@ -81,10 +87,27 @@ def _tfds_builder(tfds, name: str, data_dir: str):
     return builder_class(data_dir=data_dir or None, config=config or None)
 
 
+def _download(builder, name: str, may_download: bool) -> None:
+    if not may_download:
+        raise RunError(
+            f"dataset {name}: not in {builder.data_path}; give its place with --data-dir"
+        )
+    try:
+        _check_reachable({urlsplit(url).hostname for url in builder.url_infos})
+        builder.download_and_prepare()
+    except Exception as error:  # any error of TFDS, the network or the disk
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise RunError(
+            f"dataset {name}: not in {builder.data_path} and not to be downloaded ({reason}). "
+            f"Copy a prepared {name} folder into {Path(builder.data_path).parents[1]}, name "
+            "the folder that holds one with DATA_DIR=, or train on the bundled DATASET=digits"
+        ) from None
+
+
 def _check_reachable(hosts: Iterable[str | None]) -> None:
-    """Raises OSError where a host has no address: TFDS itself would retry for many minutes."""
+    """Raise OSError if a host has no address. TFDS itself would retry for many minutes."""
     if urllib.request.getproxies():
-        return  # the proxy knows the addresses
+        return  # the proxy resolves the names
     for host in hosts:
         if host:
             try:

@@ -1,24 +1,28 @@
-"""The numbers of one run become figures."""
+"""Figures of one run."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cifar_models.data.splits import evenly_spaced
+from cifar_models.data.splits import Split, evenly_spaced
 from cifar_models.evaluation.metrics import confusion_matrix
 from cifar_models.evaluation.predictions import Predictions
 
 TRAIN_COLOUR, VALIDATION_COLOUR = "#9a6324", "#1f5fa8"
 MAX_FILTERS = 64
-SAMPLES = (4, 6)  # rows and columns of sample predictions
-MAX_CELLS_WITH_NUMBERS = 20  # classes; a larger matrix shows colours alone
+SAMPLE_ROWS, SAMPLE_COLUMNS = 4, 6
+MAX_CLASSES_WITH_NUMBERS = 20  # a larger confusion matrix shows only colours
+NO_MATH: dict[Any, Any] = {"text.parse_math": False}  # class names may hold dollar signs
 
 
+@matplotlib.rc_context(NO_MATH)
 def draw_curves(history: list[dict[str, float]], title: str, path: Path) -> None:
-    """Draws loss and accuracy by epoch, train and validation, on two axes."""
+    """Draw loss and accuracy by epoch, for train and validation, on two axes."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     epochs = [row["epoch"] for row in history]
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -35,8 +39,9 @@ def draw_curves(history: list[dict[str, float]], title: str, path: Path) -> None
     figure.savefig(path, dpi=120)
 
 
+@matplotlib.rc_context(NO_MATH)
 def draw_confusion_matrix(predictions: Predictions, title: str, path: Path) -> None:
-    """Draws counts, each row coloured by its share of the true class."""
+    """Draw counts, each cell coloured by its fraction of the true class."""
     counts = confusion_matrix(predictions.labels, predictions.probabilities)  # (K, K)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     num_classes = len(counts)
@@ -45,11 +50,11 @@ def draw_confusion_matrix(predictions: Predictions, title: str, path: Path) -> N
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     names = list(predictions.class_names)
-    fontsize = 10 if num_classes <= MAX_CELLS_WITH_NUMBERS else 5
+    fontsize = 10 if num_classes <= MAX_CLASSES_WITH_NUMBERS else 5
     axes.set_xticks(range(num_classes), names, rotation=90, fontsize=fontsize)
     axes.set_yticks(range(num_classes), names, fontsize=fontsize)
     axes.set(xlabel="predicted", ylabel="true", title=title)
-    if num_classes <= MAX_CELLS_WITH_NUMBERS:
+    if num_classes <= MAX_CLASSES_WITH_NUMBERS:
         for row, column in np.ndindex(*counts.shape):
             colour = "white" if shares[row, column] > 0.5 else "black"
             text = str(counts[row, column])
@@ -57,26 +62,31 @@ def draw_confusion_matrix(predictions: Predictions, title: str, path: Path) -> N
     figure.savefig(path, dpi=120)
 
 
+@matplotlib.rc_context(NO_MATH)
 def draw_first_layer(network: keras.Model, title: str, path: Path) -> None:
-    """Draws the kernels of the first layer as small images, each stretched to its own range."""
+    """Draw the kernels of the first layer as small images, each scaled to its own range."""
     kernels = first_layer_kernels(network)[:MAX_FILTERS]  # (F, P, P, C)
     low = kernels.min(axis=(1, 2, 3), keepdims=True)
     high = kernels.max(axis=(1, 2, 3), keepdims=True)
-    pictures = (kernels - low) / np.maximum(high - low, 1e-12)
-    columns = min(8, len(pictures))
-    rows = -(-len(pictures) // columns)
+    images = (kernels - low) / np.maximum(high - low, 1e-12)
+    columns = min(8, len(images))
+    rows = -(-len(images) // columns)
     figure = Figure(figsize=(columns, rows + 0.6), layout="constrained")
     figure.subplots(rows, columns)
     for axes in figure.axes:
         axes.axis("off")
-    for axes, picture in zip(figure.axes, pictures, strict=False):
-        axes.imshow(picture, cmap="gray")  # the map counts for one channel only
+    for axes, image in zip(figure.axes, images, strict=False):
+        axes.imshow(image, cmap="gray")  # the colour map is used for one channel only
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
 
 
 def first_layer_kernels(network: keras.Model) -> np.ndarray:
-    """Returns the first convolution or patch embedding as pictures (F, P, P, C)."""
+    """Return the kernels of the first convolution or patch embedding, (F, P, P, C).
+
+    Raises:
+        ValueError: The network has neither.
+    """
     for layer in network.layers:
         if isinstance(layer, keras.layers.Conv2D):
             return np.transpose(np.asarray(layer.kernel), (3, 0, 1, 2))
@@ -87,23 +97,22 @@ def first_layer_kernels(network: keras.Model) -> np.ndarray:
     raise ValueError(f"network {network.name} has neither a convolution nor a patch embedding")
 
 
-def draw_sample_predictions(images: np.ndarray, predictions: Predictions, path: Path) -> None:
-    """Draws some images of a split, spread over it, with the predicted class; mistakes are red.
-
-    images: uint8 (N, H, W, C), in the order of the predictions.
-    """
-    rows, columns = SAMPLES
-    figure = Figure(figsize=(1.6 * columns, 1.9 * rows), layout="constrained")
-    figure.subplots(rows, columns)
+@matplotlib.rc_context(NO_MATH)
+def draw_sample_predictions(split: Split, predictions: Predictions, path: Path) -> None:
+    """Draw images spread evenly over a split with the predicted class; mistakes are red."""
+    figure = Figure(figsize=(1.6 * SAMPLE_COLUMNS, 1.9 * SAMPLE_ROWS), layout="constrained")
+    figure.subplots(SAMPLE_ROWS, SAMPLE_COLUMNS)
+    indices = evenly_spaced(len(split), SAMPLE_ROWS * SAMPLE_COLUMNS)
     for axes in figure.axes:
         axes.axis("off")
-    for axes, chosen in zip(figure.axes, evenly_spaced(len(images), rows * columns), strict=False):
-        label, probabilities = predictions.labels[chosen], predictions.probabilities[chosen]
+    samples = zip(indices, split.images_at(indices), strict=True)
+    for axes, (index, image) in zip(figure.axes, samples, strict=False):
+        label, probabilities = predictions.labels[index], predictions.probabilities[index]
         best = probabilities.argmax()
         text = f"{predictions.class_names[best]} {probabilities[best]:.0%}"
         if best != label:
             text += f"\n(is {predictions.class_names[label]})"
-        axes.imshow(images[chosen], cmap="gray")
+        axes.imshow(image, cmap="gray")
         axes.set_title(text, fontsize=8, color="black" if best == label else "#b00020")
-    figure.suptitle("Some images, what the network says, and how sure it is")
+    figure.suptitle("Predicted class and confidence")
     figure.savefig(path, dpi=120)

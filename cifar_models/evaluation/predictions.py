@@ -1,4 +1,4 @@
-"""A network's answers for a whole split."""
+"""Predictions of a network for a whole split."""
 
 from dataclasses import dataclass
 
@@ -12,22 +12,35 @@ PREDICTION_BATCH = 512  # images
 
 @dataclass(frozen=True)
 class Predictions:
-    labels: np.ndarray  # int64 (N,), 0 to K - 1
-    probabilities: np.ndarray  # float32 (N, K), rows summing to 1
-    class_names: tuple[str, ...]  # K
+    """Predictions of one model on one split.
+
+    Attributes:
+        labels: Labels, int64 (N,), 0 to K - 1.
+        probabilities: Predicted probabilities, float32 (N, K), rows summing to 1.
+        class_names: Names of the K classes.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    class_names: tuple[str, ...]
 
 
 def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ...]) -> Predictions:
-    """Runs the network once over every image of the split, in order.
+    """Run the network once over every image of a split, in order.
 
-    The last batch is filled up with black images, whose answers are cut off: a batch of another
-    size would be traced, and under XLA compiled, for itself.
+    The last batch is padded with black images, whose predictions are dropped: a batch of another
+    size would be traced, and under XLA compiled, again.
+
+    Args:
+        network: uint8 images (B, H, W, C) → logits (B, K).
+        split: N images.
+        class_names: Names of the K classes.
     """
     from scipy.special import softmax
 
-    size, num_images = _batch_size(split), len(split.labels)
+    size, num_images = _batch_size(split), len(split)
     logits = [
-        network.predict_on_batch(_filled(split.images[first : first + size], size))
+        network.predict_on_batch(_padded(split.images_at(slice(first, first + size)), size))
         for first in range(0, num_images, size)
     ]
     probabilities = softmax(np.concatenate(logits)[:num_images].astype(np.float64), axis=1)
@@ -35,15 +48,14 @@ def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ..
 
 
 def compile_predictions(network: keras.Model, split: Split) -> None:
-    """Traces and compiles what `predict_split` calls, on black images, so that it can be timed."""
-    network.predict_on_batch(_filled(split.images[:0], _batch_size(split)))
+    """Trace and compile what `predict_split` calls, so that predicting can be timed."""
+    network.predict_on_batch(_padded(split.images_at(slice(0)), _batch_size(split)))
 
 
 def _batch_size(split: Split) -> int:
-    """Of the batches of predictions, the last one too."""
-    return min(PREDICTION_BATCH, len(split.labels))
+    return min(PREDICTION_BATCH, len(split))
 
 
-def _filled(images: np.ndarray, size: int) -> np.ndarray:
-    """Adds black images: (N, H, W, C) → (size, H, W, C)."""
+def _padded(images: np.ndarray, size: int) -> np.ndarray:
+    """Add black images: (N, H, W, C) → (size, H, W, C)."""
     return np.pad(images, ((0, size - len(images)), (0, 0), (0, 0), (0, 0)))

@@ -29,7 +29,7 @@ def draw_samples(split: Split, class_names: tuple[str, ...], path: Path) -> None
     figure = Figure(figsize=(0.9 * len(shown), 1.1 * SAMPLES_PER_CLASS), layout="constrained")
     grid = figure.subplots(SAMPLES_PER_CLASS, len(shown), squeeze=False)
     for label, column in enumerate(grid.T):
-        of_class = split.images[split.labels == label]
+        of_class = split.images_at(np.flatnonzero(split.labels == label))
         for axes in column:
             axes.axis("off")
         for axes, image in zip(column, of_class, strict=False):

@@ -1,8 +1,9 @@
-"""A finished run, opened again: its recipe, its data and its network."""
+"""Load a finished run: its recipe, its records, its data and its network."""
 
 import dataclasses
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,105 +14,184 @@ from cifar_models.data.load import load_dataset_of_run
 from cifar_models.errors import RequestError
 from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+from cifar_models.storage.records import (
+    DatasetInfo,
+    Environment,
+    Robustness,
+    RunMetrics,
+    ServingCost,
+)
 from cifar_models.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
+    """A finished run. What its folder holds is read when it is asked for.
+
+    Attributes:
+        folder: The run folder.
+        recipe: The resolved recipe.
+    """
+
     folder: RunFolder
     recipe: Recipe
-    dataset: Dataset  # the run's own, or another of the same classes and image shape
-    network: "keras.Model"
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @cached_property
+    def metrics(self) -> RunMetrics:
+        return self.folder.read(RunMetrics)
+
+    @cached_property
+    def dataset(self) -> DatasetInfo:
+        return self.folder.read(DatasetInfo)
+
+    @cached_property
+    def environment(self) -> Environment:
+        return self.folder.read(Environment)
+
+    @cached_property
+    def cost(self) -> ServingCost | None:
+        """What `benchmark` measured, or None if it was not run."""
+        return self.folder.read_if_there(ServingCost)
+
+    @cached_property
+    def robustness(self) -> Robustness | None:
+        """What `evaluate --corruptions` measured, or None if it was not run."""
+        return self.folder.read_if_there(Robustness)
+
+    @cached_property
+    def history(self) -> list[dict[str, float]]:
+        """The rows of history.csv, one for each epoch."""
+        return self.folder.read_history()
+
+    @property
+    def labels(self) -> "np.ndarray":
+        """Labels of the evaluation split, int64 (N,)."""
+        return self._predictions[0]
+
+    @property
+    def probabilities(self) -> "np.ndarray":
+        """Predicted probabilities of the evaluation split, float32 (N, K)."""
+        return self._predictions[1]
+
+    @cached_property
+    def _predictions(self) -> "tuple[np.ndarray, np.ndarray]":
+        return self.folder.read_predictions()
+
+    def load_dataset(self, name: str | None = None, data_dir: str | None = None) -> Dataset:
+        """Load the run's own data set, or another one of the same classes and image shape.
+
+        Args:
+            name: Name of the data set. None: the run's own.
+            data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
+
+        Raises:
+            RequestError: The data set has other classes or images of another shape.
+            RunError: The data cannot be loaded.
+        """
+        data = dataclasses.replace(self.recipe.data, dataset=name or self.recipe.data.dataset)
+        dataset = load_dataset_of_run(data, data_dir)
+        for what, found, trained_on in (
+            ("classes", list(dataset.class_names), self.dataset.class_names),
+            ("image shape", list(dataset.test.image_shape), list(self.dataset.image_shape)),
+        ):
+            if found != trained_on:
+                raise RequestError(
+                    f"{self.path}: was trained on {what} {trained_on}; {dataset.name} has {found}"
+                )
+        return dataset
+
+    def configure(self, **runtime: object) -> Runtime:
+        """Set this process up as the training process was, and return the runtime.
+
+        Args:
+            **runtime: Keys of the recipe's `runtime` table to override.
+        """
+        values = {f"runtime.{key}": value for key, value in runtime.items()}
+        return configure_for_run(self.folder, with_values(self.recipe, values))
+
+    @cached_property
+    def network(self) -> "keras.Model":
+        """The network, uint8 images (B, H, W, C) → logits (B, K), in the precision of training.
+
+        It includes test-time augmentation. On the machine of the training it gives the recorded
+        predictions to the last bit.
+        """
+        import_tensorflow()
+        runtime = self.configure()
+        network = self.load_network()
+        network.jit_compile = runtime.xla
+        return network
+
+    def load_network(self) -> "keras.Model":
+        """Build the network in the dtype policy that is in force, and load the saved weights.
+
+        Only numbers are read from the model file, so an untrusted one cannot run code.
+
+        Raises:
+            RequestError: The model file is missing, damaged, or does not fit the recipe.
+        """
+        import_tensorflow()
+        import keras
+        import numpy as np
+
+        from cifar_models.models.catalog import build_network
+        from cifar_models.models.test_time_augmentation import with_test_time_augmentation
+        from cifar_models.storage.model_file import check_model_file
+
+        path = self.folder.model_path
+
+        def build() -> "keras.Model":
+            return build_network(
+                self.recipe.model, self.dataset.image_shape, len(self.dataset.class_names)
+            )
+
+        def check() -> None:
+            with keras.StatelessScope(initialize_variables=False):  # allocates no weights
+                check_model_file(path, build())
+
+        # In its own thread: Keras would initialize the variables later in this one.
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            thread.submit(check).result()
+        network = build()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the error below says the same
+                network.load_weights(path)
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise RequestError(
+                f"{path}: does not fit {self.folder.recipe_path}: {reason}"
+            ) from None
+        if not all(np.isfinite(weight).all() for weight in network.get_weights()):
+            raise RequestError(f"{path}: holds a number that is not finite; train again")
+        return with_test_time_augmentation(network, self.recipe.augmentation.tta_views)
 
 
-def load_run(
-    path: Path, dataset_name: str | None = None, data_dir: str | None = None
-) -> FinishedRun:
-    """Opens a run folder, loads data and network, and sets the process up as the run was.
-
-    The network computes in the precision of its training, so that on the machine of the training
-    it answers as it did then, to the last bit.
+def load_run(path: Path | str) -> FinishedRun:
+    """Open the folder of a finished run.
 
     Args:
-        path: of a finished run.
-        dataset_name: another data set than the run's own.
-        data_dir: where TFDS keeps it.
+        path: Path of the run folder.
 
     Raises:
-        RequestError: no finished run, or data of other classes or another image shape.
-        RunError: the data cannot be had.
+        RequestError: It is no run folder, the run is not finished, or its recipe is damaged.
     """
-    folder = RunFolder.open(path)
-    recipe = folder.read_recipe()
-    data = dataclasses.replace(recipe.data, dataset=dataset_name or recipe.data.dataset)
-    dataset, trained_on = load_dataset_of_run(data, data_dir), folder.read_dataset()
-    for what, ours, theirs in (
-        ("classes", list(dataset.class_names), trained_on["class_names"]),
-        ("image shape", list(dataset.test.images.shape[1:]), trained_on["image_shape"]),
-    ):
-        if ours != theirs:
-            raise RequestError(f"{path}: was trained on {what} {theirs}; {dataset.name} has {ours}")
-
-    import_tensorflow()
-    from cifar_models.run.load import restore_network
-
-    runtime = configure_for_run(folder, recipe)
-    network = restore_network(folder)
-    network.jit_compile = runtime.xla
-    return FinishedRun(folder, recipe, dataset, network)
+    folder = RunFolder.open(Path(path))
+    return FinishedRun(folder, folder.read_recipe())
 
 
 def configure_for_run(folder: RunFolder, recipe: Recipe) -> Runtime:
-    """Sets this process up as a run was, whose precision followed the device that it had."""
-    precision = folder.read_environment().get("precision", "auto")
+    """Set this process up as a run was: precision "auto" followed the device of the training."""
+    precision = folder.read(Environment).precision
     try:
         return configure(with_values(recipe, {"runtime.precision": precision}).runtime)
     except RequestError as error:
         raise RequestError(f"{folder.path / 'environment.json'}: {error}") from None
-
-
-def restore_network(folder: RunFolder) -> "keras.Model":
-    """Builds the network that gives the run's answers, with its test views, and loads its weights.
-
-    Nothing but numbers is taken from the model file, so it cannot bring code of its own. The
-    layers get the dtype policy that is in force, not the one of training.
-
-    Raises:
-        RequestError: the model file is missing, damaged, or not that of the recipe.
-    """
-    import keras
-    import numpy as np
-
-    from cifar_models.models.catalog import build_network
-    from cifar_models.models.test_time_augmentation import with_test_time_augmentation
-    from cifar_models.storage.model_file import check_model_file
-
-    recipe, dataset = folder.read_recipe(), folder.read_dataset()
-
-    def build() -> "keras.Model":
-        shape = tuple(dataset["image_shape"])
-        return build_network(recipe.model, shape, len(dataset["class_names"]))
-
-    path = folder.model_path
-
-    def check() -> None:
-        with keras.StatelessScope(initialize_variables=False):  # a drawing, which takes no memory
-            check_model_file(path, build())
-
-    # In a thread of its own: Keras would make up for the variables later in this one.
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        thread.submit(check).result()
-    network = build()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the error says it too
-            network.load_weights(path)
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise RequestError(f"{path}: does not fit {folder.recipe_path}: {reason}") from None
-    if not all(np.isfinite(weight).all() for weight in network.get_weights()):
-        raise RequestError(f"{path}: holds a number that is not finite; train again")
-    return with_test_time_augmentation(network, recipe.augmentation.tta_views)

@@ -1,45 +1,154 @@
-"""Record a finished training: figures, TensorBoard events and metrics."""
+"""Predict the evaluation split and record the run: model, predictions, metrics, figures."""
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 
-from cifar_models.config.recipe import Recipe
+import keras
+
+from cifar_models import BEGAN
 from cifar_models.config.recipe_file import recipe_tables
-from cifar_models.data.splits import Split
+from cifar_models.evaluation.metrics import classification_metrics
+from cifar_models.evaluation.predictions import Predictions, compile_predictions, predict_split
+from cifar_models.run.prepare import PreparedRun
 from cifar_models.storage.atomic_files import write_atomic
-from cifar_models.storage.run_folder import RunFolder
-from cifar_models.storage.tensorboard_log import TensorBoardLog
+from cifar_models.storage.records import RunMetrics
+from cifar_models.training.fit import FitReport
+from cifar_models.training.run_context import RunContext
 
 logger = logging.getLogger("cifar_models")
 
-
-def draw_figures(folder: RunFolder, network, split: Split, predictions, title: str) -> None:
-    """Draws the run folder's four pictures."""
-    from cifar_models.evaluation import figures as plots
-
-    history, filters = folder.read_history(), f"first layer of {title}"
-    for name, draw in {
-        "curves": partial(plots.draw_curves, history, title),
-        "confusion_matrix": partial(plots.draw_confusion_matrix, predictions, title),
-        "first_layer": partial(plots.draw_first_layer, network, filters),
-        "sample_predictions": partial(plots.draw_sample_predictions, split.images, predictions),
-    }.items():
-        write_atomic(folder.picture_path(name), draw)
+# The metrics of the HParams tab.
+FINAL_METRICS = ("accuracy", "loss", "f1_macro", "roc_auc_macro", "expected_calibration_error")
 
 
-def record_in_tensorboard(
-    tensorboard: TensorBoardLog, folder: RunFolder, recipe: Recipe, metrics: dict
-) -> None:
-    """Adds the pictures, and the row of the HParams tab, at the last step."""
-    step, split = metrics["steps"], metrics["split"]
+@dataclass(frozen=True)
+class TimedPredictions:
+    """Predictions of the evaluation split.
+
+    Attributes:
+        predictions: The predictions.
+        seconds: Time of predicting, without compilation.
+    """
+
+    predictions: Predictions
+    seconds: float
+
+
+def predict(prepared: PreparedRun, context: RunContext) -> TimedPredictions:
+    """Save the trained network, and predict the evaluation split with it."""
+    trainer = prepared.trainer
+    context.folder.write_model(trainer.network)
+    if trainer.average:  # the predictor is built on the averaged network
+        trainer.average.network.set_weights(trainer.network.get_weights())
+    split = context.data.evaluated
+    compile_predictions(prepared.predictor, split)
+    began = perf_counter()
+    predictions = predict_split(prepared.predictor, split, context.data.dataset.class_names)
+    seconds = perf_counter() - began
+    context.folder.write_predictions(
+        predictions.labels, predictions.probabilities, predictions.class_names
+    )
+    return TimedPredictions(predictions, seconds)
+
+
+def record(
+    prepared: PreparedRun,
+    report: FitReport,
+    predicted: TimedPredictions,
+    context: RunContext,
+) -> RunMetrics:
+    """Write metrics.json, which completes the run, and then the figures and TensorBoard events."""
+    recipe, data, predictions = context.recipe, context.data, predicted.predictions
+    scores = classification_metrics(
+        predictions.labels, predictions.probabilities, predictions.class_names
+    )
+    metrics = RunMetrics(
+        **vars(scores),
+        recipe=recipe.name,
+        dataset=data.dataset.name,
+        split=data.evaluation_split,
+        seed=recipe.runtime.seed,
+        parameters=prepared.trainer.network.count_params(),
+        flops_per_image=prepared.flops_per_image,
+        tta_views=recipe.augmentation.tta_views,
+        epochs=report.epochs,
+        best_epoch=report.best_epoch,
+        steps=report.steps,
+        train_seconds=report.train_seconds,
+        compile_seconds=report.compile_seconds,
+        images_per_second=report.images_per_second,
+        initialisation_seconds=prepared.initialisation_seconds,
+        prediction_seconds=predicted.seconds,
+        device=context.runtime.device,
+        precision=context.runtime.precision,
+        process_seconds=perf_counter() - BEGAN,
+    )
+    context.folder.write(metrics)
+    _log_end(metrics, report, context)
+    draw_figures(prepared.trainer.network, predictions, context)
+    record_in_tensorboard(metrics, context)
+    return metrics
+
+
+def draw_figures(network: keras.Model, predictions: Predictions, context: RunContext) -> None:
+    """Draw the four figures of the run folder. A figure that fails is skipped with a warning."""
+    from cifar_models.evaluation import figures
+
+    folder, images = context.folder, context.data.evaluated
+    title = f"{context.recipe.name} on {context.data.dataset.name}"
+    drawings = {
+        "curves": partial(figures.draw_curves, folder.read_history(), title),
+        "confusion_matrix": partial(figures.draw_confusion_matrix, predictions, title),
+        "first_layer": partial(figures.draw_first_layer, network, f"first layer of {title}"),
+        "sample_predictions": partial(figures.draw_sample_predictions, images, predictions),
+    }
+    for name, draw in drawings.items():
+        _attempt(f"figure {name}", partial(write_atomic, folder.figure_path(name), draw))
+
+
+def record_in_tensorboard(metrics: RunMetrics, context: RunContext) -> None:
+    """Add two figures and the row of the HParams tab at the last step."""
     for name in ("confusion_matrix", "first_layer"):
-        tensorboard.picture(name, step, folder.picture_path(name))
-    tables = recipe_tables(recipe)
+        path = context.folder.figure_path(name)
+        log = partial(context.tensorboard.figure, name, metrics.steps, path)
+        _attempt(f"figure {name} in TensorBoard", log)
+    final = {
+        f"final/{metrics.split}_{name}": getattr(metrics, name)
+        for name in FINAL_METRICS
+        if getattr(metrics, name) is not None
+    }
     values = {
         f"{table}.{key}": value
-        for table in ("data", "model", "training", "augmentation", "runtime")
-        for key, value in tables[table].items()
+        for table, content in recipe_tables(context.recipe).items()
+        if isinstance(content, dict) and table != "search"
+        for key, value in content.items()
     }
-    names = ("accuracy", "loss", "f1_macro", "roc_auc_macro", "expected_calibration_error")
-    final = {f"final/{split}_{name}": metrics[name] for name in names if metrics[name] is not None}
-    tensorboard.hyperparameters(step, values, final)
+    log = partial(context.tensorboard.hyperparameters, metrics.steps, values, final)
+    _attempt("hyperparameters in TensorBoard", log)
+
+
+def _attempt(what: str, action: Callable[[], object]) -> None:
+    """Run an action without which the run is complete, and warn if it fails."""
+    try:
+        action()
+    except Exception as error:
+        logger.warning("%s: skipped: %s: %s", what, type(error).__name__, error)
+
+
+def _log_end(metrics: RunMetrics, report: FitReport, context: RunContext) -> None:
+    logger.info(
+        "trained for %.1f s, %.1f %% of it for checkpoints",
+        report.train_seconds,
+        100 * report.saving_seconds / report.train_seconds,
+    )
+    logger.info(
+        "%s accuracy %.4f, loss %.4f on %d images; %s",
+        metrics.split,
+        metrics.accuracy,
+        metrics.loss,
+        len(context.data.evaluated),
+        context.folder.path,
+    )

@@ -1,4 +1,4 @@
-"""Goes on with a run that was stopped or killed, if nothing that decides its result has changed."""
+"""Resume a run that was stopped or killed, if nothing that decides its result has changed."""
 
 import logging
 from pathlib import Path
@@ -7,42 +7,47 @@ from cifar_models.config.run_identity import fingerprints, refuse_differences
 from cifar_models.data.dataset import describe
 from cifar_models.data.load import load_dataset_of_run
 from cifar_models.run.load import configure_for_run
-from cifar_models.run.train import carry_out, training_session
+from cifar_models.run.train import run_to_end, training_session
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+from cifar_models.storage.records import RunMetrics
 from cifar_models.storage.run_folder import RunFolder
+from cifar_models.training.run_context import RunData
 
 logger = logging.getLogger("cifar_models")
 
 
-def resume(path: Path, data_dir: str | None = None) -> dict:
-    """Goes on with a run that was stopped or killed; it ends as if nothing had happened.
+def resume(path: Path | str, data_dir: str | None = None) -> RunMetrics:
+    """Resume a run. It ends with the result of a run that was never stopped.
 
     Args:
-        path: of the run folder.
-        data_dir: where TFDS keeps the data, if not where the recipe says.
+        path: Path of the run folder.
+        data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
 
     Returns:
-        The content of metrics.json, also of a run that had finished.
+        The content of metrics.json. A finished run is not trained again.
 
     Raises:
-        RequestError: no run folder; another recipe, classes or data than it began with; or
+        RequestError: It is no run folder, the recipe, the classes or the data have changed, or
             another process trains there.
-        RunError, Interruption: as `run`.
+        RunError, Interruption: As `train`.
     """
-    folder = RunFolder.open_begun(path)
+    folder = RunFolder.open_begun(Path(path))
     recipe = folder.read_recipe()
     if folder.is_finished():
-        logger.info("%s: has finished", path)
-        return folder.read_metrics()
+        logger.info("%s: is finished already", path)
+        return folder.read(RunMetrics)
     with training_session(folder) as stop:
         folder.remove_partial_files()
-        folder.make_subfolders()  # a copy of the folder may have left out what was empty
+        folder.make_subfolders()  # a copy of the folder may lack the empty ones
         dataset = load_dataset_of_run(recipe.data, data_dir)
         splits = dataset.splits(recipe.data, recipe.runtime.seed)
         then = folder.read_fingerprints()
-        evaluation_split = "validation" if then.get("evaluation_split") == "validation" else "test"
-        now = fingerprints(recipe, describe(dataset, splits), evaluation_split)
-        refuse_differences(path, then, now)
+        # "measure_on" is the name of earlier versions.
+        split = then.get("evaluation_split", then.get("measure_on"))
+        data = RunData(dataset, splits, "validation" if split == "validation" else "test")
+        info = describe(dataset, splits)
+        now = fingerprints(recipe, info.class_names, info.sha256, data.evaluation_split)
+        refuse_differences(Path(path), then, now)
         import_tensorflow()
         runtime = configure_for_run(folder, recipe)
-        return carry_out(recipe, dataset, splits, runtime, folder, evaluation_split, stop)
+        return run_to_end(recipe, data, runtime, folder, stop)

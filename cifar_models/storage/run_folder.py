@@ -1,7 +1,7 @@
-"""A run folder: the only file that knows the names of the files inside one.
+"""The run folder: the only file that knows the names of the files in it.
 
-Every file but the log and TensorBoard's events is written under a temporary name, flushed to the
-disk and renamed, so that a reader never sees half a file.
+Every file except the log and TensorBoard's events is written atomically, so that a reader never
+sees half a file.
 """
 
 import csv
@@ -11,20 +11,35 @@ import shlex
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import read_saved_recipe
 from cifar_models.errors import RequestError
-from cifar_models.storage import atomic_files
-from cifar_models.storage.atomic_files import LOCK, PARTIAL, write_atomic, write_bytes_atomic
+from cifar_models.storage import records
+from cifar_models.storage.atomic_files import (
+    LOCK,
+    PARTIAL,
+    read_json,
+    write_atomic,
+    write_bytes_atomic,
+)
 
-CHECKPOINTS_KEPT = 2  # the newest, and one to fall back on
+CHECKPOINTS_KEPT = 2  # the newest one, and the one before it in case the newest is damaged
+
+AnyRecord = TypeVar("AnyRecord")
 
 
 @dataclass(frozen=True)
 class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: Path of the folder.
+    """
+
     path: Path
 
     @property
@@ -47,22 +62,22 @@ class RunFolder:
     def tensorboard_path(self) -> Path:
         return self.path / "tensorboard"
 
-    def picture_path(self, name: str) -> Path:
+    def figure_path(self, name: str) -> Path:
         return self.path / "plots" / f"{name}.png"
 
     @classmethod
     def create(cls, path: Path) -> "RunFolder":
-        """Makes an empty folder for a new run.
+        """Create an empty folder for a new run.
 
         Raises:
-            RequestError: it holds something already, or cannot be made.
+            RequestError: The folder holds files, or cannot be created.
         """
         cls.refuse_if_taken(path)
         folder = cls(path)
         try:
             folder.make_subfolders()
         except OSError as error:
-            raise RequestError(f"{path}: cannot be made: {error.strerror}") from None
+            raise RequestError(f"{path}: cannot be created: {error.strerror}") from None
         return folder
 
     def make_subfolders(self) -> None:
@@ -71,14 +86,14 @@ class RunFolder:
 
     @classmethod
     def refuse_if_taken(cls, path: Path) -> None:
-        """Raises RequestError where a folder holds a file already.
+        """Raise RequestError if a folder holds files.
 
-        What a run leaves that was killed before it wrote anything does not count.
+        A lock file and partial files are ignored: a run that was killed early leaves them.
         """
         folder = cls(path)
         if folder.has_begun() and not folder.is_finished():
             raise RequestError(
-                f"{path}: holds an unfinished run; go on with it: {folder.resume_command()}"
+                f"{path}: holds an unfinished run; resume it with: {folder.resume_command()}"
             )
         files = (inside for inside in path.rglob("*") if not inside.is_dir())
         if any(file.name != LOCK and not file.name.startswith(PARTIAL) for file in files):
@@ -87,62 +102,61 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """Opens the folder of a finished run.
+        """Open the folder of a finished run.
 
         Raises:
-            RequestError: it is no run folder, the run did not finish, or something in the folder
-                leads out of it.
+            RequestError: It is no run folder, the run is not finished, or the folder holds a link.
         """
         folder = cls.open_begun(path)
         if not folder.is_finished():
             raise RequestError(
-                f"{path}: the run did not finish (it has no metrics.json); go on with it: "
+                f"{path}: the run is not finished (it has no metrics.json); resume it with: "
                 f"{folder.resume_command()}"
             )
         return folder
 
     @classmethod
     def open_begun(cls, path: Path) -> "RunFolder":
-        """Opens the folder of a run, finished or not; raises as `open` does."""
+        """Open the folder of a run, finished or not. Raises as `open` does."""
         folder = cls(path)
         if not folder.recipe_path.is_file():
             raise RequestError(f"{path}: not a run folder (it has no recipe.toml)")
         if not folder.has_begun():
             raise RequestError(
-                f"{path}: the run was stopped before it began; remove it and train again"
+                f"{path}: the run was stopped before training began; remove it and train again"
             )
-        for inside in path.rglob("*"):  # a stranger's link would have us write outside
+        for inside in path.rglob("*"):  # through a link, files outside would be written
             if inside.is_symlink() or not (inside.is_file() or inside.is_dir()):
                 raise RequestError(
                     f"{inside}: neither a file nor a folder; a run folder holds no links: remove it"
                 )
-        for name in (folder.log_path, path / LOCK):  # these two are not replaced but written to
+        for name in (folder.log_path, path / LOCK):  # these two are opened, not replaced
             if name.is_file() and name.stat().st_nlink > 1:
                 raise RequestError(f"{name}: has another name elsewhere (a hard link); copy it")
         return folder
 
     def has_begun(self) -> bool:
-        """The fingerprints are written after all else that a run begins with."""
+        """Return whether the fingerprints exist, which are written last before training."""
         return (self.path / "fingerprints.json").is_file() or self.is_finished()
 
     def is_finished(self) -> bool:
-        """The metrics are the last file that a run writes."""
-        return (self.path / "metrics.json").is_file()
+        """Return whether the metrics exist, which complete a run."""
+        return self.has(records.RunMetrics)
 
     def has_ended(self) -> bool:
-        """Finished, or failed as a trial of a search."""
-        return self.is_finished() or self.read_failure() is not None
+        """Return whether the run is finished, or failed as a trial of a search."""
+        return self.is_finished() or self.has(records.Failure)
 
     def resume_command(self) -> str:
         return f"python -m cifar_models resume {shlex.quote(str(self.path))}"
 
     def remove_partial_files(self) -> None:
-        """What a process that was killed was writing."""
+        """Remove the files that a killed process was writing."""
         for path in self.path.rglob(f"{PARTIAL}*"):
             path.unlink()
 
     def checkpoint_paths(self) -> list[Path]:
-        """The newest first."""
+        """Return the paths of the checkpoints, the newest first."""
         return sorted((self.path / "checkpoints").glob("step-*.safetensors"), reverse=True)
 
     def write_checkpoint(self, step: int, content: bytes) -> None:
@@ -156,60 +170,35 @@ class RunFolder:
     def read_recipe(self) -> Recipe:
         return read_saved_recipe(self.recipe_path)
 
-    def write_environment(self, environment: dict) -> None:
-        self._write_json("environment.json", environment)
+    def write(self, record: object) -> None:
+        """Write one of the records of `storage/records.py`."""
+        self._write_json(records.FILE_NAMES[type(record)], records.to_json(record))
 
-    def read_environment(self) -> dict:
-        return self._read_json("environment.json")
+    def has(self, kind: type) -> bool:
+        return (self.path / records.FILE_NAMES[kind]).is_file()
+
+    def read(self, kind: type[AnyRecord]) -> AnyRecord:
+        """Read one of the records of `storage/records.py`.
+
+        Raises:
+            RequestError: The file is missing or damaged.
+        """
+        path = self.path / records.FILE_NAMES[kind]
+        return records.from_json(kind, read_json(path), path)
+
+    def read_if_there(self, kind: type[AnyRecord]) -> AnyRecord | None:
+        """Read a record, or return None if no command has written it yet."""
+        return self.read(kind) if self.has(kind) else None
 
     def write_fingerprints(self, fingerprints: dict) -> None:
-        """What `resume` compares, and the sign that the run has begun."""
+        """Write what `resume` compares. The file marks that training has begun."""
         self._write_json("fingerprints.json", fingerprints)
 
     def read_fingerprints(self) -> dict:
-        return self._read_json("fingerprints.json")
-
-    def write_dataset(self, description: dict) -> None:
-        """What the run was trained on: name, image shape, class names, sizes of the splits."""
-        self._write_json("dataset.json", description)
-
-    def read_dataset(self, *keys: str) -> dict:
-        return self._read_json("dataset.json", "class_names", "image_shape", *keys)
-
-    def write_metrics(self, metrics: dict) -> None:
-        self._write_json("metrics.json", metrics)
-
-    def read_metrics(self, *keys: str) -> dict:
-        return self._read_json("metrics.json", *keys)
-
-    def write_cost(self, cost: dict) -> None:
-        """What the model costs to serve; a finished run gets it from `benchmark`."""
-        self._write_json("cost.json", cost)
-
-    def read_cost(self) -> dict | None:
-        """None where nobody measured it."""
-        path = self.path / "cost.json"
-        return self._read_json(path.name) if path.is_file() else None
-
-    def write_robustness(self, report: dict) -> None:
-        """What `robustness.measure_robustness` found."""
-        self._write_json("robustness.json", report)
-
-    def read_robustness(self) -> dict | None:
-        """None where nobody measured it."""
-        path = self.path / "robustness.json"
-        return self._read_json(path.name) if path.is_file() else None
-
-    def write_failure(self, reason: str) -> None:
-        """Why a trial of a search failed, so that the search need not train it again."""
-        self._write_json("failure.json", {"reason": reason})
-
-    def read_failure(self) -> str | None:
-        path = self.path / "failure.json"
-        return str(self._read_json(path.name, "reason")["reason"]) if path.is_file() else None
+        return read_json(self.path / "fingerprints.json")
 
     def write_history(self, rows: list[dict]) -> None:
-        """One row an epoch, the columns of the first row."""
+        """Write one row for each epoch, with the columns of the first row."""
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -225,7 +214,7 @@ class RunFolder:
     def write_predictions(
         self, labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]
     ) -> None:
-        """labels (N,), probabilities (N, K), class names (K,)."""
+        """Write labels (N,), probabilities (N, K) and class names (K,)."""
         content = io.BytesIO()
         np.savez(
             content, labels=labels, probabilities=probabilities, class_names=np.array(class_names)
@@ -233,7 +222,7 @@ class RunFolder:
         write_bytes_atomic(self.predictions_path, content.getvalue())
 
     def read_predictions(self) -> tuple[np.ndarray, np.ndarray]:
-        """labels (N,), probabilities (N, K)."""
+        """Return labels (N,) and probabilities (N, K)."""
         if not self.predictions_path.is_file():
             raise RequestError(
                 f"{self.path}: has no {self.predictions_path.name}; write it: "
@@ -250,6 +239,3 @@ class RunFolder:
 
     def _write_json(self, name: str, content: dict) -> None:
         write_bytes_atomic(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
-
-    def _read_json(self, name: str, *keys: str) -> dict:
-        return atomic_files.read_json(self.path / name, *keys)

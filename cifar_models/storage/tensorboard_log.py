@@ -1,4 +1,4 @@
-"""A run's TensorBoard events, every point keyed by the global step."""
+"""TensorBoard events of a run, keyed by the global step."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,9 +10,12 @@ from cifar_models.storage.atomic_files import write_error
 
 
 class TensorBoardLog:
-    """Writes scalars of each split, images, and hyperparameters with their final metrics.
+    """Writes scalars, images, and hyperparameters with the final metrics.
 
-    Train and validation are two runs in TensorBoard, so their curves share a chart.
+    Train and validation are two runs in TensorBoard, so that their curves share a chart.
+
+    Args:
+        folder: Folder of the events.
     """
 
     def __init__(self, folder: Path):
@@ -27,14 +30,14 @@ class TensorBoardLog:
                 tf.summary.scalar(name, value)
 
     def images(self, name: str, step: int, images: np.ndarray) -> None:
-        """images: uint8 (N, H, W, C)."""
+        """Write images, uint8 (N, H, W, C)."""
         import tensorflow as tf
 
         with self._writing("", step):
             tf.summary.image(name, images, max_outputs=len(images))
 
-    def picture(self, name: str, step: int, path: Path) -> None:
-        """A figure that was drawn to a PNG file."""
+    def figure(self, name: str, step: int, path: Path) -> None:
+        """Write a figure that was saved as a PNG file."""
         from PIL import Image
 
         with Image.open(path) as image:
@@ -43,7 +46,7 @@ class TensorBoardLog:
     def hyperparameters(
         self, step: int, values: dict[str, object], metrics: dict[str, float]
     ) -> None:
-        """One row of the HParams tab: what the run was given, and what came out."""
+        """Write one row of the HParams tab: the keys of the recipe and the final metrics."""
         import tensorflow as tf
         from tensorboard.plugins.hparams import api
 
@@ -59,7 +62,7 @@ class TensorBoardLog:
 
     @contextlib.contextmanager
     def _writing(self, split: str, step: int) -> Iterator[None]:
-        """Makes tf.summary write to the split's events, and to the disk before the block ends."""
+        """Direct tf.summary to the events of a split, and flush them at the end of the block."""
         import tensorflow as tf
 
         with self._errors_of(split):

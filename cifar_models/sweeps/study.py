@@ -13,6 +13,7 @@ from cifar_models.config.run_identity import identifying_values, recipe_differen
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.signals import Interruption, stop_request
 from cifar_models.storage.atomic_files import locked
+from cifar_models.storage.records import Robustness, ServingCost
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.sweeps.study_file import Study, StudyRun, planned_runs, read_study
 
@@ -94,12 +95,12 @@ def _measure_further(runs: list[StudyRun], robustness_images: int | None) -> Non
     for run in runs:
         if run.recipe.data.train_fraction == largest:
             first.setdefault(run.recipe.name, run.path)
-    missing = [path for path in first.values() if RunFolder(path).read_cost() is None]
+    missing = [path for path in first.values() if not RunFolder(path).has(ServingCost)]
     if missing:
         logger.info("measuring what %d models cost to serve", len(missing))
         serving_costs(missing)
     for path in first.values():
-        if RunFolder(path).read_robustness() is None:
+        if not RunFolder(path).has(Robustness):
             logger.info("measuring the robustness of %s", path)
             limit = ["--images", str(robustness_images)] if robustness_images else []
             _succeeds(path, ["evaluate", str(path), "--corruptions", *limit])

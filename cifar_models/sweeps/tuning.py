@@ -19,9 +19,10 @@ from cifar_models.config.recipe_file import recipe_tables, recipe_toml, with_val
 from cifar_models.config.run_identity import identifying_values, recipe_differences, summarize
 from cifar_models.errors import RequestError, RunError
 from cifar_models.run.resume import resume
-from cifar_models.run.train import run
+from cifar_models.run.train import train
 from cifar_models.runtime.signals import Interruption
 from cifar_models.storage.atomic_files import FolderInUse, WriteError, locked, write_bytes_atomic
+from cifar_models.storage.records import Failure, RunMetrics
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.sweeps.search_space import search_space, suggest
 
@@ -84,7 +85,7 @@ class RecipeTuner(keras_tuner.Tuner):
         except Exception as error:  # KerasTuner would go on without a word
             logger.warning("trial %d failed: %s", number, error)
             if (folder := self._folder(number)).path.is_dir():
-                folder.write_failure(str(error))
+                folder.write(Failure(reason=str(error)))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
 
     def _accuracy_of(self, number: int, hyperparameters: keras_tuner.HyperParameters) -> float:
@@ -100,10 +101,10 @@ class RecipeTuner(keras_tuner.Tuner):
                 logger.info("  %s = %s", key, tables[table][field])
             keras.backend.clear_session()
             if folder.has_begun():  # and was stopped or killed
-                accuracy = resume(folder.path)["accuracy"]
+                accuracy = resume(folder.path).accuracy
             else:
                 shutil.rmtree(folder.path, ignore_errors=True)
-                accuracy = run(proposed, folder.path, evaluation_split="validation")["accuracy"]
+                accuracy = train(proposed, folder.path, evaluation_split="validation").accuracy
             self.trained += 1
         self.finished[folder.path.name] = accuracy
         return accuracy
@@ -121,9 +122,9 @@ class RecipeTuner(keras_tuner.Tuner):
                 f"{folder.path}: is a trial of another search; choose another --out "
                 f"({summarize(differences)})"
             )
-        if failure := folder.read_failure():  # the same recipe would fail again
-            raise keras_tuner.errors.FailedTrialError(failure)
-        return folder.read_metrics()["accuracy"] if folder.is_finished() else None
+        if failure := folder.read_if_there(Failure):  # the same recipe would fail again
+            raise keras_tuner.errors.FailedTrialError(failure.reason)
+        return folder.read(RunMetrics).accuracy if folder.is_finished() else None
 
     def _stop_if_spent(self) -> None:
         spent = time.monotonic() - self._began

@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard of what the network sees in training."""
+"""TensorBoard images of what the network sees in training."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,32 +8,33 @@ from cifar_models.data.splits import Split
 from cifar_models.storage.tensorboard_log import TensorBoardLog
 from cifar_models.training.trainer import Trainer
 
-PICTURES = 4  # one a quarter
-SHOWN = 16  # images of a batch
+MAX_MOSAICS = 4  # one at the start of each quarter of the run
+IMAGES_IN_MOSAIC = 16  # of a batch
 
 
-def log_augmented_images(
-    trainer: Trainer, train: Split, batch_size: int, epochs: int, tensorboard: TensorBoardLog
-) -> None:
-    """Shows the first batch of each quarter of a run as its step will augment it.
+def log_augmented_images(trainer: Trainer, train: Split, tensorboard: TensorBoardLog) -> None:
+    """Log the first batch of each quarter of a run as its step will augment it.
 
-    A batch and its augmentation are functions of (seed, step): all of them can be shown before
-    the clock of the training starts, and none takes time from a run of seconds.
+    A batch and its augmentation are functions of (seed, step), so all of them can be drawn before
+    the training clock starts.
     """
-    for epoch in sorted({number * epochs // PICTURES for number in range(PICTURES)}):
+    training = trainer.recipe.training
+    for epoch in sorted({n * training.epochs // MAX_MOSAICS for n in range(MAX_MOSAICS)}):
         step = epoch * trainer.steps_per_epoch
-        where = len(train.labels), batch_size, int(trainer.seed), step, step + 1
-        indices, flip_mask = next(iter(make_training_indices(*where)))
-        images, labels = tf.constant(train.images[indices]), tf.constant(train.labels[indices])
-        with tf.device("CPU"):  # each operation of it would be loaded onto a GPU for this alone
+        batch = make_training_indices(
+            len(train), training.batch_size, int(trainer.seed), step, step + 1
+        )
+        indices, flip_mask = next(iter(batch))
+        images = tf.constant(train.images_at(indices.numpy()))
+        labels = tf.constant(train.labels[indices])
+        with tf.device("CPU"):  # a GPU would load every operation for this alone
             images, _ = trainer.augmented(images, labels, flip_mask, tf.constant(step, tf.int32))
-        picture = mosaic(images[:SHOWN].numpy())
-        tensorboard.images("augmented", step, picture[np.newaxis])
+        tensorboard.images("augmented", step, mosaic(images[:IMAGES_IN_MOSAIC].numpy())[np.newaxis])
 
 
 def mosaic(images: np.ndarray) -> np.ndarray:
-    """Lays up to 16 images side by side, four a row: (N, H, W, C) → (4 (H + 1), 4 (W + 1), C)."""
-    missing = SHOWN - len(images)
+    """Lay up to 16 images side by side, four in a row: (N, H, W, C) → (4 (H + 1), 4 (W + 1), C)."""
+    missing = IMAGES_IN_MOSAIC - len(images)
     tiles = np.pad(images, ((0, missing), (0, 1), (0, 1), (0, 0)), constant_values=128)
     _, height, width, channels = tiles.shape
     rows = tiles.reshape(4, 4, height, width, channels).transpose(0, 2, 1, 3, 4)

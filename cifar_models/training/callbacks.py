@@ -1,4 +1,4 @@
-"""What watches a fit: the record of each epoch, and the progress bar."""
+"""Callbacks of a fit: time, history, divergence and the progress bar."""
 
 import logging
 import math
@@ -8,22 +8,23 @@ from collections.abc import Callable
 import keras
 from rich import progress as rich_progress
 
-from cifar_models.config.recipe import TrainingConfig
-from cifar_models.storage.run_folder import RunFolder
-from cifar_models.storage.tensorboard_log import TensorBoardLog
 from cifar_models.training.progress import BestEpoch, Progress
-from cifar_models.training.trainer import check_divergence, diverged
+from cifar_models.training.run_context import RunContext
+from cifar_models.training.trainer import check_divergence, divergence_error
 
 logger = logging.getLogger("cifar_models")
 
-HISTORY_SECONDS = 1.0  # between two writings of history.csv, whose flushing takes 10 ms
+HISTORY_SECONDS = 1.0  # at least, between two writes of history.csv, which take 10 ms each
+SECONDS_BETWEEN_CHECKS = 1.0  # of divergence; each check waits for the device
+
+Validate = Callable[[], tuple[float, float]]  # → accuracy and loss on the validation split
 
 
 class Stopwatch(keras.callbacks.Callback):
-    """Counts steps, and books the time that passes to what it was spent on.
+    """Counts steps, and adds the time that passes to the counter of what it was spent on.
 
-    Keras calls back once for all the steps of an execution. Compiling is what passes until the
-    first execution is over.
+    Keras calls back once for all steps of an execution. The time until the end of the first
+    execution counts as compilation.
     """
 
     def __init__(self, progress: Progress):
@@ -39,55 +40,57 @@ class Stopwatch(keras.callbacks.Callback):
             self._progress.timed_steps += steps
         else:
             float(logs["loss"])  # waits for the device
-            self.book("compiling")
+            self.add_elapsed("compiling")
             self._compiled = True
 
-    def book(self, what: str) -> None:
-        """Adds the time since the last booking to one of Progress' counters of seconds."""
+    def add_elapsed(self, counter: str) -> None:
+        """Add the time since the last call to one of the counters of `Progress`, in seconds."""
         now = time.perf_counter()
-        setattr(self._progress, what, getattr(self._progress, what) + now - self._mark)
+        setattr(self._progress, counter, getattr(self._progress, counter) + now - self._mark)
         self._mark = now
 
 
 class EpochRecord(keras.callbacks.Callback):
-    """Measures each epoch and records it: history.csv, TensorBoard, a line of the log, the best.
+    """Validates after each epoch, and records it: history.csv, TensorBoard, log, best epoch.
 
-    Validation is measured here and not by `fit`, so that it is the measurement of a finished run:
-    the same predictions, the same arithmetic, to the last bit.
+    Keras' `fit` does not validate, so that validation is the same code as the evaluation of a
+    finished run and gives the same figures to the last bit.
 
     Args:
-        measure: network → accuracy and loss on the validation split; None where there is none.
+        context: The run.
+        progress: Gets the history rows.
+        stopwatch: Gets the time of validation.
+        best: Gets the validation accuracy.
+        validate: Returns accuracy and loss on the validation split. None if there is no split.
     """
 
     def __init__(
         self,
+        context: RunContext,
         progress: Progress,
         stopwatch: Stopwatch,
         best: BestEpoch,
-        measure: Callable[[keras.Model], tuple[float, float]] | None,
-        folder: RunFolder,
-        tensorboard: TensorBoardLog,
-        recipe: TrainingConfig,
+        validate: Validate | None,
     ):
         super().__init__()
+        self._context = context
+        self._recipe = context.recipe.training
         self._progress = progress
         self._stopwatch = stopwatch
         self._best = best
-        self._measure = measure
-        self._folder = folder
-        self._tensorboard = tensorboard
-        self._recipe = recipe
+        self._validate = validate
         self._history_time = -math.inf
 
     def on_epoch_end(self, epoch, logs=None):
-        self._stopwatch.book("stepping")
-        network, validation = self.model.measured_network, {}
-        if self._measure:
-            accuracy, loss = self._measure(network)
+        self._stopwatch.add_elapsed("stepping")
+        network, validation = self.model.evaluated_network, {}
+        if self._validate:
+            accuracy, loss = self._validate()
             if not math.isfinite(loss):
-                raise diverged("validation loss is not finite", self.model, self._progress.step)
+                what = "validation loss is not finite"
+                raise divergence_error(what, self.model, self._progress.step)
             validation = {"validation_loss": loss, "validation_accuracy": accuracy}
-        self._stopwatch.book("validating")
+        self._stopwatch.add_elapsed("validating")
         row = {
             "epoch": epoch + 1,
             "step": self._progress.step,
@@ -100,42 +103,59 @@ class EpochRecord(keras.callbacks.Callback):
         self._progress.rows.append(row)
         self._progress.begin_row()
         if validation:
-            self._best.consider(epoch + 1, accuracy, network)
+            self._best.update(epoch + 1, accuracy, network)
         self.model.stop_training = self._best.is_out_of_patience()
-        self._show(row)
+        self._record(row)
 
-    def _show(self, row: dict) -> None:
+    def _record(self, row: dict) -> None:
         is_last = row["epoch"] == self._recipe.epochs or self.model.stop_training
         if is_last or time.monotonic() - self._history_time >= HISTORY_SECONDS:
-            self._folder.write_history(self._progress.rows)
+            self._context.folder.write_history(self._progress.rows)
             self._history_time = time.monotonic()
         train = {"loss": row["train_loss"], "accuracy": row["train_accuracy"]}
         train["learning_rate"] = row["learning_rate"]
         if row["images_per_second"]:
             train["images_per_second"] = row["images_per_second"]
-        self._tensorboard.scalars("train", row["step"], train)
-        parts = ["train"]
+        self._context.tensorboard.scalars("train", row["step"], train)
+        splits = ["train"]
         if "validation_loss" in row:
-            parts.append("validation")
+            splits.append("validation")
             validation = {"loss": row["validation_loss"], "accuracy": row["validation_accuracy"]}
-            self._tensorboard.scalars("validation", row["step"], validation)
-        measured = "  ".join(
-            f"{part} loss {row[f'{part}_loss']:.4f} accuracy {row[f'{part}_accuracy']:.4f}"
-            for part in parts
+            self._context.tensorboard.scalars("validation", row["step"], validation)
+        figures = "  ".join(
+            f"{split} loss {row[f'{split}_loss']:.4f} accuracy {row[f'{split}_accuracy']:.4f}"
+            for split in splits
         )
         logger.info(
             "epoch %d/%d  %s  %.0f images/s",
             row["epoch"],
             self._recipe.epochs,
-            measured,
+            figures,
             row["images_per_second"],
         )
 
 
-class ProgressBar(keras.callbacks.Callback):
-    """Shows the steps done and the time left on a terminal; elsewhere the log has to do.
+class DivergenceGuard(keras.callbacks.Callback):
+    """Fails the run soon after a step whose loss is NaN or infinite, and names that step."""
 
-    A context manager too, so that the terminal is whole again however the fit ends.
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self._progress = progress
+        self._last_check = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() - self._last_check >= SECONDS_BETWEEN_CHECKS:
+            check_divergence(self.model, self._progress.step)
+            self._last_check = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        check_divergence(self.model, self._progress.step)
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Shows the finished steps and the time left. Without a terminal it shows nothing.
+
+    It is a context manager too, so that the terminal is restored however the fit ends.
     """
 
     def __init__(self, first_step: int, total_steps: int):
@@ -159,23 +179,3 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self._bar.advance(self._task, self.model.steps_per_execution)
-
-
-SECONDS_BETWEEN_LOOKS = 1.0  # each waits for the device
-
-
-class DivergenceGuard(keras.callbacks.Callback):
-    """Fails the run soon after a step whose loss is NaN or infinite, and names that step."""
-
-    def __init__(self, progress: Progress):
-        super().__init__()
-        self._progress = progress
-        self._last_look = time.monotonic()
-
-    def on_train_batch_end(self, batch, logs=None):
-        if time.monotonic() - self._last_look >= SECONDS_BETWEEN_LOOKS:
-            check_divergence(self.model, self._progress.step)
-            self._last_look = time.monotonic()
-
-    def on_epoch_end(self, epoch, logs=None):
-        check_divergence(self.model, self._progress.step)

@@ -1,7 +1,7 @@
-"""Checkpoints: the whole state of a fit, saved so that nothing can tell a resumed run from another.
+"""Checkpoints: the whole state of a fit, so that a resumed run equals an uninterrupted one.
 
-A checkpoint holds every variable (weights, optimizer, metrics in the middle of an epoch, seed
-generators, loss scale, averages), the best weights so far, and `Progress`.
+A checkpoint holds every variable (weights, optimizer, metrics of an unfinished epoch, seed
+generators, loss scale, averages), the weights of the best epoch, and `Progress`.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ import keras
 import numpy as np
 
 from cifar_models.errors import RunError
-from cifar_models.runtime.signals import StopRequest
 from cifar_models.storage.checkpoint_file import (
     DamagedCheckpoint,
     decode_checkpoint,
@@ -22,18 +21,25 @@ from cifar_models.storage.checkpoint_file import (
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.training.callbacks import Stopwatch
 from cifar_models.training.progress import BestEpoch, Progress
-from cifar_models.training.trainer import Trainer, check_divergence, diverged
+from cifar_models.training.run_context import RunContext
+from cifar_models.training.trainer import Trainer, check_divergence, divergence_error
 
 logger = logging.getLogger("cifar_models")
 
-BEST = "best/"  # begins the names of the best weights
+BEST = "best/"  # prefix of the names of the best weights
 MAX_RECORD_BYTES = 50_000_000  # of the history, which grows with the epochs
-MAX_SAVING_FRACTION = 0.02  # of training that the saves at the ends of epochs may take
-BYTES_PER_SECOND = 2e8  # of the first save, whose cost has to be guessed
+MAX_SAVING_FRACTION = 0.02  # of the training time that saves at the end of epochs may take
+BYTES_PER_SECOND = 2e8  # estimated rate of the first save
 
 
 class TrainingState:
-    """All that a fit changes."""
+    """Everything that a fit changes.
+
+    Args:
+        trainer: A compiled trainer; its optimizer is built here.
+        progress: Progress of the run.
+        best: Best epoch of the run.
+    """
 
     def __init__(self, trainer: Trainer, progress: Progress, best: BestEpoch):
         if not trainer.optimizer.built:
@@ -43,37 +49,37 @@ class TrainingState:
         self._best = best
 
     def encoded(self) -> bytes:
-        """Returns the state as the content of a checkpoint.
+        """Return the state as the content of a checkpoint.
 
         Raises:
-            RunError: a number in it is NaN or infinite, so that nobody could go on from it.
+            RunError: A number in it is NaN or infinite, so that it could not be resumed.
         """
         arrays = {name: variable.numpy() for name, variable in self._variables().items()}
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                path = self._variables()[name].path
-                raise diverged(f"{path} is no longer finite", self._trainer, self.progress.step)
+                what = f"{self._variables()[name].path} is no longer finite"
+                raise divergence_error(what, self._trainer, self.progress.step)
         arrays |= {f"{BEST}{i:05d}": array for i, array in enumerate(self._best.weights)}
         return encode_checkpoint(arrays, dataclasses.asdict(self.progress))
 
     def restore(self, folder: RunFolder) -> bool:
-        """Takes over the newest checkpoint that is whole; returns whether there was one.
+        """Load the newest undamaged checkpoint, and return whether there was one.
 
         Raises:
-            RunError: every checkpoint is damaged, or it is one of another run.
+            RunError: Every checkpoint is damaged, or belongs to another run.
         """
         paths = folder.checkpoint_paths()
         for path in paths:
             try:
-                if path.stat().st_size > self._most_bytes():
+                if path.stat().st_size > self._max_bytes():
                     raise DamagedCheckpoint(f"{path.stat().st_size} bytes are too many")
                 arrays, record = decode_checkpoint(path.read_bytes())
                 progress = Progress(**record)
             except (DamagedCheckpoint, TypeError) as error:
-                logger.warning("%s: damaged, the one before it is used: %s", path, error)
+                logger.warning("%s: damaged, using the checkpoint before it: %s", path, error)
                 continue
             if difference := self._difference(arrays, progress):
-                raise RunError(f"{path}: is not of this run: {difference} differs; remove it")
+                raise RunError(f"{path}: belongs to another run: {difference} differs; remove it")
             vars(self.progress).update(vars(progress))
             for name, variable in self._variables().items():
                 variable.assign(arrays[name])
@@ -81,13 +87,12 @@ class TrainingState:
             return True
         if paths:
             raise RunError(
-                f"{paths[0].parent}: every checkpoint is damaged; remove them, and resume begins "
-                "at step 0"
+                f"{paths[0].parent}: every checkpoint is damaged; remove them to resume from step 0"
             )
         return False
 
     def _difference(self, arrays: dict[str, np.ndarray], progress: Progress) -> str | None:
-        """The name of something that does not fit this network, optimizer or length."""
+        """Return the name of an entry that does not fit this network, optimizer or length."""
         expected = self._variables()
         if any(name.startswith(BEST) for name in arrays):
             weights = self._trainer.network.weights
@@ -101,16 +106,16 @@ class TrainingState:
         return None if is_possible else "the step"
 
     def num_bytes(self) -> int:
-        """What the variables take, nearly all of them float32; the best weights come on top."""
+        """Return the size of the variables, nearly all float32, without the best weights."""
         return 4 * sum(math.prod(variable.shape) for variable in self._variables().values())
 
-    def _most_bytes(self) -> int:
-        """A file that is larger cannot be of this run, and would only fill the memory."""
-        # Were all of them float64, and the best weights as many.
+    def _max_bytes(self) -> int:
+        """Return the size above which a file cannot belong to this run."""
+        # As if all were float64 and the best weights were as large.
         return 2 * 2 * self.num_bytes() + MAX_RECORD_BYTES
 
     def _variables(self) -> dict[str, keras.Variable]:
-        """By place, since the names that Keras makes up depend on what else the process built."""
+        """Return the variables by position: Keras' names depend on what else the process built."""
         trainer = self._trainer
         groups = {
             "network": trainer.variables,
@@ -127,76 +132,62 @@ class TrainingState:
 
 
 class Checkpointer(keras.callbacks.Callback):
-    """Saves the state by epoch, by time, and before a stop.
+    """Saves the state at the end of epochs, after a time, and before a requested stop.
 
-    The ends of epochs are saved as long as all saving takes no more than 2 % of the training
-    time, so that a run of a few seconds ends without one. Where epochs are long, a save comes
-    every `seconds`, whatever it costs.
+    The end of an epoch is saved as long as all saving takes at most 2 % of the training time, so
+    that a run of a few seconds has no checkpoint. If epochs are long, there is also a save every
+    `runtime.checkpoint_seconds`; 0 saves after every step.
 
     Args:
-        state: what is saved.
-        folder: where to.
-        stopwatch: books the time that saving takes.
-        steps_per_epoch: the last of them is saved after the epoch's end was recorded, not before.
-        seconds: the most that a kill may cost; 0 saves after every step.
-        stop: asked after every step.
+        context: The run. Its folder gets the checkpoints, its stop request is read after each step.
+        state: What is saved.
+        stopwatch: Gets the time of saving.
     """
 
-    def __init__(
-        self,
-        state: TrainingState,
-        folder: RunFolder,
-        stopwatch: Stopwatch,
-        steps_per_epoch: int,
-        seconds: float,
-        stop: StopRequest,
-    ):
+    def __init__(self, context: RunContext, state: TrainingState, stopwatch: Stopwatch):
         super().__init__()
+        self._context = context
         self._state = state
         self._progress = state.progress
-        self._folder = folder
         self._stopwatch = stopwatch
-        self._steps_per_epoch = steps_per_epoch
-        self._seconds = seconds
-        self._stop = stop
         self._last_cost = state.num_bytes() / BYTES_PER_SECOND
         self._last_time = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        if self._progress.step % self._steps_per_epoch == 0:
-            return  # the end of the epoch comes next
-        is_requested = self._stop.is_requested()
-        if is_requested or self._is_time():
+        if self._progress.step % self.model.steps_per_epoch == 0:
+            return  # on_epoch_end comes next, and records the epoch before it is saved
+        is_stop_requested = self._context.stop.is_requested()
+        if is_stop_requested or self._is_due():
             float(logs["loss"])  # waits for the device
-            self._stopwatch.book("stepping")
+            self._stopwatch.add_elapsed("stepping")
             self._save()
-        if is_requested:
-            self._obey()
+        if is_stop_requested:
+            self._stop()
 
     def on_epoch_end(self, epoch, logs=None):
         cost = self._progress.saving + self._last_cost
         is_cheap = cost <= MAX_SAVING_FRACTION * self._progress.training_seconds
-        is_requested = (
-            self._stop.is_requested()
-        )  # asked later, it waits for the next step and its save
-        if is_requested or is_cheap or self._is_time():
+        # Read once: a request that comes later waits for the next step and its save.
+        is_stop_requested = self._context.stop.is_requested()
+        if is_stop_requested or is_cheap or self._is_due():
             self._save()
-        if is_requested:
-            self._obey()
+        if is_stop_requested:
+            self._stop()
 
-    def _is_time(self) -> bool:
-        return time.monotonic() - self._last_time >= self._seconds
+    def _is_due(self) -> bool:
+        seconds = self._context.recipe.runtime.checkpoint_seconds
+        return time.monotonic() - self._last_time >= seconds
 
     def _save(self) -> None:
         check_divergence(self.model, self._progress.step)
-        self._folder.write_checkpoint(self._progress.step, self._state.encoded())
+        self._context.folder.write_checkpoint(self._progress.step, self._state.encoded())
         before = self._progress.saving
-        self._stopwatch.book("saving")
+        self._stopwatch.add_elapsed("saving")
         self._last_cost = self._progress.saving - before
         self._last_time = time.monotonic()
 
-    def _obey(self) -> None:
-        self._stop.raise_if_requested(
-            f"stopped after step {self._progress.step}, which is saved; go on with: "
-            f"{self._folder.resume_command()}"
+    def _stop(self) -> None:
+        self._context.stop.raise_if_requested(
+            f"stopped after step {self._progress.step}; the state is saved; resume with: "
+            f"{self._context.folder.resume_command()}"
         )

@@ -1,28 +1,36 @@
-"""Compile and fit."""
+"""Build the trainer and fit it."""
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
 from cifar_models.config.recipe import Recipe
-from cifar_models.data.pipeline import MemoryImages, make_training_batches, make_training_indices
-from cifar_models.data.splits import Split
+from cifar_models.data.pipeline import (
+    ResidentImages,
+    make_training_batches,
+    make_training_indices,
+)
+from cifar_models.data.splits import Split, num_bytes
 from cifar_models.errors import RequestError
 from cifar_models.optimizers.lookahead import Lookahead
 from cifar_models.optimizers.optimizers import make_optimizer
 from cifar_models.optimizers.weight_average import WeightAverage
 from cifar_models.runtime.device import Runtime
-from cifar_models.runtime.signals import StopRequest
-from cifar_models.storage.run_folder import RunFolder
-from cifar_models.storage.tensorboard_log import TensorBoardLog
 from cifar_models.training.augmented_images import log_augmented_images
-from cifar_models.training.callbacks import DivergenceGuard, EpochRecord, ProgressBar, Stopwatch
+from cifar_models.training.callbacks import (
+    DivergenceGuard,
+    EpochRecord,
+    ProgressBar,
+    Stopwatch,
+    Validate,
+)
 from cifar_models.training.checkpoints import Checkpointer, TrainingState
 from cifar_models.training.progress import BestEpoch, Progress
+from cifar_models.training.run_context import RunContext
 from cifar_models.training.trainer import Trainer
 
 logger = logging.getLogger("cifar_models")
@@ -30,96 +38,112 @@ logger = logging.getLogger("cifar_models")
 
 @dataclass(frozen=True)
 class FitReport:
-    epochs: int  # that were trained
-    best_epoch: int  # by validation accuracy, from 1; without validation the last
+    """What a fit took.
+
+    Attributes:
+        epochs: Number of trained epochs.
+        best_epoch: Epoch with the best validation accuracy, counted from 1. Without a validation
+            split: the last one.
+        steps: Number of training steps.
+        compile_seconds: Time of compilation.
+        train_seconds: Time without compilation, with validation and saving.
+        saving_seconds: Time of writing checkpoints.
+        images_per_second: Rate of the training steps. 0 if none was timed.
+    """
+
+    epochs: int
+    best_epoch: int
     steps: int
     compile_seconds: float
-    train_seconds: float  # compiling apart, validation and saving included
+    train_seconds: float
     saving_seconds: float
-    images_per_second: float  # of the training steps; 0 where there was but one
+    images_per_second: float
 
 
-def fit(
+def make_trainer(
     network: keras.Model,
-    average: keras.Model | None,
-    train: Split,
-    measure: Callable[[keras.Model], tuple[float, float]] | None,
     recipe: Recipe,
     runtime: Runtime,
-    folder: RunFolder,
-    tensorboard: TensorBoardLog,
-    stop: StopRequest,
-) -> FitReport:
-    """Trains the network in place, from the folder's newest checkpoint if it holds one.
-
-    Afterwards the network holds the weights of the best epoch or of the last, averaged or not, as
-    the recipe says.
+    steps_per_epoch: int,
+    average: keras.Model | None = None,
+    resident: ResidentImages | None = None,
+) -> Trainer:
+    """Join network, augmentation, loss and optimizer, compiled as the runtime says.
 
     Args:
-        network: uint8 (B, H, W, C) → float32 logits (B, K).
-        average: another one like it where the recipe has an ema_decay, else None.
-        train: the images.
-        measure: network → accuracy and loss on the validation split; None where there is none.
-        recipe, runtime: how.
-        folder: gets history.csv and checkpoints.
-        tensorboard: gets scalars and images.
-        stop: obeyed after a step, when the state is saved.
-
-    Raises:
-        RunError: the loss is no longer finite, or something cannot be written.
-        Interruption: a signal came.
+        network: uint8 images (B, H, W, C) → float32 logits (B, K).
+        recipe: The recipe.
+        runtime: Whether XLA compiles the step.
+        steps_per_epoch: Number of steps in an epoch.
+        average: A second network of the same architecture if the recipe averages weights.
+        resident: The training images if they are kept in the memory of the device.
     """
     training = recipe.training
-    steps_per_epoch = len(train.labels) // training.batch_size
     total_steps = training.epochs * steps_per_epoch
+    lookahead = None
+    if training.lookahead_steps:
+        lookahead = Lookahead(
+            network, training.lookahead_steps, training.lookahead_decay, total_steps
+        )
+    trainer = Trainer(
+        network,
+        recipe,
+        steps_per_epoch,
+        average and WeightAverage(network, average, training.ema_decay),
+        lookahead,
+        resident,
+    )
+    trainer.compile(
+        optimizer=make_optimizer(training, network, total_steps),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        jit_compile=runtime.xla,
+    )
+    return trainer
 
-    resident = resident_images(train, runtime)
-    trainer = make_trainer(network, recipe, runtime, steps_per_epoch, average, resident)
 
+def fit(trainer: Trainer, validate: Validate | None, context: RunContext) -> FitReport:
+    """Train the network in place, from the newest checkpoint of the run folder if there is one.
+
+    Afterwards `trainer.network` holds the selected weights: those of the best or the last epoch,
+    averaged or not, as the recipe says.
+
+    Args:
+        trainer: As `make_trainer` built it.
+        validate: Returns accuracy and loss on the validation split. None if there is no split.
+        context: The run. Its folder gets history and checkpoints.
+
+    Raises:
+        RunError: The loss is no longer finite, or a file cannot be written.
+        Interruption: A signal asked the run to stop. Its state is saved.
+    """
+    training, train = context.recipe.training, context.data.splits.train
     progress = Progress()
     best = BestEpoch(progress, training.keep == "best", training.early_stopping_epochs)
     state = TrainingState(trainer, progress, best)
-    if state.restore(folder):
-        logger.info("goes on after step %d of %d", progress.step, total_steps)
+    if state.restore(context.folder):
+        logger.info("resuming after step %d of %d", progress.step, trainer.total_steps)
     else:
-        log_augmented_images(trainer, train, training.batch_size, training.epochs, tensorboard)
-    most, wished = runtime.steps_per_execution, recipe.runtime.steps_per_execution
-    trainer.steps_per_execution = choose_steps_per_execution(
-        most, steps_per_epoch, progress.step, total_steps
-    )
-    if wished and trainer.steps_per_execution != wished:
-        logger.info(
-            "%d steps in one call, not %d, for the %d of an epoch and the step begun at",
-            trainer.steps_per_execution,
-            wished,
-            steps_per_epoch,
-        )
+        log_augmented_images(trainer, train, context.tensorboard)
+    set_steps_per_execution(trainer, context, progress.step)
     stopwatch = Stopwatch(progress)
     callbacks = [
         stopwatch,
         DivergenceGuard(progress),
-        EpochRecord(progress, stopwatch, best, measure, folder, tensorboard, training),
-        Checkpointer(
-            state, folder, stopwatch, steps_per_epoch, recipe.runtime.checkpoint_seconds, stop
-        ),
+        EpochRecord(context, progress, stopwatch, best, validate),
+        Checkpointer(context, state, stopwatch),
     ]
-    with stop.deferred(), ProgressBar(progress.step, total_steps) as progress_bar:
-        for first_step, end_step in fit_segments(progress.step, steps_per_epoch, total_steps):
+    with (
+        context.stop.deferred(),
+        ProgressBar(progress.step, trainer.total_steps) as progress_bar,
+    ):
+        for segment in fit_segments(progress.step, trainer.steps_per_epoch, trainer.total_steps):
             if best.is_out_of_patience():
                 break
-            trainer.fit(
-                make_batches(trainer, train, recipe, first_step, end_step),
-                initial_epoch=first_step // steps_per_epoch,
-                epochs=end_step // steps_per_epoch,
-                steps_per_epoch=min(end_step - first_step, steps_per_epoch),
-                shuffle=False,  # the batches come in random order already
-                verbose=0,
-                callbacks=[progress_bar, *callbacks],
-            )
-        stop.raise_if_requested(
-            f"stopped after the last step; go on with: {folder.resume_command()}"
+            _fit_segment(trainer, train, segment, [progress_bar, *callbacks])
+        context.stop.raise_if_requested(
+            f"stopped after the last step; resume with: {context.folder.resume_command()}"
         )
-    network.set_weights(best.weights or trainer.measured_network.get_weights())
+    trainer.network.set_weights(best.weights or trainer.evaluated_network.get_weights())
     return FitReport(
         epochs=len(progress.rows),
         best_epoch=progress.best_epoch or len(progress.rows),
@@ -131,26 +155,12 @@ def fit(
     )
 
 
-def choose_steps_per_execution(
-    wished: int, steps_per_epoch: int, first_step: int, total_steps: int
-) -> int:
-    """Returns how many steps an execution takes: as many as wished, or fewer.
-
-    Its multiples must meet the end of each epoch, from a step in the middle of one too: a
-    checkpoint of a run that took other steps at once may lie anywhere. There are two executions at
-    least, since the first cannot be timed.
-    """
-    length = math.gcd(steps_per_epoch, first_step)
-    most = max(1, min(wished, (total_steps - first_step) // 2))
-    return max(n for n in range(1, min(most, length) + 1) if length % n == 0)
-
-
 def fit_segments(
     first_step: int, steps_per_epoch: int, total_steps: int
 ) -> Iterator[tuple[int, int]]:
-    """Yields the (first, end) steps of each call of Keras' fit, whose epochs are all of one length.
+    """Yield the (first, end) steps of each call of Keras' fit, whose epochs all have one length.
 
-    One call, and one before it for the rest of an epoch that was broken off.
+    There is one call, and another before it for the rest of an epoch that was interrupted.
     """
     end_of_epoch = -(-first_step // steps_per_epoch) * steps_per_epoch
     if first_step < end_of_epoch:
@@ -159,59 +169,73 @@ def fit_segments(
         yield end_of_epoch, total_steps
 
 
-def make_trainer(
-    network: keras.Model,
-    recipe: Recipe,
-    runtime: Runtime,
-    steps_per_epoch: int,
-    average: keras.Model | None = None,
-    resident: MemoryImages | None = None,
-) -> Trainer:
-    """Joins network, augmentation, loss and optimizer, compiled as the runtime says."""
-    training = recipe.training
-    total_steps = training.epochs * steps_per_epoch
-    trainer = Trainer(
-        network,
-        recipe.augmentation,
-        training.label_smoothing,
-        recipe.runtime.seed,
-        steps_per_epoch,
-        total_steps,
-        average and WeightAverage(network, average, training.ema_decay),
-        Lookahead(network, training.lookahead_steps, training.lookahead_decay, total_steps)
-        if training.lookahead_steps
-        else None,
-        resident,
+def _fit_segment(trainer: Trainer, train: Split, segment: tuple[int, int], callbacks) -> None:
+    first_step, end_step = segment
+    trainer.fit(
+        make_batches(trainer, train, first_step, end_step),
+        initial_epoch=first_step // trainer.steps_per_epoch,
+        epochs=end_step // trainer.steps_per_epoch,
+        steps_per_epoch=min(end_step - first_step, trainer.steps_per_epoch),
+        shuffle=False,  # the batches are in random order already
+        verbose=0,
+        callbacks=callbacks,
     )
-    trainer.compile(
-        optimizer=make_optimizer(training, network, total_steps),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        jit_compile=runtime.xla,
-    )
-    return trainer
 
 
-def resident_images(train: Split, runtime: Runtime) -> MemoryImages | None:
-    """Returns the images in the memory of the device that trains, where the runtime allows.
+def set_steps_per_execution(trainer: Trainer, context: RunContext, first_step: int) -> None:
+    """Set how many steps one call of the compiled function takes, and log it if it was lowered."""
+    chosen = choose_steps_per_execution(
+        context.runtime.steps_per_execution,
+        trainer.steps_per_epoch,
+        first_step,
+        trainer.total_steps,
+    )
+    trainer.steps_per_execution = chosen
+    requested = context.recipe.runtime.steps_per_execution
+    if requested and chosen != requested:
+        logger.info(
+            "%d steps in one execution instead of %d, which does not divide the %d steps of an "
+            "epoch and the first step",
+            chosen,
+            requested,
+            trainer.steps_per_epoch,
+        )
+
+
+def choose_steps_per_execution(
+    requested: int, steps_per_epoch: int, first_step: int, total_steps: int
+) -> int:
+    """Return the largest possible number of steps in one execution, up to the requested one.
+
+    Its multiples must meet the end of each epoch, also when a run resumes within an epoch: the
+    checkpoint may come from a run with another number. There are at least two executions, because
+    the first one is not timed.
+    """
+    length = math.gcd(steps_per_epoch, first_step)
+    maximum = max(1, min(requested, (total_steps - first_step) // 2))
+    return max(n for n in range(1, min(maximum, length) + 1) if length % n == 0)
+
+
+def resident_images(train: Split, runtime: Runtime) -> ResidentImages | None:
+    """Return the images in the memory of the training device, or None if the runtime forbids it.
 
     Raises:
-        RequestError: TensorFlow would have to fetch them from there for each step.
+        RequestError: TensorFlow would have to copy them from there for each step.
     """
-    if train.images.nbytes > runtime.resident_bytes:
+    if num_bytes(train) > runtime.resident_bytes:
         return None
     if tf.config.list_physical_devices("GPU") and not runtime.xla:
         raise RequestError(
-            'runtime.data_on_device = "on" needs XLA on a GPU, where no kernel of TensorFlow '
-            'gathers bytes; set it to "auto"'
+            'runtime.data_on_device = "on" needs XLA on a GPU, because TensorFlow has no GPU '
+            'kernel that gathers bytes; set it to "auto"'
         )
-    return MemoryImages(train)
+    return ResidentImages(train)
 
 
-def make_batches(
-    trainer: Trainer, train: Split, recipe: Recipe, first_step: int, end_step: int
-) -> tf.data.Dataset:
-    """Returns what the trainer's steps first_step … end_step - 1 are fed with."""
-    where = recipe.training.batch_size, recipe.runtime.seed, first_step, end_step
+def make_batches(trainer: Trainer, train: Split, first_step: int, end_step: int) -> tf.data.Dataset:
+    """Return the input of the trainer's steps first_step to end_step - 1."""
+    recipe = trainer.recipe
+    batch_size, seed = recipe.training.batch_size, recipe.runtime.seed
     if trainer.resident:
-        return make_training_indices(len(train.labels), *where)
-    return make_training_batches(train, *where)
+        return make_training_indices(len(train), batch_size, seed, first_step, end_step)
+    return make_training_batches(train, batch_size, seed, first_step, end_step)

@@ -1,4 +1,4 @@
-"""What a run has behind it, apart from its arrays; a checkpoint holds it as JSON."""
+"""The progress of a run apart from its arrays. A checkpoint holds it as JSON."""
 
 from dataclasses import dataclass, field
 
@@ -8,37 +8,46 @@ import numpy as np
 
 @dataclass
 class Progress:
-    step: int = 0  # training steps done
-    rows: list[dict] = field(default_factory=list)  # of history.csv, one an epoch
-    best_epoch: int = 0  # by validation accuracy, from 1; 0 is none yet
+    """Steps, history, best epoch and timings so far.
+
+    The times are seconds of all processes of the run. What passed between the last checkpoint and
+    a kill is not counted.
+    """
+
+    step: int = 0  # finished training steps
+    rows: list[dict] = field(default_factory=list)  # rows of history.csv, one for each epoch
+    best_epoch: int = 0  # by validation accuracy, counted from 1; 0: none yet
     best_accuracy: float = -1.0
-    # Seconds by what they were spent on; lost ones, between a checkpoint and a kill, are left out.
     compiling: float = 0.0
     stepping: float = 0.0
     validating: float = 0.0
     saving: float = 0.0
-    timed_steps: int = 0  # all but those of the first execution of each process, which compiles
+    # All steps except those of the first execution of each process, which compiles.
+    timed_steps: int = 0
     at_row_begin: tuple[float, float, float, int] = (0.0, 0.0, 0.0, 0)
 
     @property
     def training_seconds(self) -> float:
-        """Compiling apart."""
+        """The time of the run without compilation."""
         return self.stepping + self.untimed_seconds + self.validating + self.saving
 
     @property
     def untimed_seconds(self) -> float:
-        """What the steps of first executions take, at the rate of the others; part of compiling."""
+        """The estimated time of the untimed steps, which is a part of `compiling`."""
         if not self.timed_steps:
             return 0.0
         untimed = (self.step - self.timed_steps) * self.stepping / self.timed_steps
         return min(untimed, self.compiling)
 
     def begin_row(self) -> None:
-        """What comes from now on, the save at the end of the epoch too, is for the next row."""
+        """Count from now on for the next row, including the save at the end of the epoch."""
         self.at_row_begin = self._counters()
 
     def row_timing(self, batch_size: int) -> dict[str, float]:
-        """The last columns of a history row; images/s is 0 where compiling was all of the epoch."""
+        """Return the last columns of a history row.
+
+        Images per second is 0 if the whole epoch was the compiling execution.
+        """
         differences = zip(self._counters(), self.at_row_begin, strict=True)
         seconds, stepping, saving, steps = (now - then for now, then in differences)
         return {
@@ -48,7 +57,7 @@ class Progress:
         }
 
     def images_per_second(self, batch_size: int) -> float:
-        """Of all training steps; 0 where there was but one."""
+        """Return the rate of all timed steps, or 0 if there were none."""
         return self.timed_steps * batch_size / self.stepping if self.timed_steps else 0.0
 
     def _counters(self) -> tuple[float, float, float, int]:
@@ -61,12 +70,12 @@ class Progress:
 
 
 class BestEpoch:
-    """Remembers the weights of the epoch with the highest validation accuracy, the first of equals.
+    """The epoch with the highest validation accuracy, and its weights. Ties keep the first.
 
     Args:
-        progress: where the epoch and its accuracy are noted.
-        keeps_weights: False where the last epoch's are wanted anyway.
-        patience: epochs without a better one after which training is over; 0 is never.
+        progress: Where the epoch and its accuracy are noted.
+        keeps_weights: Whether to keep the weights of the best epoch.
+        patience: Number of epochs without improvement after which training stops. 0: never.
     """
 
     def __init__(self, progress: Progress, keeps_weights: bool, patience: int):
@@ -75,13 +84,13 @@ class BestEpoch:
         self._patience = patience
         self.weights: list[np.ndarray] = []
 
-    def consider(self, epoch: int, accuracy: float, network: keras.Model) -> None:
-        """Takes note of an epoch, counted from 1; the accuracy is that of the network as it is."""
+    def update(self, epoch: int, accuracy: float, network: keras.Model) -> None:
+        """Note an epoch, counted from 1. The accuracy is that of the network's weights now."""
         if accuracy > self._progress.best_accuracy:
             self._progress.best_epoch, self._progress.best_accuracy = epoch, accuracy
             if self._keeps_weights:
                 self.weights = network.get_weights()
 
     def is_out_of_patience(self) -> bool:
-        since = len(self._progress.rows) - self._progress.best_epoch
-        return bool(self._patience) and since >= self._patience
+        epochs_since_best = len(self._progress.rows) - self._progress.best_epoch
+        return bool(self._patience) and epochs_since_best >= self._patience

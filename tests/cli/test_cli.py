@@ -105,7 +105,7 @@ def test_evaluate_a_run_that_did_not_finish(finished_run, tmp_path, capsys):
     for name in ("recipe.toml", "fingerprints.json"):
         (tmp_path / name).write_bytes((finished_run / name).read_bytes())
     error = refused(capsys, "evaluate", tmp_path)
-    assert f"did not finish (it has no metrics.json); go on with it: {RESUME} {tmp_path}" in error
+    assert f"is not finished (it has no metrics.json); resume it with: {RESUME} {tmp_path}" in error
 
 
 def class_folders(root: Path, **classes: int) -> Path:
@@ -150,8 +150,34 @@ def test_a_failed_run_has_exit_status_1_and_no_traceback(monkeypatch, capsys):
     def fail(*arguments):
         raise RuntimeError("the disk is on fire\nsecond line")
 
-    monkeypatch.setattr("cifar_models.run.train.run", fail)
+    monkeypatch.setattr("cifar_models.run.train.train", fail)
     assert main(["train", "digits-cnn"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: RuntimeError: the disk is on fire")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["cnn", "vit", "hybrid"])
+def test_the_digits_have_recipes_of_their_own(name, monkeypatch, capsys):
+    recipes = []
+    monkeypatch.setattr(
+        "cifar_models.run.train.train", lambda recipe, folder: recipes.append(recipe)
+    )
+    assert main(["train", name, "--dataset", "digits", "--seed", "3"]) == 0
+    assert (
+        capsys.readouterr().out == f"{name}: with --dataset digits, the recipe is digits-{name}\n"
+    )
+    assert main(["train", f"digits-{name}", "--seed", "3"]) == 0
+    assert capsys.readouterr().out == ""
+    assert recipes[0] == recipes[1]
+
+
+def test_other_recipes_stay_themselves_on_the_digits(monkeypatch, capsys):
+    recipes = []
+    monkeypatch.setattr(
+        "cifar_models.run.train.train", lambda recipe, folder: recipes.append(recipe)
+    )
+    assert main(["train", "resnet18", "--dataset", "digits"]) == 0
+    assert main(["train", "cnn", "--set", "data.dataset=digits"]) == 0
+    assert [recipe.name for recipe in recipes] == ["resnet18", "cnn"]
+    assert capsys.readouterr().out == ""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_models.data.image_folder import load_image_folder
+from cifar_models.data.image_folder import read_image_folder
 from cifar_models.errors import RequestError
 
 
@@ -21,7 +21,7 @@ def fill(root: Path, count: int = 10) -> Path:
 
 
 def test_a_fifth_of_each_class_becomes_the_test_split(tmp_path):
-    train, test, names = load_image_folder(fill(tmp_path), 8)
+    train, test, names = read_image_folder(fill(tmp_path), 8)
     assert names == ("cat", "dog")
     assert train.images.shape == (16, 8, 8, 3) and train.images.dtype == np.uint8
     assert np.bincount(train.labels).tolist() == [8, 8]
@@ -33,7 +33,7 @@ def test_a_fifth_of_each_class_becomes_the_test_split(tmp_path):
 def test_own_train_and_test_folders_are_kept_apart(tmp_path):
     fill(tmp_path / "train", 4)
     fill(tmp_path / "test", 2)
-    train, test, _ = load_image_folder(tmp_path, 8)
+    train, test, _ = read_image_folder(tmp_path, 8)
     assert (len(train.labels), len(test.labels)) == (8, 4)
 
 
@@ -44,7 +44,7 @@ def test_other_modes_and_formats_are_converted(tmp_path):
     save(tmp_path / "cat" / "palette.gif", mode="P")
     save(tmp_path / "cat" / "print.jpg", mode="CMYK")
     save(tmp_path / "cat" / "modern.webp")
-    train, test, _ = load_image_folder(tmp_path, 8)
+    train, test, _ = read_image_folder(tmp_path, 8)
     assert len(train.labels) + len(test.labels) == 25
 
 
@@ -63,7 +63,7 @@ def test_depth_and_transparency_are_not_lost(mode, colour, expected, tmp_path):
     fill(tmp_path / "test")
     (tmp_path / "train" / "cat" / "0.png").unlink()
     Image.new(mode, (20, 10), colour).save(tmp_path / "train" / "cat" / "0.png")
-    train, _, _ = load_image_folder(tmp_path, 8)
+    train, _, _ = read_image_folder(tmp_path, 8)
     assert (train.images[0] == expected).all()
 
 
@@ -71,14 +71,14 @@ def test_pixels_of_32_bits_are_refused(tmp_path):
     fill(tmp_path)
     Image.new("F", (8, 8), 0.5).save(tmp_path / "cat" / "float.tif")
     with pytest.raises(RequestError, match=r"float\.tif \(pixels of 32 bits"):
-        load_image_folder(tmp_path, 8)
+        read_image_folder(tmp_path, 8)
 
 
 def test_a_layout_of_other_splits_is_explained(tmp_path):
     fill(tmp_path / "train")
     fill(tmp_path / "val")
     with pytest.raises(RequestError, match=r"cat: a folder in a class folder; images lie in"):
-        load_image_folder(tmp_path, 8)
+        read_image_folder(tmp_path, 8)
 
 
 def test_exif_orientation_is_applied(tmp_path):
@@ -91,7 +91,7 @@ def test_exif_orientation_is_applied(tmp_path):
         for name in ("cat", "dog"):
             (tmp_path / part / name).mkdir(parents=True)
             picture.save(tmp_path / part / name / "turned.png", exif=exif)
-    train, _, _ = load_image_folder(tmp_path, 8)
+    train, _, _ = read_image_folder(tmp_path, 8)
     assert train.images[0, 0].max() == 0 and train.images[0, -1].min() == 255
 
 
@@ -102,7 +102,7 @@ def test_every_unusable_file_is_named_with_its_reason(tmp_path):
     (tmp_path / "cat" / "empty.jpg").write_bytes(b"")
     (tmp_path / "dog" / "notes.txt").write_text("not an image")
     with pytest.raises(RequestError) as error:
-        load_image_folder(tmp_path, 8)
+        read_image_folder(tmp_path, 8)
     message = str(error.value)
     assert message.startswith("not usable as images (3)") and "\n" not in message
     for name in ("truncated.png", "empty.jpg", "notes.txt"):
@@ -113,7 +113,7 @@ def test_a_decompression_bomb_is_refused(tmp_path):
     fill(tmp_path)
     Image.new("1", (10_000, 10_000)).save(tmp_path / "cat" / "bomb.png")
     with pytest.raises(RequestError, match=r"bomb\.png \(10000x10000 pixels are too many"):
-        load_image_folder(tmp_path, 8)
+        read_image_folder(tmp_path, 8)
 
 
 def test_a_test_class_that_train_lacks_is_refused(tmp_path):
@@ -121,4 +121,4 @@ def test_a_test_class_that_train_lacks_is_refused(tmp_path):
     fill(tmp_path / "test")
     save(tmp_path / "test" / "horse" / "0.png")
     with pytest.raises(RequestError, match="class horse is not in train"):
-        load_image_folder(tmp_path, 8)
+        read_image_folder(tmp_path, 8)

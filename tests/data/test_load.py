@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from cifar_models.config.recipe import DataConfig
 from cifar_models.data.dataset import describe
 from cifar_models.data.load import load_dataset
-from cifar_models.data.splits import Split, hold_out_validation
+from cifar_models.data.splits import ArraySplit, hold_out_validation
 from cifar_models.errors import RequestError, RunError
 
 
@@ -99,8 +99,8 @@ def test_without_a_network_the_message_says_what_to_do(where, tmp_path, monkeypa
 
 def splits_of(labels: np.ndarray, seed: int):
     images = np.arange(len(labels), dtype=np.int64)[:, None, None, None]  # each its own number
-    test = Split(images[:5] + 10_000, labels[:5])
-    return hold_out_validation(Split(images, labels), test, 0.2, seed)
+    test = ArraySplit(images[:5] + 10_000, labels[:5])
+    return hold_out_validation(ArraySplit(images, labels), test, 0.2, seed)
 
 
 def test_splits_are_disjoint_stratified_and_complete():
@@ -121,16 +121,16 @@ def test_the_seed_decides_the_validation_split():
 
 
 def test_a_class_of_one_image_cannot_be_split():
-    with pytest.raises(RequestError, match="cannot give every class its part"):
+    with pytest.raises(RequestError, match="are too few to split off"):
         splits_of(np.array([0] * 30 + [1]), seed=0)
 
 
 def test_test_images_that_are_trained_on_are_counted():
     dataset = load_dataset(DataConfig(dataset="digits"))
     splits = dataset.splits(DataConfig(), seed=0)
-    assert describe(dataset, splits)["test_images_in_train"] == 0
+    assert describe(dataset, splits).test_images_in_train == 0
     splits.train.images[:3] = splits.test.images[10:13]
-    assert describe(dataset, splits)["test_images_in_train"] == 3
+    assert describe(dataset, splits).test_images_in_train == 3
 
 
 def test_the_fingerprint_sees_one_changed_pixel():
@@ -139,8 +139,8 @@ def test_the_fingerprint_sees_one_changed_pixel():
     before = describe(dataset, splits)
     dataset.train.images[0, 0, 0, 0] ^= 1
     after = describe(dataset, splits)
-    assert before["sha256"] != after["sha256"]
-    assert (before["train_images"], before["validation_images"], before["test_images"]) == (
+    assert before.sha256 != after.sha256
+    assert (before.train_images, before.validation_images, before.test_images) == (
         1293,
         144,
         360,

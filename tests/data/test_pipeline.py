@@ -1,16 +1,18 @@
 import numpy as np
 
 from cifar_models.data.pipeline import make_training_batches
-from cifar_models.data.splits import Split
+from cifar_models.data.splits import ArraySplit
 
 
-def numbered(count: int) -> Split:
+def numbered(count: int) -> ArraySplit:
     """Images whose one pixel is their number."""
     numbers = np.arange(count)
-    return Split(numbers.astype(np.uint8)[:, None, None, None], numbers)
+    return ArraySplit(numbers.astype(np.uint8)[:, None, None, None], numbers)
 
 
-def batches(split: Split, batch_size: int, seed: int, first: int, total: int) -> list[list[int]]:
+def batches(
+    split: ArraySplit, batch_size: int, seed: int, first: int, total: int
+) -> list[list[int]]:
     dataset = make_training_batches(split, batch_size, seed, first, total)
     assert dataset.cardinality() == total - first
     result = []

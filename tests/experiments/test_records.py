@@ -1,4 +1,4 @@
-"""The records under experiments/records/ are whole, and README's table is what they give."""
+"""The records under experiments/records/ are complete, and the tables and the figure show them."""
 
 import json
 import re
@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from cifar_models.config.recipe_file import EXPERIMENTS
-from experiments.results_table import read_results, readme_with_results
+from experiments.read_records import read_results
+from experiments.results_table import (
+    FIGURE,
+    FULL_TABLE,
+    README,
+    points_of,
+    readme_results,
+    results_files,
+)
+from tests.experiments.test_results_table import data_of_figure
 
 ROOT = EXPERIMENTS.parent
 RECORDS = EXPERIMENTS / "records"
@@ -29,13 +38,20 @@ def relative(path: Path) -> str:
     return path.relative_to(RECORDS).as_posix()
 
 
-def test_the_table_in_the_readme_is_what_the_records_give():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == readme_with_results(ROOT), "do not edit the table: make results"
+@pytest.mark.parametrize("name", [README, FULL_TABLE])
+def test_the_table_is_what_the_records_give(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert text == results_files(ROOT)[ROOT / name], "do not edit the table: make results"
+
+
+def test_the_figure_shows_what_the_records_give():
+    shown = readme_results(ROOT, read_results(RECORDS))
+    assert len(shown) >= 5
+    assert data_of_figure(ROOT / FIGURE) == points_of(shown), "make results"
 
 
 @pytest.mark.parametrize("run", RUNS, ids=relative)
-def test_every_run_is_whole(run):
+def test_every_run_is_complete(run):
     for name in FILES:
         assert (run / name).is_file() and (run / name).stat().st_size, f"{run} lacks {name}"
     environment = json.loads((run / "environment.json").read_text())
@@ -61,8 +77,8 @@ def test_every_record_tells_what_why_and_the_figures_of_the_table(record):
     lines = (record / "README.md").read_text(encoding="utf-8").splitlines()
     text = "\n".join(lines)
     assert lines[0].startswith("# ")
-    told = [line for line in lines[1:] if line and not line.startswith("|")]
-    assert len(told) <= 12, f"{record}: README.md has {len(told)} lines; about ten will do"
+    prose = [line for line in lines[1:] if line and not line.startswith("|")]
+    assert len(prose) <= 12, f"{record}: README.md has {len(prose)} lines; about ten will do"
     for what in ("What", "Why", "Data", "Result", "Time"):
         assert f"\n- {what}" in text, f"{record}: README.md has no line - {what}"
     results = [result for result in read_results(RECORDS) if result.record == record.name]

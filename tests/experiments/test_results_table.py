@@ -1,14 +1,28 @@
-"""README's table of results, from records with answers worked out by hand, and from bad ones."""
+"""The tables of results and their figure, from records with known figures and from bad ones."""
 
 import json
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from cifar_models.errors import RequestError
-from experiments.results_table import BEGIN, END, duration, main, readme_with_results, write_results
+from experiments.read_records import read_results
+from experiments.results_table import (
+    BEGIN,
+    END,
+    FIGURE,
+    FULL_TABLE,
+    README,
+    duration,
+    main,
+    points_of,
+    readme_results,
+    results_files,
+    write_results,
+)
 from tests.made_runs import make_run
 
 PETS, COPY = "0" * 64, "1" * 64
@@ -24,7 +38,7 @@ def make_recorded(
     dataset: dict | None = None,
     **metrics: object,
 ) -> Path:
-    """A run below experiments/records/; its metrics are as said, whatever its predictions."""
+    """Write a run below experiments/records/ with the given metrics, whatever its predictions."""
     path = root / "experiments/records" / where
     path.parent.mkdir(parents=True, exist_ok=True)
     labels = np.arange(30) % 3
@@ -35,8 +49,10 @@ def make_recorded(
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A project with a README, names of two data sets and no record."""
-    (tmp_path / "README.md").write_text(f"{BEFORE}{BEGIN}\nstale\n{END}\n{AFTER}")
+    """A project with a README, docs/results.md, names of two data sets and no record."""
+    for name in (README, FULL_TABLE):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{BEFORE}{BEGIN}\nstale\n{END}\n{AFTER}")
     (tmp_path / "experiments/records").mkdir(parents=True)
     (tmp_path / "experiments/records/data.toml").write_text(
         f'{PETS} = "pets"\n{COPY} = "pets, JPEG q75 copy"\n'
@@ -44,16 +60,28 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def rows_of(root: Path) -> list[list[str]]:
-    lines = (root / "README.md").read_text().partition(BEGIN)[2].partition(END)[0].split("\n")
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line][2:]
+def rows_of(root: Path, document: str = FULL_TABLE) -> list[list[str]]:
+    lines = (root / document).read_text().partition(BEGIN)[2].partition(END)[0].split("\n")
+    rows = [line for line in lines if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows][2:]
+
+
+def data_of_figure(path: Path) -> list[dict]:
+    """Return the points that the figure holds in its description."""
+    (description,) = ElementTree.parse(path).iter("{http://purl.org/dc/elements/1.1/}description")
+    return json.loads(description.text)
+
+
+def readme_of(root: Path) -> str:
+    return results_files(root)[root / README]
 
 
 def refused(root: Path) -> str:
-    before = (root / "README.md").read_bytes()
+    before = {name: (root / name).read_bytes() for name in (README, FULL_TABLE)}
     with pytest.raises(RequestError) as error:
         write_results(root)
-    assert (root / "README.md").read_bytes() == before
+    assert before == {name: (root / name).read_bytes() for name in before}
+    assert not (root / FIGURE).exists()
     message = str(error.value)
     assert "\n" not in message
     return message
@@ -69,16 +97,32 @@ def test_mean_sample_deviation_and_count_of_the_seeds(root):
     write_results(root)
     assert rows_of(root) == [
         [
-            "[`digits-cnn`](experiments/records/2026-01-31-pets), 3 epochs",
-            *("pets", "93.00 ± 3.61 %", "3", "45 s", "CPU", "1,234,567"),
+            "[`digits-cnn`](../experiments/records/2026-01-31-pets), 3 epochs",
+            "pets",
+            "93.00 ± 3.61 %",
+            "3",
+            "45 s",
+            "CPU",
+            "1,234,567",
         ]
     ]
+    assert rows_of(root, README) == [
+        [
+            "[`digits-cnn`](experiments/records/2026-01-31-pets), 3 epochs",
+            "93.00 ± 3.61 %",
+            "3",
+            "45 s",
+            "CPU",
+            "1,234,567",
+        ]
+    ]
+    assert "Test accuracy on pets:\n" in (root / README).read_text()
 
 
 def test_views_and_resolution_are_named_where_they_are_not_the_plain_ones(root):
     make_recorded(root, "2026-01-31-pets", 0.9, "augmentation.tta_views=6", "model.image_size=16")
     write_results(root)
-    assert rows_of(root)[0][0].endswith(", 3 epochs, seen at 16 pixels, 6 views")
+    assert rows_of(root)[0][0].endswith(", 3 epochs, resized to 16 pixels, 6 TTA views")
 
 
 def test_one_run_has_no_deviation_and_may_be_the_record_itself(root):
@@ -90,15 +134,20 @@ def test_one_run_has_no_deviation_and_may_be_the_record_itself(root):
 def test_the_rest_of_the_readme_stays_and_a_second_time_changes_nothing(root):
     make_recorded(root, "2026-01-31-alone", 0.5)
     write_results(root)
-    once = (root / "README.md").read_text()
-    assert once.startswith(BEFORE) and once.endswith(AFTER) and "stale" not in once
-    assert readme_with_results(root) == once
+    once = {name: (root / name).read_text() for name in (README, FULL_TABLE, FIGURE)}
+    for name in (README, FULL_TABLE):
+        assert once[name].startswith(BEFORE) and once[name].endswith(AFTER)
+        assert "stale" not in once[name]
+    assert results_files(root) == {root / name: text for name, text in once.items()}
 
 
 def test_the_command(root, capsys):
     make_recorded(root, "2026-01-31-alone", 0.8477)
     assert main(root) == 0
-    assert capsys.readouterr().out.startswith(f"{root / 'README.md'}: ")
+    written = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in written] == [
+        str(root / name) for name in (README, FULL_TABLE, FIGURE)
+    ]
     assert rows_of(root)[0][2] == "84.77 %"
     (root / "README.md").write_text("no marks\n")
     assert main(root) == 2
@@ -110,7 +159,7 @@ def test_an_edit_by_hand_is_found(root):
     write_results(root)
     edited = (root / "README.md").read_text().replace("84.77", "85.77")
     (root / "README.md").write_text(edited)
-    assert readme_with_results(root) != edited
+    assert readme_of(root) != edited
 
 
 def test_recipes_devices_data_and_parts_of_them_are_rows_of_their_own(root):
@@ -126,8 +175,10 @@ def test_recipes_devices_data_and_parts_of_them_are_rows_of_their_own(root):
     make_recorded(root, "2026-01-02-b", 0.6)
     write_results(root)
     rows = [(row[0].partition(", ")[0], row[1], row[2], row[5]) for row in rows_of(root)]
-    cnn, vit = (f"[`digits-{name}`](experiments/records/2026-01-01-a)" for name in ("cnn", "vit"))
-    later = "[`digits-cnn`](experiments/records/2026-01-02-b)"
+    cnn, vit = (
+        f"[`digits-{name}`](../experiments/records/2026-01-01-a)" for name in ("cnn", "vit")
+    )
+    later = "[`digits-cnn`](../experiments/records/2026-01-02-b)"
     assert rows == [  # by data, then the best first; 0.5 and 0.7 are 60 ± 14.14
         (vit, "pets", "90.00 %", "CPU"),
         (cnn, "pets", "80.00 %", "GPU"),
@@ -156,6 +207,30 @@ def test_runs_that_stopped_early_say_from_when_to_when(root):
     assert rows_of(root)[0][0].endswith("), 8 to 11 epochs")
 
 
+def test_the_readme_and_the_figure_show_the_whole_first_data_set(root):
+    make_recorded(root, "2026-01-01-a/cnn-0", 0.5, train_seconds=30.0, parameters=1234)
+    make_recorded(root, "2026-01-01-a/cnn-1", 0.7, "runtime.seed=1", train_seconds=50.0)
+    make_recorded(root, "2026-01-01-a/copy", 0.4, dataset={"sha256": COPY})
+    make_recorded(root, "2026-01-01-a/small", 0.3, "data.train_fraction=0.03")
+    make_recorded(root, "2026-01-01-a/vit", 0.9, "augmentation.tta_views=6", recipe="digits-vit")
+    write_results(root)
+    assert [row[1] for row in rows_of(root, README)] == ["90.00 %", "60.00 ± 14.14 %"]
+    assert len(rows_of(root, FULL_TABLE)) == 4
+    vit, cnn = points_of(readme_results(root, read_results(root / "experiments/records")))
+    assert cnn == {
+        "recipe": "digits-cnn",
+        "record": "2026-01-01-a",
+        "train_seconds": 40.0,
+        "accuracies": [50.0, 70.0],
+        "tta_views": 1,
+        "parameters": 1234,
+        "device": "CPU",
+    }
+    assert (vit["recipe"], vit["accuracies"], vit["tta_views"]) == ("digits-vit", [90.0], 6)
+    assert data_of_figure(root / FIGURE) == [vit, cnn]
+    assert "pets: accuracy against training time" in (root / FIGURE).read_text()
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(2.592, "2.59 s"), (57.95, "58 s"), (100, "1.67 min"), (1485, "25 min"), (9000, "2.50 h")],
@@ -173,11 +248,12 @@ def test_an_old_record_without_an_environment_or_new_keys_of_the_recipe(root):
     assert rows_of(root)[0][2] == "90.00 %"
 
 
-def test_a_readme_without_marks(root):
+@pytest.mark.parametrize("name", [README, FULL_TABLE])
+def test_a_document_without_marks(name, root):
     make_recorded(root, "2026-01-01-a", 0.9)
     for text in ("no marks\n", f"{END}\n{BEGIN}\n"):
-        (root / "README.md").write_text(text)
-        assert f"README.md: has no lines {BEGIN} and {END}; put them" in refused(root)
+        (root / name).write_text(text)
+        assert f"{name}: has no lines {BEGIN} and {END}; put them" in refused(root)
 
 
 def test_no_record_at_all(root):
@@ -201,7 +277,7 @@ def test_a_record_that_cannot_be_used(root):
         ({"accuracy": float("nan")}, "2026-01-01-a: metrics.json has accuracy = nan, not a number"),
         ({"accuracy": "0.9"}, "metrics.json has accuracy = '0.9', not a number"),
         ({"parameters": None}, "metrics.json has parameters = None, not a number"),
-        ({"split": "validation"}, "is measured on the validation split; a record is of the test"),
+        ({"split": "validation"}, "is measured on the validation split; a record needs the test"),
     ],
 )
 def test_figures_that_cannot_be_used(root, change, message):
@@ -239,7 +315,7 @@ def test_the_same_recipe_and_seed_twice(root):
 def test_data_without_a_name(root):
     make_recorded(root, "2026-01-01-a", 0.9, dataset={"sha256": "2" * 64})
     message = refused(root)
-    assert f"its data have no name yet; say what they are in a line of {root}" in message
+    assert f"its data set has no name yet; add a line to {root}" in message
     assert message.endswith(f'data.toml: {"2" * 64} = "…"')
 
 

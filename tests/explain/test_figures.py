@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.special import softmax
 
-from cifar_models.data.splits import Split
+from cifar_models.data.splits import ArraySplit
 from cifar_models.explain import figures as image_plots
 from cifar_models.explain.attention import attention_rollout
 from cifar_models.layers.patches import PatchExtraction
@@ -44,7 +44,7 @@ def random_maps(*shape: int) -> np.ndarray:
 
 def test_samples_of_a_class_are_in_its_column(drawn):
     labels = np.repeat([0, 1], [5, 2])  # the second class has fewer than the figure has rows
-    split = Split(random_images(7, 8, 3), labels)
+    split = ArraySplit(random_images(7, 8, 3), labels)
     shown, titles = drawn(image_plots.draw_samples, split, ("cat", "dog"))
     expected = [0, 5, 1, 6, 2]  # row by row
     assert len(shown) == len(expected)

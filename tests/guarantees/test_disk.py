@@ -79,7 +79,7 @@ def test_a_full_disk_at_every_kind_of_save(tmp_path):
         assert one["full"]["status"] == 1
         error = one["full"]["errors"].splitlines()[-1]
         assert "No space left on device" in error and "free in" in error
-        assert "make room, then: python -m cifar_models resume" in error
+        assert "free some space, then: python -m cifar_models resume" in error
         stopped_at.add(Path(error.removeprefix("error: ").partition(":")[0]).suffix)
         assert one["resumed"]["status"] == 0, one["resumed"]["errors"]
         assert outcome_of(tmp_path / f"copy-{kilobytes}") == outcome_of(whole)
@@ -88,14 +88,14 @@ def test_a_full_disk_at_every_kind_of_save(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number, mend", [(errno.EROFS, "make the folder writable"), (errno.ENOSPC, "make room")]
+    "number, hint", [(errno.EROFS, "make the folder writable"), (errno.ENOSPC, "free some space")]
 )
-def test_what_would_mend_it(number, mend, tmp_path):
+def test_the_hint_fits_the_error(number, hint, tmp_path):
     def refused(path: Path) -> None:
         raise OSError(number, os.strerror(number))
 
     folder = RunFolder.create(tmp_path / "run")
-    with pytest.raises(WriteError, match=f"{mend}, then: "), training_session(folder):
+    with pytest.raises(WriteError, match=f"{hint}, then: "), training_session(folder):
         write_atomic(folder.log_path, refused)
 
 
@@ -116,13 +116,13 @@ SAVES = {
     *("recipe.toml", "environment.json", "dataset.json", "fingerprints.json"),
     *(f"step-{step:010d}.safetensors" for step in range(1, 21)),
     *("history.csv", "model.keras", "predictions.npz"),
-    *("curves.png", "confusion_matrix.png", "first_layer.png", "sample_predictions.png"),
     "metrics.json",
 }
+FIGURES = ("curves.png", "confusion_matrix.png", "first_layer.png", "sample_predictions.png")
 SOME = (
     *("recipe.toml", "fingerprints.json", "step-0000000001.safetensors", "history.csv"),
     *("step-0000000007.safetensors", "step-0000000020.safetensors", "model.keras"),
-    *("predictions.npz", "first_layer.png", "metrics.json"),
+    *("predictions.npz", "metrics.json"),
 )
 OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(SAVES - set(SOME))]
 
@@ -133,7 +133,7 @@ def test_these_are_the_saves_of_a_run(tmp_path, monkeypatch):
         Path, "replace", lambda self, target: (seen.append(Path(target).name), real(self, target))
     )
     assert main([*RUN, "--set", "training.epochs=1", "--run", str(tmp_path / "run")]) == 0
-    assert set(seen) == SAVES
+    assert set(seen) == {*SAVES, *FIGURES}
 
 
 @pytest.mark.parametrize("name", [*SOME, *OTHERS])
@@ -161,6 +161,26 @@ def test_an_error_at_each_save(name, tmp_path, monkeypatch, capsys):
         assert RunFolder(run).checkpoint_paths()[0].name == before
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_that_cannot_be_written_costs_no_metrics(name, tmp_path):
+    """The metrics are recorded before the figures."""
+    real = Path.replace
+
+    def replace(self, target):
+        if Path(target).name == name:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(self, target)
+
+    run = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        assert main([*TINY_CNN, "--set", "training.epochs=1", "--run", str(run)]) == 0
+    log = (run / "log.txt").read_text()
+    assert f"{name}: cannot be written: Read-only file system" in log
+    assert RunFolder(run).is_finished()
+    assert {path.name for path in (run / "plots").iterdir()} == set(FIGURES) - {name}
+
+
 def test_a_folder_that_vanishes(tmp_path, capsys):
     run = tmp_path / "run"
     real = Stopwatch.on_train_batch_end
@@ -175,4 +195,4 @@ def test_a_folder_that_vanishes(tmp_path, capsys):
         assert main([*RUN, "--run", str(run)]) == 1
     error = capsys.readouterr().err
     assert f"{run}/checkpoints/step-0000000005.safetensors: cannot be written" in error
-    assert "the run folder is gone" in error and error.count("\n") == 1
+    assert "the run folder and its checkpoints are gone" in error and error.count("\n") == 1

@@ -18,7 +18,8 @@ FLOORS = [
     {"evaluation", "training"},
     {"models", "optimizers"},
     {"layers", "augmentation", "data"},
-    {"storage", "runtime"},
+    {"runtime"},
+    {"storage"},
     {"config"},
     {"errors"},
 ]

@@ -110,7 +110,7 @@ def test_ctrl_c_and_sigterm_save_and_say_how_to_go_on(whole, tmp_path):
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == status, errors
-        assert errors.splitlines()[-1].endswith(f"go on with: {folder.resume_command()}")
+        assert errors.splitlines()[-1].endswith(f"resume with: {folder.resume_command()}")
         newest = int(folder.checkpoint_paths()[0].stem.removeprefix("step-"))
         assert f"stopped after step {newest}, which is saved" in errors
         command = ["resume", str(run)]

@@ -21,7 +21,7 @@ from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.load import load_dataset
 from cifar_models.data.pipeline import epoch_order
-from cifar_models.data.splits import Split
+from cifar_models.data.splits import ArraySplit
 from cifar_models.errors import RunError
 from cifar_models.evaluation import predictions
 from cifar_models.run.load import load_run
@@ -146,7 +146,7 @@ def test_a_prediction_for_every_image_in_order(images, monkeypatch):
     monkeypatch.setattr(predictions, "PREDICTION_BATCH", 50)
     inputs = keras.Input((2, 2, 1), dtype="uint8")
     pixel = keras.layers.Flatten()(keras.layers.Rescaling(1.0)(inputs))[:, :2]
-    split = Split(
+    split = ArraySplit(
         np.random.default_rng(images).integers(0, 5, (images, 2, 2, 1), np.uint8),
         np.zeros(images, np.int64),
     )
@@ -174,7 +174,7 @@ def test_every_prediction_of_a_network_is_one_shape(monkeypatch):
     network = keras.Model(inputs, x)
     counter.traces = 0
     for images in (149, 50, 51, 149):
-        split = Split(np.zeros((images, 2, 2, 1), np.uint8), np.zeros(images, np.int64))
+        split = ArraySplit(np.zeros((images, 2, 2, 1), np.uint8), np.zeros(images, np.int64))
         predictions.compile_predictions(network, split)
         assert counter.traces == 1  # so the time of what follows has no tracing in it
         answers = predictions.predict_split(network, split, ("a", "b", "c", "d"))
@@ -197,17 +197,18 @@ def test_predictions_are_compiled_as_the_runtime_says(xla, finished_run, tmp_pat
         compiled.append(network.jit_compile)
         raise RunError("seen enough")
 
-    monkeypatch.setattr(predictions, "predict_split", predict_split)
+    monkeypatch.setattr("cifar_models.run.prepare.predict_split", predict_split)
     arguments = [*TINY_CNN, "--set", f"runtime.xla={xla}", "--run", str(tmp_path / "new")]
     assert main(arguments) == 1 and compiled == [xla == "on"]
 
 
 FRESH = """
 import json, sys
+from dataclasses import asdict
 from pathlib import Path
 from cifar_models.run.evaluate import evaluate
-measured = {run: {split: evaluate(Path(run), split=split) for split in ("validation", "test")}
-            for run in sys.argv[1:]}
+measured = {run: {split: asdict(evaluate(Path(run), split=split).metrics)
+                  for split in ("validation", "test")} for run in sys.argv[1:]}
 print(json.dumps(measured))
 """
 SLOW = [
@@ -234,7 +235,8 @@ def test_best_is_best_to_the_last_bit(option, tmp_path, float32_policy):
     assert result.returncode == 0, result.stderr
     fresh = json.loads(result.stdout.splitlines()[-1])
     for run in runs:
-        recorded, history = RunFolder(run).read_metrics(), RunFolder(run).read_history()
+        recorded = json.loads((run / "metrics.json").read_text())
+        history = RunFolder(run).read_history()
         for name in ("accuracy", "loss", "f1_macro", "roc_auc_macro", "per_class"):
             assert fresh[str(run)]["test"][name] == recorded[name]
         accuracies = [row["validation_accuracy"] for row in history]

@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import hadamard
 
 from cifar_models.cli.main import main
-from cifar_models.run import train as run_module
+from cifar_models.run import record
 from cifar_models.storage.run_folder import RunFolder
 from tests.conftest import TINY_CNN, as_overrides
 
@@ -49,8 +49,8 @@ def test_the_array_holds_every_pair():
 @pytest.mark.slow
 @pytest.mark.parametrize("row", range(32))
 def test_every_pair_of_options_trains(row, tmp_path, monkeypatch, float32_policy):
-    monkeypatch.setattr(run_module, "draw_figures", lambda *arguments: None)
-    monkeypatch.setattr(run_module, "record_in_tensorboard", lambda *arguments: None)
+    monkeypatch.setattr(record, "draw_figures", lambda *arguments: None)
+    monkeypatch.setattr(record, "record_in_tensorboard", lambda *arguments: None)
     settings = [pair[on] for pair, on in zip(OPTIONS, ARRAY[row], strict=True)]
     run = tmp_path / "run"
     assert main([*as_overrides([*TINY_CNN, *settings]), "--run", str(run)]) == 0

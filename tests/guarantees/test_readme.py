@@ -1,80 +1,109 @@
-"""The README says what is there."""
+"""The documentation says what is there."""
 
-import os
 import re
-import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from cifar_models.config.model_presets import PRESETS
+from cifar_models.config.recipe_file import recipe_paths
+from tests.guarantees.test_house import FLOORS
 from tests.models.test_models import GOLDEN
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+DOCUMENTS += [ROOT / "experiments/LOG.md", *sorted(ROOT.glob("experiments/records/**/README.md"))]
+DOCUMENTS += sorted(ROOT.glob("docs/*.md"))
+MAX_README_LINES = 150
 
 
-def test_every_preset_stands_in_the_table_with_its_size():
-    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+)[^|]*\|$", README, re.MULTILINE))
-    assert {name: int(count.replace(",", "")) for name, count in rows.items()} == {
-        name: GOLDEN[name][0] for name in PRESETS
-    }
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
 
 
-def test_every_make_target_exists():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    mentioned = set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)", README))
-    assert mentioned - {"sure"} <= targets
+def rows_of(name: str, header: str) -> list[list[str]]:
+    """Return the cells of the table that has this header, without the header."""
+    lines = iter(text_of(name).splitlines())
+    assert any(line == header for line in lines), f"{name} has no table {header}"
+    next(lines)  # the line of dashes
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    return rows
 
 
-@pytest.mark.parametrize(
-    ("words", "command"),
-    [
-        ("train-cnn DATASET=digits DATA_DIR=d", "train digits-cnn --dataset digits --data-dir d"),
-        ("tune RECIPE=vit OUT=o", "tune vit --out o"),
-        ("tune RECIPE=digits-vit DATASET=digits RUN=r", "tune digits-vit --dataset digits --out r"),
-        ("export RUN=r OUT=o DATA_DIR=d", "export r --format saved_model --out o --data-dir d"),
-        ("benchmark RUN='a b'", "benchmark a b"),
-        ("benchmark RECIPE=vit DATASET=digits", "benchmark digits-vit --dataset digits"),
-        ("resume RUN='my run' DATA_DIR=d", "resume 'my run' --data-dir d"),
-    ],
-)
-def test_a_make_target_passes_its_variables_on(words, command):
-    result = subprocess.run(
-        ["make", "--dry-run", *shlex.split(words)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={"PATH": os.environ["PATH"]},  # nothing of a make that runs these tests
-    )
-    assert result.returncode == 0, result.stderr
-    typed = result.stdout.rpartition("-m cifar_models")[2].replace("\\\n", " ")
-    assert shlex.split(typed) == shlex.split(command)
+def links_of(text: str) -> list[str]:
+    """Return the targets of the links and images in Markdown that lead to files."""
+    return re.findall(r"\]\((?!http)([^)]+)\)", text)
 
 
-def test_every_file_of_the_house_is_in_its_picture():
-    picture = README.split("```\ncifar_models/")[1].split("```")[0]
-    for path in (ROOT / "cifar_models").rglob("*.py"):
-        if path.name not in ("__init__.py", "__main__.py"):
-            assert path.name in picture, path
-    for name in re.findall(r"(\w+\.py)", picture):
-        assert list((ROOT / "cifar_models").rglob(name)), name
+def anchors_of(path: Path) -> set[str]:
+    """Return the anchors of a document's headings, as a Markdown viewer makes them."""
+    headings = [line.lstrip("#") for line in path.read_text().splitlines() if line.startswith("#")]
+    return {heading.strip().lower().replace(" ", "-") for heading in headings}
 
 
-def test_every_link_leads_somewhere():
-    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (ROOT / target).exists(), target
+def test_the_readme_is_short():
+    assert len(text_of("README.md").splitlines()) <= MAX_README_LINES
 
 
-def test_every_promise_names_a_test_that_exists():
-    rows = [line for line in README.splitlines() if "](tests/" in line and " `test_" in line]
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_resolves(document):
+    for link in links_of(document.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+def test_the_readme_links_every_page_of_the_documentation():
+    linked = {link.partition("#")[0] for link in links_of(text_of("README.md"))}
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").iterdir()} <= linked
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_make_target_exists(document):
+    reads = [line for line in text_of("Makefile").splitlines() if line.startswith("READS_")]
+    targets = {line.removeprefix("READS_").partition(" ")[0] for line in reads}
+    mentioned = re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text(encoding="utf-8"), re.M)
+    assert set(mentioned) <= targets
+
+
+def test_every_preset_is_in_the_table_with_its_size():
+    rows = rows_of("docs/recipes.md", "| architecture | description | parameters |")
+    sizes = {name.strip("`"): int(size.split()[0].replace(",", "")) for name, _, size in rows}
+    assert sizes == {name: GOLDEN[name][0] for name in PRESETS}
+
+
+def test_every_recipe_is_in_the_table():
+    rows = rows_of("docs/recipes.md", "| recipe | made for |")
+    assert {name.strip("`") for row in rows for name in row[0].split(", ")} == set(recipe_paths())
+
+
+def test_every_promise_names_tests_that_exist():
+    rows = rows_of("docs/guarantees.md", "| promise | tests |")
     assert len(rows) > 10
-    for row in rows:
-        _, *parts = re.split(r"\]\((tests/\w+/\w+\.py)\)", row)  # file, what follows, file, …
-        for path, behind in zip(parts[::2], parts[1::2], strict=True):
-            names = re.findall(r"`(test_\w+)`", behind)
-            assert names, path
-            text = (ROOT / path).read_text()
-            for name in names:
-                assert f"def {name}(" in text, name
+    for promise, tests in rows:
+        _, *links = tests.split("](")
+        assert links, promise
+        for link in links:
+            name, _, names = link.partition(")")
+            text = (ROOT / "docs" / name).read_text()
+            found = [word for word in names.split("`") if word.startswith("test_")]
+            assert found, promise
+            for test in found:
+                assert f"def {test}(" in text, test
+
+
+def test_the_layout_lists_every_package_in_its_layer():
+    rows = rows_of("CONTRIBUTING.md", "| layer | package | purpose |")
+    listed: dict[int, set[str]] = {}
+    for layer, package, _ in rows:
+        name, _, link = package.strip("[)").partition("](")
+        assert Path(link).stem == name
+        listed.setdefault(int(layer), set()).add(name)
+    assert list(listed.values()) == [set(rooms) for rooms in FLOORS if rooms != {"__main__"}]
+    folders = {path.parent.name for path in (ROOT / "cifar_models").glob("*/__init__.py")}
+    assert {name for names in listed.values() for name in names} == folders | {"errors"}

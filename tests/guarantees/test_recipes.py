@@ -12,7 +12,7 @@ from cifar_models.config.model_presets import (
     ViTConfig,
 )
 from cifar_models.config.recipe_file import read_recipe, recipe_paths
-from cifar_models.run import train as run_module
+from cifar_models.run import record
 from tests.conftest import EVERY_STEP, as_overrides, killed_at, outcome_of
 
 TRANSFORMER = ("hidden_dim=16", "num_layers=1", "num_heads=2", "mlp_dim=16")
@@ -38,8 +38,8 @@ def test_the_promised_recipes_are_there():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OF_CIFAR10)
 def test_a_recipe_trains_and_resumes(name, tmp_path, monkeypatch, float32_policy):
-    monkeypatch.setattr(run_module, "draw_figures", lambda *arguments: None)
-    monkeypatch.setattr(run_module, "record_in_tensorboard", lambda *arguments: None)
+    monkeypatch.setattr(record, "draw_figures", lambda *arguments: None)
+    monkeypatch.setattr(record, "record_in_tensorboard", lambda *arguments: None)
     shrunk = [f"model.{override}" for override in SHRUNK[type(read_recipe(name).model)]]
     arguments = [*as_overrides(["train", name, *SMALL, *shrunk]), "--deterministic"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from cifar_models.cli.main import main
-from cifar_models.run import train as run_module
+from cifar_models.run import record
+from cifar_models.storage.records import RunMetrics
+from cifar_models.storage.run_folder import RunFolder
 from cifar_models.training.fit import choose_steps_per_execution
 from cifar_models.training.trainer import Trainer
 from tests.conftest import (
@@ -91,8 +93,8 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name n
 def test_every_option_resumes_to_the_same_bytes(name, tmp_path, monkeypatch, float32_policy):
     """Killed in the middle of the first epoch, and again in that of a later one."""
     arguments = [*as_overrides(OPTIONS[name]), "--deterministic"]
-    monkeypatch.setattr(run_module, "draw_figures", lambda *arguments: None)
-    monkeypatch.setattr(run_module, "record_in_tensorboard", lambda *arguments: None)
+    monkeypatch.setattr(record, "draw_figures", lambda *arguments: None)
+    monkeypatch.setattr(record, "record_in_tensorboard", lambda *arguments: None)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main([*arguments, "--run", str(whole)]) == 0
     before, after = (f"steps_per_execution = {number}" for number in AT_ONCE.get(name, (1, 1)))
@@ -132,10 +134,17 @@ def test_killed_when_training_is_over(tmp_path, monkeypatch):
     def killed(*arguments):
         raise Killed
 
+    real = RunFolder.write
+
+    def killed_at_metrics(self, written):
+        if isinstance(written, RunMetrics):
+            raise Killed
+        real(self, written)
+
     run = tmp_path / "run"
     arguments = [*TINY_CNN, "--deterministic", *EVERY_STEP, "--run", str(run)]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(run_module, "draw_figures", killed)
+        patch.setattr(RunFolder, "write", killed_at_metrics)
         main(arguments)
     predictions = (run / "predictions.npz").read_bytes()
     (run / "predictions.npz").unlink()
@@ -147,6 +156,6 @@ def test_killed_when_training_is_over(tmp_path, monkeypatch):
 def test_a_finished_run_is_left_alone(finished_run, capsys):
     before = (finished_run / "metrics.json").stat().st_mtime_ns
     assert main(["resume", str(finished_run)]) == 0
-    assert "has finished" in capsys.readouterr().out
+    assert "is finished already" in capsys.readouterr().out
     assert (finished_run / "metrics.json").stat().st_mtime_ns == before
     assert json.loads((finished_run / "metrics.json").read_text())["epochs"] == 2

@@ -20,7 +20,7 @@ def begin(run: Path, *more: str) -> Path:
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("cifar_models.run.train.carry_out", killed)
+        patch.setattr("cifar_models.run.train.run_to_end", killed)
         main([*TINY_CNN, *more, "--run", str(run)])
     return run
 
@@ -65,7 +65,7 @@ def test_where_the_data_lies_and_how_often_to_save_may_change(tmp_path, monkeypa
     run = begin(tmp_path / "run")
     edit(run, 'data_dir = ""', 'data_dir = "/elsewhere"')
     edit(run, "checkpoint_seconds = 300.0", "checkpoint_seconds = 5.0")
-    monkeypatch.setattr("cifar_models.run.resume.carry_out", lambda *arguments: {"went": "on"})
+    monkeypatch.setattr("cifar_models.run.resume.run_to_end", lambda *arguments: None)
     assert main(["resume", str(run)]) == 0
 
 
@@ -86,7 +86,7 @@ def test_an_image_that_changed(image_folder, tmp_path, capsys):
 def test_train_names_resume_for_an_unfinished_run(tmp_path, capsys):
     run = begin(tmp_path / "run")
     error = refused(capsys, *TINY_CNN, "--run", run)
-    assert f"{run}: holds an unfinished run; go on with it: " in error
+    assert f"{run}: holds an unfinished run; resume it with: " in error
     assert f"python -m cifar_models resume {run}" in error
 
 
@@ -98,7 +98,7 @@ def test_something_that_is_no_run(tmp_path, capsys):
 def test_a_run_that_never_began(tmp_path, capsys):
     run = begin(tmp_path / "run")
     (run / "fingerprints.json").unlink()
-    assert "stopped before it began; remove it and train" in refused(capsys, "resume", run)
+    assert "stopped before training began; remove it and train" in refused(capsys, "resume", run)
 
 
 def test_a_trial_of_a_search_stays_on_validation(tmp_path, monkeypatch):
@@ -106,12 +106,13 @@ def test_a_trial_of_a_search_stays_on_validation(tmp_path, monkeypatch):
     run = begin(tmp_path / "run")
     fingerprints = RunFolder(run).read_fingerprints()
     RunFolder(run).write_fingerprints({**fingerprints, "evaluation_split": "validation"})
-    measured_on = []
+    evaluated = []
     monkeypatch.setattr(
-        "cifar_models.run.resume.carry_out", lambda *arguments: measured_on.append(arguments[5])
+        "cifar_models.run.resume.run_to_end",
+        lambda recipe, data, *others: evaluated.append(data.evaluation_split),
     )
     assert main(["resume", str(run)]) == 0
-    assert measured_on == ["validation"]
+    assert evaluated == ["validation"]
 
 
 @pytest.mark.parametrize(

@@ -255,10 +255,10 @@ def test_a_checkpoint_of_another_network(tmp_path, capsys):
     for name, array in (("network/00003", np.zeros((5, 5))), ("network/99999", np.zeros(1))):
         path.write_bytes(encode_checkpoint({**arrays, name: array}, record))
         assert main(["resume", str(run)]) == 1
-        assert f"{path}: is not of this run: {name} differs" in capsys.readouterr().err
+        assert f"{path}: belongs to another run: {name} differs" in capsys.readouterr().err
     path.write_bytes(encode_checkpoint(arrays, {**record, "step": 10**9}))
     assert main(["resume", str(run)]) == 1
-    assert f"{path}: is not of this run: the step differs" in capsys.readouterr().err
+    assert f"{path}: belongs to another run: the step differs" in capsys.readouterr().err
     path.write_bytes(encode_checkpoint(arrays, {**record, "__class__": "os.system"}))
     for older in RunFolder(run).checkpoint_paths()[1:]:
         older.unlink()
@@ -314,8 +314,8 @@ def test_a_data_set_to_be_downloaded_to_where_the_folder_says(stranger, refused,
     text = (stranger / "recipe.toml").read_text().replace('"digits"', '"mnist"')
     text = text.replace('data_dir = ""', f'data_dir = "{stranger.parent / "home"}"')
     (stranger / "recipe.toml").write_text(text)
-    assert "say with --data-dir where it is" in refused("evaluate", stranger, status=1)
-    assert "say with --data-dir where it is" in refused("export", stranger, status=1)
+    assert "give its place with --data-dir" in refused("evaluate", stranger, status=1)
+    assert "give its place with --data-dir" in refused("export", stranger, status=1)
     other = shutil.copytree(stranger, stranger.parent / "other")
     (other / "recipe.toml").write_text(text.replace('"digits-cnn"', '"other"'))
     runs = [str(stranger), str(other)]

@@ -14,6 +14,7 @@ from cifar_models.data.load import load_dataset
 from cifar_models.evaluation.corruptions.cifar10_c import CORRUPTIONS, corrupt
 from cifar_models.evaluation.metrics import entropy, roc_auc_between
 from cifar_models.run.robustness import _noise, _shuffled
+from cifar_models.storage.records import Robustness, RunMetrics
 from cifar_models.storage.run_folder import RunFolder
 
 
@@ -27,17 +28,17 @@ def measured(finished_run, tmp_path_factory) -> Path:
 
 
 def test_clean_accuracy_is_the_one_that_the_run_recorded(measured):
-    report = RunFolder(measured).read_robustness()
-    assert report["images"] == 360
-    assert report["clean_accuracy"] == RunFolder(measured).read_metrics()["accuracy"]
+    report = RunFolder(measured).read(Robustness)
+    assert report.images == 360
+    assert report.clean_accuracy == RunFolder(measured).read(RunMetrics).accuracy
 
 
 def test_every_corruption_has_five_accuracies_and_the_mean_is_theirs(measured):
-    report = RunFolder(measured).read_robustness()
-    assert tuple(report["accuracy"]) == CORRUPTIONS
-    numbers = np.array(list(report["accuracy"].values()))
+    report = RunFolder(measured).read(Robustness)
+    assert tuple(report.accuracy) == CORRUPTIONS
+    numbers = np.array(list(report.accuracy.values()))
     assert numbers.shape == (15, 5) and (numbers >= 0).all() and (numbers <= 1).all()
-    assert report["mean_corrupted_accuracy"] == pytest.approx(numbers.mean())
+    assert report.mean_corrupted_accuracy == pytest.approx(numbers.mean())
 
 
 @pytest.mark.parametrize(("name", "severity"), [("contrast", 2), ("impulse_noise", 5)])
@@ -51,8 +52,8 @@ def test_a_cell_by_keras_alone(name, severity, measured):
 
 
 def test_entropies_by_keras_alone(measured):
-    report = RunFolder(measured).read_robustness()
-    edges = np.array(report["entropy"]["bins"])
+    report = RunFolder(measured).read(Robustness)
+    edges = np.array(report.entropy["bins"])
     np.testing.assert_allclose(edges, np.linspace(0, np.log(10), 21))
     images = load_dataset(read_recipe(str(measured / "recipe.toml")).data).test.images
     network = keras.models.load_model(measured / "model.keras")
@@ -61,27 +62,27 @@ def test_entropies_by_keras_alone(measured):
     for name, pixels in shown.items():
         log = np.asarray(keras.ops.log_softmax(network(pixels, training=False)), np.float64)
         entropies[name] = -(np.exp(log) * log).sum(axis=1)
-        assert sum(report["entropy"][name]) == 360
+        assert sum(report.entropy[name]) == 360
         expected, _ = np.histogram(entropies[name], edges)
         # One that lies on an edge may be counted on either side of it.
-        assert np.abs(expected - report["entropy"][name]).sum() <= 2
-    for name, area in report["roc_auc"].items():
+        assert np.abs(expected - report.entropy[name]).sum() <= 2
+    for name, area in report.roc_auc.items():
         is_above = entropies[name][:, None] > entropies["test"]
         assert area == pytest.approx(is_above.mean(), abs=1e-3)
-    assert set(report["roc_auc"]) == {"noise", "shuffled"}
+    assert set(report.roc_auc) == {"noise", "shuffled"}
 
 
 def test_some_images_spread_over_all_of_them(finished_run, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
     assert main(["evaluate", str(run), "--corruptions", "--images", "30"]) == 0
-    printed, report = capsys.readouterr().out, RunFolder(run).read_robustness()
-    assert report["images"] == sum(report["entropy"]["test"]) == 30
+    printed, report = capsys.readouterr().out, RunFolder(run).read(Robustness)
+    assert report.images == sum(report.entropy["test"]) == 30
     with np.load(run / "predictions.npz") as file:
         hits = file["probabilities"].argmax(axis=1) == file["labels"]
-    assert report["clean_accuracy"] == pytest.approx(hits[np.arange(30) * 359 // 29].mean())
+    assert report.clean_accuracy == pytest.approx(hits[np.arange(30) * 359 // 29].mean())
     row = [line for line in printed.splitlines() if line.startswith("contrast ")]
-    assert row[0].split()[1:] == [f"{value:.2%}" for value in report["accuracy"]["contrast"]]
+    assert row[0].split()[1:] == [f"{value:.2%}" for value in report.accuracy["contrast"]]
 
 
 @pytest.mark.parametrize(

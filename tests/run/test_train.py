@@ -18,8 +18,10 @@ from cifar_models.cli.main import main
 from cifar_models.config.recipe import DataConfig
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.load import load_dataset
-from cifar_models.data.splits import Split
+from cifar_models.data.splits import ArraySplit
+from cifar_models.run import record
 from cifar_models.run import train as run_module
+from cifar_models.storage.records import DatasetInfo
 from tests.conftest import TIMINGS, TINY_CNN
 
 PROMISED_METRICS = {
@@ -142,24 +144,32 @@ class Untouchable(np.ndarray):
     """Stands for the test split: any use of its pixels but their hash fails."""
 
     def __array__(self, *arguments, **options):
-        raise AssertionError("the test split was answered")
+        raise AssertionError("the test split was predicted")
 
     def __getitem__(self, item):
-        raise AssertionError("the test split was answered")
+        raise AssertionError("the test split was predicted")
 
 
-def test_a_trial_of_a_search_never_answers_the_test_split(monkeypatch, tmp_path):
+def test_a_trial_of_a_search_never_predicts_the_test_split(monkeypatch, tmp_path):
     real = load_dataset(read_recipe("digits-cnn").data)
-    untouchable = Split(real.test.images.view(Untouchable), real.test.labels)
+    untouchable = ArraySplit(real.test.images.view(Untouchable), real.test.labels)
     poisoned = dataclasses.replace(real, test=untouchable)
     monkeypatch.setattr(run_module, "load_dataset", lambda recipe: poisoned)
-    described = {"class_names": list(real.class_names), "sha256": ""}
-    monkeypatch.setattr(run_module, "describe", lambda dataset, splits: described)
+    info = DatasetInfo(
+        name="digits",
+        image_shape=(8, 8, 1),
+        class_names=list(real.class_names),
+        train_images=1,
+        validation_images=1,
+        test_images=1,
+        sha256="",
+    )
+    monkeypatch.setattr(run_module, "describe", lambda dataset, splits: info)
     recipe = read_recipe("digits-cnn", ["training.epochs=1", "model.stage_filters=[4, 4]"])
-    metrics = run_module.run(recipe, tmp_path / "trial", evaluation_split="validation")
-    assert metrics["split"] == "validation"
-    with pytest.raises(AssertionError, match="the test split was answered"):
-        run_module.run(recipe, tmp_path / "run", evaluation_split="test")
+    metrics = run_module.train(recipe, tmp_path / "trial", evaluation_split="validation")
+    assert metrics.split == "validation"
+    with pytest.raises(AssertionError, match="the test split was predicted"):
+        run_module.train(recipe, tmp_path / "run", evaluation_split="test")
 
 
 def test_the_best_epoch_is_kept(tmp_path, monkeypatch):
@@ -206,8 +216,8 @@ def test_a_diverging_run_fails_and_says_when(tmp_path, capsys):
 
 
 def test_a_run_starts_as_its_recipe_says(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_module, "draw_figures", lambda *arguments: None)
-    monkeypatch.setattr(run_module, "record_in_tensorboard", lambda *arguments: None)
+    monkeypatch.setattr(record, "draw_figures", lambda *arguments: None)
+    monkeypatch.setattr(record, "record_in_tensorboard", lambda *arguments: None)
     arguments = [
         *("train", "digits-vit", "--set", "model.mimetic_init=true"),
         *("--set", "model.num_layers=1", "--set", "data.train_fraction=0.1"),

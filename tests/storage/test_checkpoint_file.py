@@ -104,8 +104,8 @@ def test_the_generation_before_is_used_and_the_damaged_one_is_named(tmp_path, ca
     capsys.readouterr()
     assert main(["resume", str(run)]) == 0
     output = capsys.readouterr().out
-    assert f"{newest}: damaged, the one before it is used" in output
-    assert "goes on after step 24 of 40" in output
+    assert f"{newest}: damaged, using the checkpoint before it" in output
+    assert "resuming after step 24 of 40" in output
     assert outcome_of(run) == outcome_of(whole)
 
 

@@ -171,7 +171,7 @@ def test_a_killed_trial_goes_on_after_its_last_checkpoint(recipe_path, tmp_path,
     capsys.readouterr()
     recipe_path.write_text(SEARCH)  # how often it is saved is no part of a search
     assert tune(recipe_path, out, 1) == 0
-    assert "goes on after step 4 of" in capsys.readouterr().out
+    assert "resuming after step 4 of" in capsys.readouterr().out
 
 
 def test_a_failed_trial_is_not_trained_again(recipe_path, tmp_path, capsys, monkeypatch):

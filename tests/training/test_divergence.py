@@ -1,12 +1,14 @@
 """A loss that is NaN or infinite: named, never the best, and never in a checkpoint."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from cifar_models.cli.main import main
-from cifar_models.config.recipe import RuntimeConfig, TrainingConfig
+from cifar_models.config.recipe import RuntimeConfig
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.errors import RunError
 from cifar_models.runtime.device import configure
@@ -27,8 +29,8 @@ def test_the_step_and_its_learning_rate_are_named(tmp_path, capsys):
     run = tmp_path / "run"
     real = Trainer.augmented
 
-    def augmented(self, images, labels, mirrored, step):
-        images, targets = real(self, images, labels, mirrored, step)
+    def augmented(self, images, labels, flip_mask, step):
+        images, targets = real(self, images, labels, flip_mask, step)
         return images, targets * tf.where(step == BAD_STEP, np.nan, 1.0)
 
     arguments = [*TINY_CNN, *EVERY_STEP, "--deterministic"]
@@ -53,15 +55,15 @@ def test_the_step_and_its_learning_rate_are_named(tmp_path, capsys):
 def test_it_is_noticed_long_before_the_epoch_ends(tmp_path, capsys, monkeypatch):
     real = Trainer.augmented
 
-    def augmented(self, images, labels, mirrored, step):
-        images, targets = real(self, images, labels, mirrored, step)
+    def augmented(self, images, labels, flip_mask, step):
+        images, targets = real(self, images, labels, flip_mask, step)
         return images, targets * tf.where(step == 4, np.nan, 1.0)
 
     def too_late(*arguments):
         raise AssertionError("the epoch ended")
 
     monkeypatch.setattr(Trainer, "augmented", augmented)
-    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_CHECKS", 0.0)
     monkeypatch.setattr(EpochRecord, "on_epoch_end", too_late)
     monkeypatch.setattr(Checkpointer, "on_epoch_end", too_late)
     assert main([*TINY_CNN, "--run", str(tmp_path / "run")]) == 1
@@ -109,13 +111,9 @@ def test_a_state_that_is_not_finite_is_not_saved(bad):
 def test_a_validation_loss_that_is_not_finite_ends_the_run():
     trainer, progress = small_trainer(), Progress(step=10)
     best = BestEpoch(progress, True, 0)
+    context = SimpleNamespace(recipe=trainer.recipe)
     record = EpochRecord(
-        progress,
-        Stopwatch(progress),
-        best,
-        lambda network: (0.99, float("nan")),
-        *(None, None),
-        TrainingConfig(),
+        context, progress, Stopwatch(progress), best, validate=lambda: (0.99, float("nan"))
     )
     record.set_model(trainer)
     with pytest.raises(RunError, match="validation loss is not finite at step 10"):
@@ -128,7 +126,7 @@ def test_the_first_of_equal_epochs_is_the_best():
     best = BestEpoch(progress, True, patience=2)
     for epoch, accuracy in enumerate((0.5, float("nan"), 0.7, 0.7), start=1):
         trainer.network.layers[-1].bias.assign(np.full(10, epoch, np.float32))
-        best.consider(epoch, accuracy, trainer.network)
+        best.update(epoch, accuracy, trainer.network)
         progress.rows.append({})
     assert (progress.best_epoch, progress.best_accuracy) == (3, 0.7)
     assert best.weights[-1].tolist() == 10 * [3.0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cifar_models.cli.main import main
-from cifar_models.run import train as run_module
+from cifar_models.run import record
 from tests.conftest import TINY_CNN, as_overrides
 
 SEEDS = (0, 1, 2)
@@ -15,8 +15,8 @@ SEEDS = (0, 1, 2)
 @pytest.mark.slow
 def test_compiler_and_precision_change_less_than_the_seed(tmp_path, monkeypatch, float32_policy):
     """The same seeds with and without: each test image counts, and so does how sure a model is."""
-    monkeypatch.setattr(run_module, "draw_figures", lambda *arguments: None)
-    monkeypatch.setattr(run_module, "record_in_tensorboard", lambda *arguments: None)
+    monkeypatch.setattr(record, "draw_figures", lambda *arguments: None)
+    monkeypatch.setattr(record, "record_in_tensorboard", lambda *arguments: None)
 
     def losses(*options: str) -> np.ndarray:
         """Of the test split, a seed each: (S,)."""

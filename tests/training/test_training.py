@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ from cifar_models.config.model_presets import PRESETS
 from cifar_models.config.recipe import AugmentationConfig, TrainingConfig
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.pipeline import make_training_batches
-from cifar_models.data.splits import Split
+from cifar_models.data.splits import ArraySplit
 from cifar_models.errors import RequestError
 from cifar_models.models.catalog import build_network
 from cifar_models.optimizers.optimizers import make_optimizer, variables_without_decay
@@ -99,15 +100,20 @@ def test_gradients_are_clipped_by_their_global_norm():
     assert [float(v.numpy()[0]) for v in variables] == pytest.approx([-0.6, -0.8])
 
 
-NO_AUGMENTATION = AugmentationConfig()
-NONE_MIRRORED = np.zeros(20, bool)
+NONE_FLIPPED = np.zeros(20, bool)
 
 
-def linear_trainer(augmentation=NO_AUGMENTATION, label_smoothing=0.0) -> Trainer:
+def linear_trainer(**values: object) -> Trainer:
+    """A linear network in a run of one epoch of 100 steps, without any augmentation by default."""
     inputs = keras.Input((4, 4, 1), dtype="uint8")
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
     network = keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="zeros")(x))
-    trainer = Trainer(network, augmentation, label_smoothing, 0, steps_per_epoch=1, total_steps=100)
+    recipe = dataclasses.replace(
+        read_recipe("digits-cnn"),
+        training=TrainingConfig(epochs=1, label_smoothing=values.pop("label_smoothing", 0.0)),
+        augmentation=AugmentationConfig(**values),
+    )
+    trainer = Trainer(network, recipe, steps_per_epoch=100)
     trainer.compile(
         keras.optimizers.SGD(0.0),
         keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -123,19 +129,19 @@ def test_labels_are_smoothed_in_training():
     plain = -(log_probabilities[0] + log_probabilities[2]) / 2
     smooth = 0.7 * plain - 0.3 * log_probabilities.mean()
     history = trainer.fit(
-        tf.data.Dataset.from_tensors((images, labels, NONE_MIRRORED[:2])), verbose=0
+        tf.data.Dataset.from_tensors((images, labels, NONE_FLIPPED[:2])), verbose=0
     ).history
     assert history["loss"][0] == pytest.approx(smooth, rel=1e-5)
     assert history["accuracy"][0] == 0.5
 
 
 def test_a_steps_random_numbers_depend_on_seed_and_step_alone(images):
-    trainer = linear_trainer(AugmentationConfig(crop_padding=4, mixup_alpha=1.0))
+    trainer = linear_trainer(crop_padding=4, mixup_alpha=1.0)
     labels = tf.constant([0, 1, 2, 0, 1, 2, 0, 1], tf.int64)
 
     def augmented(step):
         pictures, targets = trainer.augmented(
-            tf.constant(images), labels, NONE_MIRRORED[:8], tf.constant(step)
+            tf.constant(images), labels, NONE_FLIPPED[:8], tf.constant(step)
         )
         return pictures.numpy().tobytes() + targets.numpy().tobytes()
 
@@ -146,15 +152,15 @@ def test_a_steps_random_numbers_depend_on_seed_and_step_alone(images):
     assert other != augmented(5)
 
 
-def test_alternating_flip_mirrors_what_the_batch_says(images):
-    trainer = linear_trainer(AugmentationConfig(alternating_flip=True))
-    mirrored = np.arange(8) % 3 == 0
+def test_alternating_flip_flips_the_images_of_the_flip_mask(images):
+    trainer = linear_trainer(alternating_flip=True)
+    flip_mask = np.arange(8) % 3 == 0
     labels = tf.zeros(8, tf.int64)
     pictures, _ = trainer.augmented(
-        tf.constant(images), labels, tf.constant(mirrored), tf.constant(0)
+        tf.constant(images), labels, tf.constant(flip_mask), tf.constant(0)
     )
-    np.testing.assert_array_equal(pictures[mirrored], images[mirrored][:, :, ::-1])
-    np.testing.assert_array_equal(pictures[~mirrored], images[~mirrored])
+    np.testing.assert_array_equal(pictures[flip_mask], images[flip_mask][:, :, ::-1])
+    np.testing.assert_array_equal(pictures[~flip_mask], images[~flip_mask])
 
 
 @pytest.mark.parametrize(
@@ -180,7 +186,7 @@ def test_a_step_learns_under_every_precision_and_compiler(precision, xla, float3
     network = build_network(recipe.model, (8, 8, 1), 10)
     trainer = make_trainer(network, recipe, runtime, steps_per_epoch=15)
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
-    batches = tf.data.Dataset.from_tensors((images, np.arange(20) % 10, NONE_MIRRORED)).repeat(30)
+    batches = tf.data.Dataset.from_tensors((images, np.arange(20) % 10, NONE_FLIPPED)).repeat(30)
     losses = trainer.fit(batches, epochs=2, steps_per_epoch=15, verbose=0, shuffle=False)
     assert losses.history["loss"][1] < losses.history["loss"][0]
 
@@ -216,7 +222,7 @@ def test_a_gpu_holds_up_to_a_gibibyte_of_images(supposed_gpu):
 
 def test_images_on_a_gpu_want_xla(supposed_gpu):
     recipe = read_recipe("cnn", ["runtime.data_on_device=on", "runtime.xla=off"])
-    split = Split(np.zeros((8, 4, 4, 1), np.uint8), np.zeros(8, np.int64))
+    split = ArraySplit(np.zeros((8, 4, 4, 1), np.uint8), np.zeros(8, np.int64))
     with pytest.raises(RequestError, match=r"runtime\.data_on_device = \"on\" needs XLA"):
         resident_images(split, configure(recipe.runtime))
 
@@ -226,11 +232,11 @@ def test_steps_are_fed_indices_where_the_images_are_on_the_device(where, fed, fl
     recipe = read_recipe("digits-cnn", [f"runtime.data_on_device={where}", "training.batch_size=8"])
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, 8, 8, 1), np.uint8)
-    split = Split(images, np.arange(20) % 10)
+    split = ArraySplit(images, np.arange(20) % 10)
     runtime = configure(recipe.runtime)
     network, resident = build_network(recipe.model, (8, 8, 1), 10), resident_images(split, runtime)
     trainer = make_trainer(network, recipe, runtime, steps_per_epoch=2, resident=resident)
-    batches = make_batches(trainer, split, recipe, 3, 6)  # from the middle of an epoch
+    batches = make_batches(trainer, split, 3, 6)  # from the middle of an epoch
     assert batches.element_spec[0].dtype == fed
     there = [trainer.resident(*batch) if trainer.resident else batch for batch in batches]
     here = list(make_training_batches(split, 8, recipe.runtime.seed, 3, 6))
@@ -289,9 +295,10 @@ def test_the_first_checkpoint_waits_until_it_is_cheap():
         def write_checkpoint(self, step, content):
             saved.append((step, content))
 
-    stopwatch = Stopwatch(progress)
-    checkpointer = Checkpointer(State(), Folder(), stopwatch, 1, 1000, StopRequest())
-    checkpointer.set_model(linear_trainer())
+    trainer = linear_trainer()
+    context = SimpleNamespace(recipe=trainer.recipe, folder=Folder(), stop=StopRequest())
+    checkpointer = Checkpointer(context, State(), Stopwatch(progress))
+    checkpointer.set_model(trainer)
     for progress.stepping, count in ((0.9, 0), (1.1, 1)):
         checkpointer.on_epoch_end(0)
         assert len(saved) == count
@@ -312,14 +319,14 @@ class PictureLog:
 @pytest.mark.parametrize("padding", [0, 2])
 def test_pictures_show_what_the_steps_will_see(padding, float32_policy):
     images = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3), np.uint8)
-    split = Split(images, np.arange(70) % 10)
+    split = ArraySplit(images, np.arange(70) % 10)
     options = ["training.batch_size=20", "training.epochs=9", "augmentation.cutout_size=0"]
     options += [f"augmentation.crop_padding={padding}", "augmentation.horizontal_flip=false"]
     recipe = read_recipe("cnn", options)
     network = build_network(recipe.model, (8, 8, 3), 10)
     trainer = make_trainer(network, recipe, configure(recipe.runtime), steps_per_epoch=3)
     log = PictureLog()
-    log_augmented_images(trainer, split, 20, 9, log)
+    log_augmented_images(trainer, split, log)
     assert list(log.pictures) == [0, 6, 12, 18]  # of 27 steps, at the ends of epochs
     stream = list(make_training_batches(split, 20, recipe.runtime.seed, 0, 27))
     for step, pictures in log.pictures.items():

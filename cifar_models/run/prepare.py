@@ -1,0 +1,96 @@
+"""Build everything that a run needs before its first training step."""
+
+import logging
+from dataclasses import dataclass
+from time import perf_counter
+
+import keras
+
+from cifar_models.evaluation.flops import flops_per_image
+from cifar_models.evaluation.metrics import accuracy_and_loss
+from cifar_models.evaluation.predictions import compile_predictions, predict_split
+from cifar_models.models.catalog import build_network
+from cifar_models.models.test_time_augmentation import with_test_time_augmentation
+from cifar_models.runtime.environment import changes, environment
+from cifar_models.storage.records import Environment
+from cifar_models.training.callbacks import Validate
+from cifar_models.training.fit import make_trainer, resident_images
+from cifar_models.training.initialization import initialize_network
+from cifar_models.training.run_context import RunContext
+from cifar_models.training.trainer import Trainer
+
+logger = logging.getLogger("cifar_models")
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that is ready for its first training step.
+
+    Attributes:
+        trainer: Joins network, augmentation, loss and optimizer.
+        predictor: The evaluated network with its test-time augmentation.
+        validate: Returns accuracy and loss on the validation split. None if there is no split.
+        flops_per_image: Operations of one prediction, with every TTA view.
+        initialisation_seconds: Time of data-dependent initialization.
+    """
+
+    trainer: Trainer
+    predictor: keras.Model
+    validate: Validate | None
+    flops_per_image: int
+    initialisation_seconds: float
+
+
+def prepare(context: RunContext) -> PreparedRun:
+    """Build and initialize the network and its trainer, and compile the predictions."""
+    recipe, runtime, data = context.recipe, context.runtime, context.data
+    train, validation = data.splits.train, data.splits.validation
+    for what, was, is_now in changes(context.folder.read(Environment), environment(runtime)):
+        logger.warning("%s was %s and is %s: the last bits may differ", what, was, is_now)
+    network = build_network(recipe.model, train.image_shape, len(data.dataset.class_names))
+    flops = flops_per_image(network) * recipe.augmentation.tta_views
+    began = perf_counter()
+    initialize_network(network, recipe.model, train)
+    initialisation_seconds = perf_counter() - began
+    _log_beginning(network, context)
+    average = None
+    if recipe.training.ema_decay:
+        average = build_network(recipe.model, train.image_shape, len(data.dataset.class_names))
+    predictor = with_test_time_augmentation(average or network, recipe.augmentation.tta_views)
+    predictor.jit_compile = runtime.xla  # Keras would decide by the device only
+
+    def validate() -> tuple[float, float]:
+        predictions = predict_split(predictor, validation, data.dataset.class_names)
+        return accuracy_and_loss(predictions.labels, predictions.probabilities)
+
+    if len(validation):
+        compile_predictions(predictor, validation)
+    trainer = make_trainer(
+        network,
+        recipe,
+        runtime,
+        len(train) // recipe.training.batch_size,
+        average,
+        resident_images(train, runtime),
+    )
+    return PreparedRun(
+        trainer,
+        predictor,
+        validate if len(validation) else None,
+        flops,
+        initialisation_seconds,
+    )
+
+
+def _log_beginning(network: keras.Model, context: RunContext) -> None:
+    logger.info(
+        "%s: %s on %s, %d parameters, %d training images, %s, %s%s",
+        context.recipe.name,
+        context.recipe.architecture,
+        context.data.dataset.name,
+        network.count_params(),
+        len(context.data.splits.train),
+        context.runtime.device,
+        context.runtime.precision,
+        ", XLA" if context.runtime.xla else "",
+    )

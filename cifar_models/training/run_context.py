@@ -1,0 +1,52 @@
+"""What a run in progress reads and writes."""
+
+from dataclasses import dataclass
+
+from cifar_models.config.recipe import Recipe
+from cifar_models.data.dataset import Dataset
+from cifar_models.data.splits import Split, Splits
+from cifar_models.runtime.device import Runtime
+from cifar_models.runtime.signals import StopRequest
+from cifar_models.storage.run_folder import RunFolder
+from cifar_models.storage.tensorboard_log import TensorBoardLog
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data of a run.
+
+    Attributes:
+        dataset: The whole data set.
+        splits: Its disjoint splits.
+        evaluation_split: "test", or "validation" for a trial of a search.
+    """
+
+    dataset: Dataset
+    splits: Splits
+    evaluation_split: str
+
+    @property
+    def evaluated(self) -> Split:
+        """The evaluation split, which is predicted once, after training."""
+        return getattr(self.splits, self.evaluation_split)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Recipe, data, machine and outputs of a run in progress.
+
+    Attributes:
+        recipe: The resolved recipe.
+        data: The data set and its splits.
+        runtime: Device, precision and compiler of this process.
+        folder: The run folder, which is locked.
+        tensorboard: Writer of TensorBoard events.
+        stop: Tells whether a signal asked the run to stop.
+    """
+
+    recipe: Recipe
+    data: RunData
+    runtime: Runtime
+    folder: RunFolder
+    tensorboard: TensorBoardLog
+    stop: StopRequest
