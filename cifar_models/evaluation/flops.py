@@ -1,4 +1,4 @@
-"""What a network costs: parameters and floating-point operations."""
+"""Number of floating-point operations of a forward pass."""
 
 import math
 
@@ -6,17 +6,26 @@ import keras
 from keras import layers
 
 from cifar_models.layers.encoder_block import TransformerEncoderBlock
-from cifar_models.layers.tokens import SequencePooling
+from cifar_models.layers.tokens import ClassToken, PositionEmbedding, SequencePooling
+
+# These layers only copy or add the arrays that they learn.
+WITHOUT_MATRIX_PRODUCTS = (ClassToken, PositionEmbedding)
 
 
 def flops_per_image(network: keras.Model) -> int:
-    """Counts the operations of one forward pass; a multiplication and an addition are two.
+    """Return the floating-point operations of one forward pass of one image.
 
-    As the field counts: convolutions, matrix products and attention; norms, activations,
-    additions and pooling, a percent or two of them, are left out.
+    A multiplication and an addition count as two. Convolutions, matrix products and attention
+    count, as is common in the literature. Normalization, activations, additions and pooling are
+    about two percent and do not count; a layer without learned arrays of two or more axes is
+    taken to be one of these.
+
+    Args:
+        network: Built functional network.
 
     Raises:
-        ValueError: a layer with a kernel that this function does not know.
+        ValueError: A layer has a learned array of two or more axes, and this module has no rule
+            for its type.
     """
     return 2 * sum(_multiply_adds(layer) for layer in network.layers)
 
@@ -28,12 +37,17 @@ def _multiply_adds(layer: keras.layers.Layer) -> int:
         return math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
     if isinstance(layer, TransformerEncoderBlock):
         _, length, hidden_dim = layer.output.shape
-        projections = 4 * length * hidden_dim**2
-        attention = 2 * length**2 * hidden_dim
-        return projections + attention + 2 * length * hidden_dim * layer.mlp_dim
+        projections = 4 * length * hidden_dim**2  # query, key, value and output
+        attention = 2 * length**2 * hidden_dim  # scores and weighted mean
+        mlp = 2 * length * hidden_dim * layer.mlp_dim
+        return projections + attention + mlp
     if isinstance(layer, SequencePooling):
         _, length, hidden_dim = layer.input.shape
-        return 2 * length * hidden_dim
-    if any(weight.name == "kernel" for weight in layer.weights):
-        raise ValueError(f"layer {layer.name} ({type(layer).__name__}) has no rule for its FLOPs")
+        return 2 * length * hidden_dim  # scores and weighted mean
+    has_matrix = any(len(weight.shape) > 1 for weight in layer.weights)
+    if has_matrix and not isinstance(layer, WITHOUT_MATRIX_PRODUCTS):
+        raise ValueError(
+            f"cannot count the FLOPs of layer {layer.name}: "
+            f"add a rule for {type(layer).__name__} to evaluation/flops.py"
+        )
     return 0

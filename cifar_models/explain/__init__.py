@@ -1,1 +1,1 @@
-"""What a network looks at: filters, attention maps and position embeddings."""
+"""Explanations of trained networks: attention maps, rollout and position embeddings."""

@@ -1,4 +1,4 @@
-"""What a transformer looks at: attention maps, their rollout, and the likeness of its positions."""
+"""Attention maps of transformers, attention rollout, and similarity of position embeddings."""
 
 import math
 
@@ -9,42 +9,48 @@ from cifar_models.layers.encoder_block import TransformerEncoderBlock
 
 
 def attention_maps(network: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Returns how much each token takes from each other, in every layer and head.
+    """Return the attention weights of every layer and head.
+
+    A network with test-time augmentation gives the weights for the images themselves, not for
+    their other views.
 
     Args:
-        network: a ViT or a hybrid; where it answers for several views, of the first of them.
-        images: uint8 (B, H, W, C), all at once: a few.
+        network: A ViT or a hybrid.
+        images: Images, uint8 (B, H, W, C); processed as one batch.
 
     Returns:
-        float32 (B, layers, heads, N, N); a row is a token that looks, and sums to 1.
+        Attention weights, float32 (B, L, heads, N, N) for L layers and N tokens. Each row belongs
+        to a query and sums to 1; columns are keys.
 
     Raises:
-        ValueError: the network has no attention.
+        ValueError: The network has no attention.
     """
-    network = _of_one_view(network)
+    network = _without_test_time_augmentation(network)
     blocks = [layer for layer in network.layers if isinstance(layer, TransformerEncoderBlock)]
     if not blocks:
-        raise ValueError(f"network {network.name} has no attention")
+        raise ValueError(f"network {network.name} has no attention; use a ViT or a hybrid")
     sequences = keras.Model(network.input, [block.input for block in blocks])(images)
     maps = []
     for block, sequence in zip(blocks, keras.tree.flatten(sequences), strict=True):
-        normed = block.attention_norm(sequence)  # (B, N, D)
-        _, weights = block.attention(normed, normed, return_attention_scores=True)
+        x = block.attention_norm(sequence)  # (B, N, D)
+        _, weights = block.attention(x, x, return_attention_scores=True)  # (B, heads, N, N)
         maps.append(keras.ops.convert_to_numpy(keras.ops.cast(weights, "float32")))
     return np.stack(maps, axis=1)
 
 
 def attention_rollout(maps: np.ndarray) -> np.ndarray:
-    """Follows the attention from the last layer down to the patches.
+    """Return the attention of the last layer's tokens to the input tokens, through all layers.
 
-    The heads are averaged, the shortcut beside the attention counts for one half, and the layers
-    are multiplied. Abnar and Zuidema 2020, arXiv:2005.00928, section 3.
+    The heads of a layer are averaged, then averaged with the identity matrix, which stands for
+    the residual connection. The rollout is the product of these matrices.
 
     Args:
-        maps: (B, layers, heads, N, N).
+        maps: Attention weights (B, L, heads, N, N), as from `attention_maps`.
 
     Returns:
-        (B, N, N); each row is a token of the last layer, and sums to 1.
+        Rollout (B, N, N); each row belongs to a token of the last layer and sums to 1.
+
+    Source: Abnar and Zuidema (2020), arXiv:2005.00928, section 3.
     """
     layers = (maps.mean(axis=2) + np.eye(maps.shape[-1], dtype=maps.dtype)) / 2  # (B, L, N, N)
     rollout = layers[:, 0]
@@ -54,32 +60,41 @@ def attention_rollout(maps: np.ndarray) -> np.ndarray:
 
 
 def attention_to_patches(weights: np.ndarray) -> np.ndarray:
-    """Lays out how much each patch is looked at: by the class token, else by the mean patch.
+    """Return the attention that each patch receives, in the layout of the image.
+
+    The query is the class token if there is one; otherwise, the queries are averaged.
 
     Args:
-        weights: (…, N, N), of a square of patches, after a class token where there is one.
+        weights: Attention weights or rollout (…, N, N) of a square grid of patches, optionally
+            after a class token.
 
     Returns:
-        (…, rows, columns)
+        Attention (…, rows, columns).
     """
     num_tokens = weights.shape[-1]
     side = math.isqrt(num_tokens)
     has_class_token = num_tokens == side**2 + 1
-    looked_at = weights[..., 0, 1:] if has_class_token else weights.mean(axis=-2)
-    return looked_at.reshape(*weights.shape[:-2], side, side)
+    received = weights[..., 0, 1:] if has_class_token else weights.mean(axis=-2)
+    return received.reshape(*weights.shape[:-2], side, side)
 
 
 def position_similarities(network: keras.Model) -> np.ndarray:
-    """Returns the cosine between the learned vectors of every two places: (N, N), -1 to 1.
+    """Return the cosine similarity of every pair of position embeddings.
 
-    Dosovitskiy et al. 2020, arXiv:2010.11929, figure 7, centre; a class token is left out.
+    Args:
+        network: A ViT or a hybrid.
+
+    Returns:
+        Similarities (N, N) of N patches, -1 to 1; a class token is left out.
+
+    Source: Dosovitskiy et al. (2020), arXiv:2010.11929, figure 7, center.
     """
-    positions = np.asarray(_of_one_view(network).get_layer("positions").embedding)  # (N, D)
-    patches = positions[len(positions) - math.isqrt(len(positions)) ** 2 :]
+    layer = _without_test_time_augmentation(network).get_layer("positions")
+    positions = np.asarray(layer.embedding)  # (N, D) or (1 + N, D)
+    patches = positions[len(positions) - math.isqrt(len(positions)) ** 2 :]  # (N, D)
     unit = patches / np.linalg.norm(patches, axis=1, keepdims=True)
     return unit @ unit.T
 
 
-def _of_one_view(network: keras.Model) -> keras.Model:
-    """Returns the network inside one that answers for several views, else the network."""
+def _without_test_time_augmentation(network: keras.Model) -> keras.Model:
     return next((layer for layer in network.layers if isinstance(layer, keras.Model)), network)

@@ -1,1 +1,1 @@
-"""What Keras lacks, each a registered layer that saves and loads."""
+"""Keras layers and initializers that Keras itself does not provide; every layer is registered."""

@@ -8,22 +8,26 @@ from cifar_models.layers.stochastic_depth import StochasticDepth
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class TransformerEncoderBlock(keras.layers.Layer):
-    """Attention and an MLP, each after a layer norm and beside a shortcut: (B, N, D) → (B, N, D).
+    """Pre-norm transformer encoder block: (B, N, D) → (B, N, D).
 
-    The pre-norm block of Dosovitskiy et al. 2020, arXiv:2010.11929, figure 1. Kernels start by
-    Glorot's rule, as in its authors' code: a normal of 0.02, the habit for wide models, leaves
-    the attention of narrow ones uniform for a long time (experiments/LOG.md).
+    x = x + attention(norm(x)), then x = x + MLP(norm(x)).
+
+    Kernels use Glorot initialization, as in the authors' code. A normal distribution with a
+    standard deviation of 0.02, the custom for wide models, keeps the attention of narrow models
+    uniform for many epochs (experiments/LOG.md).
 
     Args:
-        num_heads: divides D.
-        mlp_dim: width of the MLP's hidden layer.
-        dropout_rate: after attention and after each MLP layer, at least 0 and below 1.
-        attention_dropout_rate: of the attention weights.
-        stochastic_depth_rate: that a sample skips a branch.
-        attention_bias: whether the four projections of attention have biases.
+        num_heads: Number of attention heads; divides D.
+        mlp_dim: Units of the hidden layer of the MLP.
+        dropout_rate: Dropout after attention and after each layer of the MLP, in [0, 1).
+        attention_dropout_rate: Dropout of the attention weights, in [0, 1).
+        stochastic_depth_rate: Probability that a sample skips a residual branch, in [0, 1).
+        attention_bias: Adds a bias to the query, key, value and output projections.
 
     Raises:
         ValueError: num_heads does not divide D.
+
+    Source: Dosovitskiy et al. (2020), arXiv:2010.11929, figure 1.
     """
 
     def __init__(
@@ -47,7 +51,7 @@ class TransformerEncoderBlock(keras.layers.Layer):
     def build(self, input_shape):
         hidden_dim = input_shape[-1]
         if hidden_dim % self.num_heads:
-            raise ValueError(f"num_heads {self.num_heads} does not divide {hidden_dim}")
+            raise ValueError(f"num_heads {self.num_heads} does not divide hidden_dim {hidden_dim}")
         dtype = self.dtype_policy
 
         def dense(units: int, activation: str | None, name: str) -> keras.layers.Dense:
@@ -65,7 +69,7 @@ class TransformerEncoderBlock(keras.layers.Layer):
             name="attention",
         )
         self.mlp_norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype, name="mlp_norm")
-        # The exact GELU has no valid ONNX export (tensorflow-onnx issue 2463); this one has.
+        # The exact GELU has no valid ONNX export (tensorflow-onnx issue 2463).
         self.mlp_in = dense(self.mlp_dim, _approximate_gelu, "mlp_in")
         self.mlp_out = dense(hidden_dim, None, "mlp_out")
         self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=dtype)
@@ -75,6 +79,8 @@ class TransformerEncoderBlock(keras.layers.Layer):
         self.mlp_norm.build(input_shape)
         self.mlp_in.build(input_shape)
         self.mlp_out.build((*input_shape[:-1], self.mlp_dim))
+        self.dropout.build(input_shape)
+        self.stochastic_depth.build(input_shape)
         super().build(input_shape)
 
     def call(self, sequence, training=False):

@@ -8,11 +8,13 @@ from cifar_models.layers.serialization import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras' layer, computed in training by one kernel: (B, H, W, C) → (B, H, W, C).
+    """Keras' BatchNormalization of images (B, H, W, C), trained through one fused kernel.
 
-    Keras 3 composes the layer of a dozen elementwise operations, each a pass over the
-    activations; where XLA does not merge them, on a CPU, that is a good part of a training step.
-    Weights, configuration and results are Keras' own. Ioffe & Szegedy 2015, arXiv:1502.03167.
+    Keras 3 composes batch normalization of a dozen elementwise operations, each of which reads
+    and writes all activations. On a CPU, where XLA does not fuse them, they take a large fraction
+    of a training step. Weights, configuration and results are the same as in Keras.
+
+    Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -26,12 +28,12 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The kernel returns the unbiased variance; Keras averages the biased one.
+        # The kernel returns the unbiased variance, but Keras averages the biased one.
         count = tf.cast(tf.size(inputs) / tf.size(mean), variance.dtype)
         variance *= (count - 1) / count
-        self._move(self.moving_mean, mean)
-        self._move(self.moving_variance, variance)
+        self._update_moving_average(self.moving_mean, mean)
+        self._update_moving_average(self.moving_variance, variance)
         return outputs
 
-    def _move(self, average: keras.Variable, value: tf.Tensor) -> None:
+    def _update_moving_average(self, average: keras.Variable, value: tf.Tensor) -> None:
         average.assign(average * self.momentum + value * (1 - self.momentum))

@@ -1,4 +1,4 @@
-"""Images to sequences of patches, and what a sequence needs: positions, a class token, pooling."""
+"""Extraction of patches from images."""
 
 import keras
 from keras import ops
@@ -8,15 +8,17 @@ from cifar_models.layers.serialization import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class PatchExtraction(keras.layers.Layer):
-    """Cuts images into square patches: (B, H, W, C) → (B, H/P * W/P, P * P * C).
+    """Non-overlapping square patches of images: (B, H, W, C) → (B, N, P * P * C).
 
-    Patches run row by row, and so do the pixels inside one. Dosovitskiy et al. 2020, section 3.1.
+    N = H / P * W / P. Patches are in row-major order, and so are the pixels inside each patch.
 
     Args:
-        patch_size: P, pixels; divides H and W.
+        patch_size: Side P of a patch in pixels; divides H and W.
 
     Raises:
-        ValueError: the patch does not divide the image.
+        ValueError: patch_size does not divide the height or the width.
+
+    Source: Dosovitskiy et al. (2020), arXiv:2010.11929, section 3.1.
     """
 
     def __init__(self, patch_size: int, **kwargs):
@@ -37,7 +39,7 @@ class PatchExtraction(keras.layers.Layer):
         rows, columns = height // size, width // size
         x = ops.reshape(images, (-1, rows, size, columns, size, channels))
         x = ops.transpose(x, (0, 1, 3, 2, 4, 5))  # (B, rows, columns, P, P, C)
-        return ops.reshape(x, (-1, rows * columns, size * size * channels))
+        return ops.reshape(x, (-1, rows * columns, size * size * channels))  # (B, N, P * P * C)
 
     def get_config(self):
         return {**super().get_config(), "patch_size": self.patch_size}

@@ -1,4 +1,4 @@
-"""Stochastic depth: Huang et al. 2016, arXiv:1603.09382."""
+"""Stochastic depth and its schedule over the blocks of a network."""
 
 import keras
 from keras import ops
@@ -8,14 +8,19 @@ from cifar_models.layers.serialization import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class StochasticDepth(keras.layers.Layer):
-    """While training, drops a residual branch whole, for each sample on its own.
+    """Stochastic depth for residual branches: (B, …) → (B, …).
 
-    What stays is divided by the probability of staying, so that inference needs no scaling.
-    Any shape (B, …) → the same.
+    During training, drops the whole branch of randomly chosen samples. The branches that remain
+    are divided by 1 - rate, so inference needs no scaling.
 
     Args:
-        rate: probability that a sample's branch is dropped, at least 0 and below 1.
-        seed: of the random numbers.
+        rate: Drop probability, in [0, 1).
+        seed: Seed of the random numbers; None draws one from Keras' global generator.
+
+    Raises:
+        ValueError: rate is outside [0, 1).
+
+    Source: Huang et al. (2016), arXiv:1603.09382, section 3.
     """
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs):
@@ -29,10 +34,10 @@ class StochasticDepth(keras.layers.Layer):
     def call(self, branch, training=False):
         if not training or self.rate == 0:
             return branch
-        shape = (ops.shape(branch)[0],) + (1,) * (len(branch.shape) - 1)
+        shape = (ops.shape(branch)[0],) + (1,) * (len(branch.shape) - 1)  # (B, 1, …)
         uniform = keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
-        kept = ops.cast(uniform >= self.rate, branch.dtype)
-        return branch * kept / (1 - self.rate)
+        is_kept = ops.cast(uniform >= self.rate, branch.dtype)
+        return branch * is_kept / (1 - self.rate)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -42,5 +47,8 @@ class StochasticDepth(keras.layers.Layer):
 
 
 def depth_rates(last_rate: float, num_blocks: int) -> list[float]:
-    """Returns a drop rate for each block, rising linearly from 0 to last_rate."""
+    """Return one drop rate per block, rising linearly from 0 to last_rate.
+
+    Source: Huang et al. (2016), arXiv:1603.09382, section 3.
+    """
     return [last_rate * block / max(num_blocks - 1, 1) for block in range(num_blocks)]

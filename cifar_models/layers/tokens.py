@@ -9,11 +9,13 @@ from cifar_models.layers.serialization import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class PositionEmbedding(keras.layers.Layer):
-    """Adds a learned vector to each place of the sequence: (B, N, D) → (B, N, D).
+    """Learned position embeddings, added to a sequence: (B, N, D) → (B, N, D).
 
     Args:
-        stddev: of the normal distribution that the vectors start from.
-        sinusoidal: whether they start from `SinusoidalPositions` instead.
+        stddev: Standard deviation of the truncated normal initialization.
+        sinusoidal: Initializes with `SinusoidalPositions` instead.
+
+    Source: Dosovitskiy et al. (2020), arXiv:2010.11929, equation 1.
     """
 
     def __init__(self, stddev: float = 0.02, sinusoidal: bool = False, **kwargs):
@@ -39,7 +41,10 @@ class PositionEmbedding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class ClassToken(keras.layers.Layer):
-    """Puts one learned token before the sequence: (B, N, D) → (B, 1 + N, D)."""
+    """A learned class token, prepended to a sequence: (B, N, D) → (B, 1 + N, D).
+
+    Source: Dosovitskiy et al. (2020), arXiv:2010.11929, equation 1.
+    """
 
     def build(self, input_shape):
         self.token = self.add_weight(
@@ -51,15 +56,15 @@ class ClassToken(keras.layers.Layer):
 
     def call(self, sequence):
         shape = (ops.shape(sequence)[0], 1, sequence.shape[-1])
-        token = ops.cast(ops.broadcast_to(self.token, shape), sequence.dtype)
+        token = ops.cast(ops.broadcast_to(self.token, shape), sequence.dtype)  # (B, 1, D)
         return ops.concatenate([token, sequence], axis=1)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class SequencePooling(keras.layers.Layer):
-    """A mean over the sequence, weighted by learned attention: (B, N, D) → (B, D).
+    """Mean of the tokens, weighted by learned attention scores: (B, N, D) → (B, D).
 
-    Hassani et al. 2021, arXiv:2104.05704, section 3.3.
+    Source: Hassani et al. (2021), arXiv:2104.05704, section 3.3.
     """
 
     def build(self, input_shape):
@@ -74,7 +79,8 @@ class SequencePooling(keras.layers.Layer):
 
     def call(self, sequence):
         weights = ops.softmax(self.score(sequence), axis=1)  # (B, N, 1)
-        return ops.squeeze(ops.matmul(ops.transpose(weights, (0, 2, 1)), sequence), axis=1)
+        pooled = ops.matmul(ops.transpose(weights, (0, 2, 1)), sequence)  # (B, 1, D)
+        return ops.squeeze(pooled, axis=1)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], input_shape[-1])

@@ -1,22 +1,26 @@
-"""A first convolution that whitens the image, fitted to the data instead of trained."""
+"""A whitening convolution, fitted to images instead of trained."""
 
 import keras
 import numpy as np
 
 from cifar_models.layers.serialization import PACKAGE
 
-SMALLEST_VARIANCE = 5e-4  # of a pixel's, added to each component's, so that noise is not blown up
+# Added to the variance of every component, relative to the mean variance of a pixel, so that
+# components of almost no variance do not amplify noise.
+RELATIVE_NOISE_FLOOR = 5e-4
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class WhiteningConvolution(keras.layers.Conv2D):
-    """Patches → their principal components at variance one, and their negatives.
+    """Principal components of P x P patches at unit variance, and their negatives.
 
-    (B, H, W, C) → (B, H - P + 1, W - P + 1, 2 P P C). The kernel is fixed once `adapt` has seen
-    images, the bias is trained. Jordan 2024, arXiv:2404.00498, section 3.2, after Page 2019.
+    (B, H, W, C) → (B, H - P + 1, W - P + 1, 2 * P * P * C). `adapt` sets kernel and bias from
+    images. Training changes only the bias.
 
     Args:
-        kernel_size: P, pixels.
+        kernel_size: Side P of a patch in pixels.
+
+    Source: Jordan (2024), arXiv:2404.00498, section 3.2, after Page (2019).
     """
 
     def __init__(self, kernel_size: int | tuple[int, int], **kwargs):
@@ -28,7 +32,11 @@ class WhiteningConvolution(keras.layers.Conv2D):
         self._kernel.trainable = False
 
     def adapt(self, images: np.ndarray) -> None:
-        """Takes kernel and bias from the patches of images, float32 (N, H, W, C)."""
+        """Fit kernel and bias to the patches of images.
+
+        Args:
+            images: Images in the units of the layer's input, float32 (N, H, W, C).
+        """
         height, width = self.kernel_size
         rows, columns = images.shape[1] - height + 1, images.shape[2] - width + 1
         shifted = [
@@ -36,12 +44,13 @@ class WhiteningConvolution(keras.layers.Conv2D):
             for row in range(height)
             for column in range(width)
         ]
-        patches = np.concatenate(shifted, axis=-1).reshape(-1, self.filters // 2)
+        patches = np.concatenate(shifted, axis=-1).reshape(-1, self.filters // 2)  # (_, P * P * C)
         mean = patches.mean(axis=0, dtype=np.float64)
         patches -= mean.astype(np.float32)
-        covariance = patches.T @ patches / np.float32(len(patches) - 1)  # numpy.cov's, in float32
-        variances, components = np.linalg.eigh(covariance)  # a component a column
-        noise = SMALLEST_VARIANCE * (np.trace(covariance) / len(variances) + 1e-6)  # above 0
+        covariance = patches.T @ patches / np.float32(len(patches) - 1)  # numpy.cov in float32
+        variances, components = np.linalg.eigh(covariance)  # one component per column
+        mean_variance = np.trace(covariance) / len(variances)
+        noise = RELATIVE_NOISE_FLOOR * (mean_variance + 1e-6)  # positive for constant images too
         components /= np.sqrt(np.maximum(variances, 0) + noise)
         kernel = np.concatenate([components, -components], axis=1)
         self.kernel.assign(kernel.reshape(self.kernel.shape))

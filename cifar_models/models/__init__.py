@@ -1,1 +1,1 @@
-"""Three families of networks, each a function that reads like the figure in its paper."""
+"""Builders of networks; each reads like the figure in its paper."""

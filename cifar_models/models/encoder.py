@@ -1,4 +1,4 @@
-"""The stack of encoder blocks that both transformers share."""
+"""The stack of transformer encoder blocks that ViT and CCT share."""
 
 import keras
 from keras import layers
@@ -8,23 +8,34 @@ from cifar_models.layers.encoder_block import TransformerEncoderBlock
 from cifar_models.layers.stochastic_depth import depth_rates
 
 
-def encoder(
-    x: keras.KerasTensor,
-    recipe: ViTConfig | CCTConfig,
-    attention_bias: bool = True,
+def transformer_encoder(
+    x: keras.KerasTensor, config: ViTConfig | CCTConfig, attention_bias: bool = True
 ) -> keras.KerasTensor:
-    """Embedding dropout → encoder blocks → layer norm: (B, N, D) → (B, N, D)."""
-    if recipe.dropout_rate:
-        x = layers.Dropout(recipe.dropout_rate, name="embedding_dropout")(x)
-    rates = depth_rates(recipe.stochastic_depth_rate, recipe.num_layers)
+    """Apply embedding dropout → L encoder blocks → layer norm: (B, N, D) → (B, N, D).
+
+    The stochastic depth rate rises linearly from the first block to the last.
+
+    Args:
+        x: Token embeddings (B, N, D).
+        config: Hyperparameters of the transformer.
+        attention_bias: Adds a bias to the four projections of attention.
+
+    Returns:
+        Encoded tokens (B, N, D).
+
+    Source: Dosovitskiy et al. (2020), arXiv:2010.11929, equations 1 to 4.
+    """
+    if config.dropout_rate:
+        x = layers.Dropout(config.dropout_rate, name="embedding_dropout")(x)
+    rates = depth_rates(config.stochastic_depth_rate, config.num_layers)
     for number, depth_rate in enumerate(rates, start=1):
         x = TransformerEncoderBlock(
-            recipe.num_heads,
-            recipe.mlp_dim,
-            recipe.dropout_rate,
-            recipe.attention_dropout_rate,
-            depth_rate,
-            attention_bias,
+            num_heads=config.num_heads,
+            mlp_dim=config.mlp_dim,
+            dropout_rate=config.dropout_rate,
+            attention_dropout_rate=config.attention_dropout_rate,
+            stochastic_depth_rate=depth_rate,
+            attention_bias=attention_bias,
             name=f"encoder{number}",
-        )(x)
+        )(x)  # (B, N, D)
     return layers.LayerNormalization(epsilon=1e-6, name="norm")(x)

@@ -1,7 +1,7 @@
-"""A residual network for small images."""
+"""Residual networks for small images: ResNet and wide residual networks."""
 
 import keras
-from keras import layers
+from keras import KerasTensor, layers
 
 from cifar_models.config.model_presets import ResidualCNNConfig
 from cifar_models.layers.convolution import MirroredGradientConv2D
@@ -11,89 +11,122 @@ from cifar_models.models.common import classifier, image_input
 
 
 def build_residual_cnn(
-    recipe: ResidualCNNConfig, image_shape: tuple[int, int, int], num_classes: int
+    config: ResidualCNNConfig, image_shape: tuple[int, int, int], num_classes: int
 ) -> keras.Model:
-    """Builds stem → stages of basic blocks → mean over the image → classifier.
+    """Build stem → stages of residual blocks → global average pooling → classifier.
 
-    He et al. 2015, arXiv:1512.03385, figure 2 left and section 4.2, with batch norm after each
-    convolution and a projection wherever the shape changes. With pre-activation, norm and ReLU
-    come first, as in He et al. 2016, arXiv:1603.05027, and wide residual networks. Kernels start
-    by He's rule and are regularised by L1L2(l1, l2).
+    Every stage except the first halves the image in its first block. Kernels use He
+    initialization and are regularized by L1L2(l1, l2).
 
     Args:
-        recipe: the model table.
-        image_shape: (H, W, C) of the data.
-        num_classes: K.
+        config: Hyperparameters of the model.
+        image_shape: Shape (H, W, C) of the images of the data set.
+        num_classes: Number of classes K.
 
     Returns:
-        A network of uint8 images (B, H, W, C) → float32 logits (B, K).
+        A network from images, uint8 (B, H, W, C), to logits, float32 (B, K).
+
+    Source: He et al. (2015), arXiv:1512.03385, section 4.2; with pre-activation, Zagoruyko and
+    Komodakis (2016), arXiv:1605.07146, table 1.
     """
-
-    def convolution(x, filters: int, kernel_size: int, strides: int, name: str):
-        return MirroredGradientConv2D(
-            filters,
-            kernel_size,
-            strides,
-            padding="same",
-            use_bias=False,
-            kernel_initializer="he_normal",
-            kernel_regularizer=keras.regularizers.L1L2(recipe.l1, recipe.l2),
-            name=name,
-        )(x)
-
-    def normalization(x, name: str):
-        return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
-
-    def normalized_convolution(x, filters: int, kernel_size: int, strides: int, name: str):
-        return normalization(convolution(x, filters, kernel_size, strides, name), name)
-
-    def relu(x, name: str):
-        return layers.ReLU(name=f"{name}_relu")(x)
-
-    def add(x, branch, depth_rate: float, name: str):
-        if depth_rate:
-            branch = StochasticDepth(depth_rate, name=f"{name}_stochastic_depth")(branch)
-        return layers.Add(name=f"{name}_add")([x, branch])
-
-    def basic_block(x, filters: int, strides: int, depth_rate: float, name: str):
-        branch = normalized_convolution(x, filters, 3, strides, f"{name}_conv1")
-        branch = relu(branch, f"{name}_conv1")
-        branch = normalized_convolution(branch, filters, 3, 1, f"{name}_conv2")
-        if strides > 1 or x.shape[-1] != filters:
-            x = normalized_convolution(x, filters, 1, strides, f"{name}_shortcut")
-        return relu(add(x, branch, depth_rate, name), name)
-
-    def pre_activation_block(x, filters: int, strides: int, depth_rate: float, name: str):
-        active = relu(normalization(x, name), name)
-        branch = convolution(active, filters, 3, strides, f"{name}_conv1")
-        branch = relu(normalization(branch, f"{name}_conv1"), f"{name}_conv1")
-        branch = convolution(branch, filters, 3, 1, f"{name}_conv2")
-        if strides > 1 or x.shape[-1] != filters:
-            x = convolution(active, filters, 1, strides, f"{name}_shortcut")
-        return add(x, branch, depth_rate, name)
-
-    images, x = image_input(image_shape, recipe.image_size)  # (B, 32, 32, C)
-    stem = (recipe.stem_filters, recipe.stem_kernel_size, recipe.stem_strides, "stem")
-    # (B, 32 / strides, 32 / strides, stem_filters)
-    x = (
-        convolution(x, *stem)
-        if recipe.pre_activation
-        else relu(normalized_convolution(x, *stem), "stem")
-    )
-    block_of = pre_activation_block if recipe.pre_activation else basic_block
-    rates = iter(depth_rates(recipe.stochastic_depth_rate, sum(recipe.stage_blocks)))
-    stages = zip(recipe.stage_filters, recipe.stage_blocks, strict=True)
+    images, x = image_input(image_shape, config.image_size)  # (B, S, S, C)
+    x = _convolution(
+        x, config.stem_filters, config.stem_kernel_size, config.stem_strides, config, "stem"
+    )  # (B, S / strides, S / strides, stem_filters)
+    if not config.pre_activation:
+        x = _relu(_normalization(x, "stem"), "stem")
+    block = _pre_activation_block if config.pre_activation else _basic_block
+    rates = iter(depth_rates(config.stochastic_depth_rate, sum(config.stage_blocks)))
+    stages = zip(config.stage_filters, config.stage_blocks, strict=True)
     for stage, (filters, num_blocks) in enumerate(stages, start=1):
-        for block in range(1, num_blocks + 1):
-            strides = 2 if stage > 1 and block == 1 else 1
-            x = block_of(x, filters, strides, next(rates), f"stage{stage}_block{block}")
-    if recipe.pre_activation:
-        x = relu(normalization(x, "last"), "last")
+        for number in range(1, num_blocks + 1):
+            strides = 2 if stage > 1 and number == 1 else 1
+            x = block(x, filters, strides, next(rates), config, f"stage{stage}_block{number}")
+    if config.pre_activation:
+        x = _relu(_normalization(x, "last"), "last")
     x = layers.GlobalAveragePooling2D(name="pool")(x)  # (B, filters)
     logits = classifier(
-        x,
-        num_classes,
-        recipe.dropout_rate,
-        kernel_regularizer=keras.regularizers.L1L2(recipe.l1, recipe.l2),
-    )
+        x, num_classes, config.dropout_rate, kernel_regularizer=_regularizer(config)
+    )  # (B, K)
     return keras.Model(images, logits, name="residual_cnn")
+
+
+def _basic_block(
+    x: KerasTensor,
+    filters: int,
+    strides: int,
+    depth_rate: float,
+    config: ResidualCNNConfig,
+    name: str,
+) -> KerasTensor:
+    """Apply conv → norm → ReLU → conv → norm, add the shortcut, then ReLU.
+
+    Source: He et al. (2015), arXiv:1512.03385, figure 2.
+    """
+    branch = _convolution(x, filters, 3, strides, config, f"{name}_conv1")
+    branch = _relu(_normalization(branch, f"{name}_conv1"), f"{name}_conv1")
+    branch = _convolution(branch, filters, 3, 1, config, f"{name}_conv2")
+    branch = _normalization(branch, f"{name}_conv2")
+    if strides > 1 or x.shape[-1] != filters:
+        x = _convolution(x, filters, 1, strides, config, f"{name}_shortcut")
+        x = _normalization(x, f"{name}_shortcut")
+    return _relu(_add(x, branch, depth_rate, name), name)
+
+
+def _pre_activation_block(
+    x: KerasTensor,
+    filters: int,
+    strides: int,
+    depth_rate: float,
+    config: ResidualCNNConfig,
+    name: str,
+) -> KerasTensor:
+    """Apply norm → ReLU → conv → norm → ReLU → conv, then add the shortcut.
+
+    Source: He et al. (2016), arXiv:1603.05027, figure 4e.
+    """
+    activated = _relu(_normalization(x, name), name)
+    branch = _convolution(activated, filters, 3, strides, config, f"{name}_conv1")
+    branch = _relu(_normalization(branch, f"{name}_conv1"), f"{name}_conv1")
+    branch = _convolution(branch, filters, 3, 1, config, f"{name}_conv2")
+    if strides > 1 or x.shape[-1] != filters:
+        x = _convolution(activated, filters, 1, strides, config, f"{name}_shortcut")
+    return _add(x, branch, depth_rate, name)
+
+
+def _convolution(
+    x: KerasTensor,
+    filters: int,
+    kernel_size: int,
+    strides: int,
+    config: ResidualCNNConfig,
+    name: str,
+) -> KerasTensor:
+    return MirroredGradientConv2D(
+        filters,
+        kernel_size,
+        strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        kernel_regularizer=_regularizer(config),
+        name=name,
+    )(x)
+
+
+def _regularizer(config: ResidualCNNConfig) -> keras.regularizers.Regularizer:
+    return keras.regularizers.L1L2(config.l1, config.l2)
+
+
+def _normalization(x: KerasTensor, name: str) -> KerasTensor:
+    return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
+
+
+def _relu(x: KerasTensor, name: str) -> KerasTensor:
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _add(x: KerasTensor, branch: KerasTensor, depth_rate: float, name: str) -> KerasTensor:
+    if depth_rate:
+        branch = StochasticDepth(depth_rate, name=f"{name}_stochastic_depth")(branch)
+    return layers.Add(name=f"{name}_add")([x, branch])

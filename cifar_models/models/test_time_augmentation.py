@@ -1,26 +1,74 @@
-"""Test-time augmentation: a network's mean answer to several views of an image."""
+"""Test-time augmentation (TTA): the mean prediction over several views of each image."""
 
 import keras
 from keras import ops
 
 from cifar_models.layers.serialization import PACKAGE
 
-# Shift in pixels down and right (negative: up and left), whether mirrored, weight in the mean.
-VIEWS = {
-    2: ((0, False, 1 / 2), (0, True, 1 / 2)),
-    6: (
-        *((0, False, 1 / 4), (0, True, 1 / 4)),
-        *((-1, False, 1 / 8), (-1, True, 1 / 8)),
-        *((1, False, 1 / 8), (1, True, 1 / 8)),
-    ),
+# Number of views → (shift in pixels down and right, flip left to right, weight) of each view.
+# A negative shift moves the image up and left. The weights sum to 1.
+TTA_VIEWS = {
+    2: [(0, False, 1 / 2), (0, True, 1 / 2)],
+    6: [
+        (0, False, 1 / 4),
+        (0, True, 1 / 4),
+        (-1, False, 1 / 8),
+        (-1, True, 1 / 8),
+        (1, False, 1 / 8),
+        (1, True, 1 / 8),
+    ],
 }
 
 
-class _OfViews(keras.layers.Layer):
-    """What is a function of the number of views alone.
+def with_test_time_augmentation(network: keras.Model, views: int) -> keras.Model:
+    """Return a network with the same weights that predicts the mean logits of several TTA views.
+
+    Two views are the image and its flipped copy. Six add both, shifted by one pixel up and left
+    and by one pixel down and right, at half the weight. All views pass through the network as one
+    batch, so that the network is compiled once.
 
     Args:
-        views: V, 2 or 6.
+        network: Network from images, uint8 (B, H, W, C), to logits, float32 (B, K).
+        views: Number of views V: 1 (returns the network itself), 2 or 6.
+
+    Returns:
+        A network with the same input and output shapes.
+
+    Source: Jordan (2024), arXiv:2404.00498, section 3.5.
+    """
+    if views == 1:
+        return network
+    images = keras.Input(network.input_shape[1:], dtype="uint8", name="images")
+    x = AugmentedViews(views, dtype="uint8", name="views")(images)  # (V * B, H, W, C)
+    x = network(x)  # (V * B, K)
+    logits = MeanOfViews(views, dtype="float32", name="mean_of_views")(x)  # (B, K)
+    return keras.Model(images, logits, name=f"{network.name}_views")
+
+
+def shift_and_flip(images, shift: int, flipped: bool):
+    """Shift images by whole pixels, filling by reflection, then flip them on request.
+
+    Args:
+        images: Images (B, H, W, C).
+        shift: Pixels down and right; negative moves up and left.
+        flipped: Flips the images left to right.
+
+    Returns:
+        Images (B, H, W, C), of the same dtype.
+    """
+    height, width = images.shape[1:3]
+    x, border, start = images, abs(shift), abs(shift) - shift
+    if border:
+        x = ops.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), "reflect")
+        x = x[:, start : start + height, start : start + width]
+    return ops.flip(x, axis=2) if flipped else x
+
+
+class _LayerOfViews(keras.layers.Layer):
+    """Base of the layers that need only the number of views.
+
+    Args:
+        views: Number of views V, a key of TTA_VIEWS.
     """
 
     def __init__(self, views: int, **kwargs):
@@ -32,51 +80,25 @@ class _OfViews(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class AugmentedViews(_OfViews):
-    """Several views of each image in one batch, view by view: (B, H, W, C) → (V B, H, W, C)."""
+class AugmentedViews(_LayerOfViews):
+    """All views of a batch of images, view by view: (B, H, W, C) → (V * B, H, W, C)."""
 
     def call(self, images):
-        views = [shifted(images, shift, mirrored) for shift, mirrored, _ in VIEWS[self.views]]
-        return ops.concatenate(views)
+        views = TTA_VIEWS[self.views]
+        return ops.concatenate([shift_and_flip(images, shift, flip) for shift, flip, _ in views])
 
     def compute_output_spec(self, images):
-        return keras.KerasTensor((None, *images.shape[1:]), images.dtype)
+        batch = images.shape[0]
+        batch = None if batch is None else batch * self.views
+        return keras.KerasTensor((batch, *images.shape[1:]), images.dtype)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MeanOfViews(_OfViews):
-    """The weighted mean of the answers to `AugmentedViews`: (V B, K) → (B, K)."""
+class MeanOfViews(_LayerOfViews):
+    """Weighted mean of the logits of `AugmentedViews`: (V * B, K) → (B, K)."""
 
     def call(self, logits):
-        weights = ops.convert_to_tensor([weight for *_, weight in VIEWS[self.views]], logits.dtype)
+        weights = [weight for _, _, weight in TTA_VIEWS[self.views]]
+        weights = ops.convert_to_tensor(weights, logits.dtype)  # (V,)
         logits = ops.reshape(logits, (self.views, -1, logits.shape[-1]))  # (V, B, K)
         return ops.sum(weights[:, None, None] * logits, axis=0)
-
-
-def shifted(images, shift: int, mirrored: bool):
-    """Shifts images by whole pixels, filling by reflection, and may mirror them; same shape."""
-    height, width = images.shape[1:3]
-    x, border, start = images, abs(shift), abs(shift) - shift
-    if border:
-        x = ops.pad(x, ((0, 0), (border, border), (border, border), (0, 0)), "reflect")
-        x = x[:, start : start + height, start : start + width]
-    return ops.flip(x, axis=2) if mirrored else x
-
-
-def with_test_time_augmentation(network: keras.Model, views: int) -> keras.Model:
-    """Returns a network with the same weights that answers with the mean logits of several views.
-
-    Two views are the image and its mirror image. Six add both, shifted by a pixel up and left and
-    by one down and right, at half the weight: Jordan 2024, arXiv:2404.00498, section 3.5. All of
-    them go through the network as one batch, so that it is compiled once.
-
-    Args:
-        network: uint8 (B, H, W, C) → float32 logits (B, K).
-        views: 1 (the network itself), 2 or 6.
-    """
-    if views == 1:
-        return network
-    images = keras.Input(network.input_shape[1:], dtype="uint8", name="images")
-    x = AugmentedViews(views, dtype="uint8", name="views")(images)  # (V B, H, W, C)
-    logits = MeanOfViews(views, dtype="float32", name="mean_of_views")(network(x))  # (B, K)
-    return keras.Model(images, logits, name=f"{network.name}_views")

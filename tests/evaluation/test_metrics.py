@@ -1,4 +1,4 @@
-"""Every number against scikit-learn called directly, or by hand."""
+"""Metrics against direct calls of scikit-learn, and by hand."""
 
 import json
 
@@ -14,7 +14,7 @@ from cifar_models.evaluation.metrics import (
 
 
 @pytest.fixture
-def answers() -> tuple[np.ndarray, np.ndarray]:
+def predictions() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 500)
     logits = rng.normal(size=(500, 4)) + 1.5 * np.eye(4)[labels]
@@ -43,15 +43,15 @@ def test_metrics_of_a_run_agree_with_scikit_learn_on_its_predictions(finished_ru
 
 
 def test_calibration_error_by_hand():
-    # Two of three are right at confidence 0.9, one of two at 0.6: gaps 0.7 / 3 and 0.1, weighed.
+    # Two of three are correct at confidence 0.9, and one of two at 0.6; the gaps are weighted.
     probabilities = np.array([[0.9, 0.1]] * 3 + [[0.4, 0.6]] * 2)
     labels = np.array([0, 0, 1, 1, 0])
     expected = 3 / 5 * abs(0.9 - 2 / 3) + 2 / 5 * abs(0.6 - 1 / 2)
     assert expected_calibration_error(labels, probabilities) == pytest.approx(expected)
 
 
-def test_calibration_error_by_its_definition(answers):
-    labels, probabilities = answers
+def test_calibration_error_by_its_definition(predictions):
+    labels, probabilities = predictions
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
     expected = 0.0
     for low in np.arange(15) / 15:
@@ -62,8 +62,8 @@ def test_calibration_error_by_its_definition(answers):
     assert expected_calibration_error(labels, probabilities) == pytest.approx(expected)
 
 
-def test_two_classes(answers):
-    labels, probabilities = answers
+def test_two_classes(predictions):
+    labels, probabilities = predictions
     labels = labels % 2
     probabilities = np.stack([probabilities[:, ::2].sum(1), probabilities[:, 1::2].sum(1)], axis=1)
     metrics = classification_metrics(labels, probabilities, ("even", "odd"))
@@ -85,7 +85,7 @@ def test_a_class_without_images_has_no_roc_auc():
     assert metrics["accuracy"] == pytest.approx(2 / 3)
 
 
-def test_the_confusion_matrix_has_the_truth_in_its_rows():
+def test_rows_of_the_confusion_matrix_are_true_classes():
     probabilities = np.eye(3)[[1, 1, 2, 0]]
     matrix = confusion_matrix(np.array([0, 1, 2, 0]), probabilities)
     assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]

@@ -1,4 +1,4 @@
-"""Each layer against numpy, TensorFlow or Keras' own."""
+"""Layers against computations in NumPy, TensorFlow or Keras."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def test_patches_are_tensorflows(images):
+def test_patches_equal_those_of_tensorflow(images):
     ours = PatchExtraction(4)(images.astype(np.float32))
     theirs = tf.image.extract_patches(
         images.astype(np.float32), (1, 4, 4, 1), (1, 4, 4, 1), (1, 1, 1, 1), "VALID"
@@ -27,22 +27,22 @@ def test_patches_are_tensorflows(images):
     np.testing.assert_array_equal(ours, tf.reshape(theirs, (8, 64, 48)))
 
 
-def test_a_patch_that_does_not_divide_the_image_names_the_side():
+def test_the_error_of_an_indivisible_image_names_the_side():
     with pytest.raises(ValueError, match="patch_size 4 does not divide the image's width 30"):
         PatchExtraction(4)(np.zeros((1, 32, 30, 3), np.float32))
 
 
-def test_positions_are_added_to_every_sequence_alike():
+def test_the_same_positions_are_added_to_every_sequence():
     layer, sequence = PositionEmbedding(stddev=0.5), normal(2, 200, 30)
     added = layer(sequence).numpy() - sequence
     np.testing.assert_allclose(added[0], added[1], atol=1e-6)
     np.testing.assert_allclose(added[0], layer.embedding, atol=1e-6)
-    expected = 0.5 * stats.truncnorm(-2, 2).std()  # Keras cuts the normal without widening it
+    expected = 0.5 * stats.truncnorm(-2, 2).std()  # Keras does not rescale the truncated normal
     assert added[0].std() == pytest.approx(expected, rel=0.03)
 
 
-def test_waves_by_hand():
-    """Row 2, column 1 of 3 x 3 places, by the formula of the paper; then a class token before."""
+def test_sinusoidal_positions_by_hand():
+    """Row 2, column 1 of 3x3 patches by the paper's formula, and the same after a class token."""
     frequencies = [1, 10_000**-0.5]
     expected = [wave(2 * f) for wave in (np.sin, np.cos) for f in frequencies]
     expected += [wave(1 * f) for wave in (np.sin, np.cos) for f in frequencies]
@@ -52,13 +52,14 @@ def test_waves_by_hand():
     np.testing.assert_array_equal(with_token[1:], SinusoidalPositions()((9, 8)))
 
 
-def test_with_waves_the_nearest_places_are_the_most_alike():
+def test_sinusoidal_positions_of_near_patches_are_the_most_similar():
     positions = SinusoidalPositions()((64, 48)).numpy()
-    alike = (positions @ positions.T).reshape(8, 8, 8, 8)  # of row, column with row, column
+    similarity = (positions @ positions.T).reshape(8, 8, 8, 8)  # row, column, row, column
     y, x = np.mgrid[:8, :8]
     distance = np.abs(y[..., None, None] - y) + np.abs(x[..., None, None] - x)
-    assert (alike[distance == 0] == pytest.approx(24)) and alike[distance == 1].max() < 24
-    assert alike[distance == 1].min() > alike[distance == 2].max()
+    assert similarity[distance == 0] == pytest.approx(24)
+    assert similarity[distance == 1].max() < 24
+    assert similarity[distance == 1].min() > similarity[distance == 2].max()
 
 
 def test_the_class_token_comes_first():
@@ -95,7 +96,7 @@ def test_depth_rates_rise_linearly():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_fused_batch_normalization_is_keras(training):
+def test_fused_batch_normalization_equals_that_of_keras(training):
     ours = FusedBatchNormalization(momentum=0.9, epsilon=1e-5)
     theirs = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
     inputs = 3 * normal(16, 4, 4, 8) + 2
@@ -152,8 +153,11 @@ def test_the_encoder_block_by_hand():
 
 @pytest.mark.parametrize("num_heads", [1, 4])
 def test_mimetic_attention_is_noise_and_identity(num_heads):
-    """Its products, less the identity, are normal noise: all of value times output, and what the
-    width of a head leaves of query times key, which is as near as that rank can be."""
+    """The products of kernels minus the scaled identity are Gaussian noise.
+
+    This holds for value @ output, and for query @ key.T if one head has the full rank. Of several
+    heads, each product has the rank of the head.
+    """
     width = 64
     attention = keras.layers.MultiHeadAttention(num_heads, width // num_heads)
     attention.build((1, 9, width), (1, 9, width))
@@ -163,12 +167,12 @@ def test_mimetic_attention_is_noise_and_identity(num_heads):
     assert stats.kstest(noise.ravel() * np.sqrt(width), "norm").pvalue > 1e-3
     for head in range(num_heads):
         product = query[:, head] @ key[:, head].T
-        strengths = np.linalg.svd(product, compute_uv=False)
-        assert (strengths[width // num_heads :] < 1e-4).all() and strengths[0] > 1
-        # Both factors carry the root of a strength, so none outweighs the other.
+        singular_values = np.linalg.svd(product, compute_uv=False)
+        assert (singular_values[width // num_heads :] < 1e-4).all() and singular_values[0] > 1
+        # Each factor has the square roots of the singular values, so both have the same norm.
         for factor in (query[:, head], key[:, head]):
             np.testing.assert_allclose(
-                factor.T @ factor, np.diag(strengths[: width // num_heads]), atol=1e-4
+                factor.T @ factor, np.diag(singular_values[: width // num_heads]), atol=1e-4
             )
         if num_heads == 1:
             noise = (product - 0.7 * np.eye(width)) / 0.7
@@ -176,13 +180,13 @@ def test_mimetic_attention_is_noise_and_identity(num_heads):
         assert np.diag(product).mean() > 10 * abs(product[~np.eye(width, dtype=bool)].mean())
 
 
-def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match="num_heads 3 does not divide 8"):
+def test_the_number_of_heads_must_divide_the_hidden_dim():
+    with pytest.raises(ValueError, match="num_heads 3 does not divide hidden_dim 8"):
         TransformerEncoderBlock(num_heads=3, mlp_dim=16)(normal(1, 5, 8))
 
 
 @pytest.mark.parametrize("options", [{}, {"strides": 2}, {"kernel_size": 1}, {"padding": "valid"}])
-def test_the_mirrored_gradient_is_keras(options):
+def test_the_gradient_of_the_convolution_equals_that_of_keras(options):
     options = {"filters": 5, "kernel_size": 3, "padding": "same", "use_bias": False, **options}
     ours, theirs = MirroredGradientConv2D(**options), keras.layers.Conv2D(**options)
     inputs, results = normal(2, 7, 8, 3), []

@@ -1,4 +1,4 @@
-"""The network for short schedules, and what it is made of, against numpy and scikit-learn."""
+"""airbench, its parts, and test-time augmentation against NumPy and scikit-learn."""
 
 import keras
 import numpy as np
@@ -11,18 +11,18 @@ from cifar_models.evaluation.flops import flops_per_image
 from cifar_models.layers.initializers import PartialIdentity
 from cifar_models.layers.whitening import WhiteningConvolution
 from cifar_models.models.catalog import build_network
-from cifar_models.models.test_time_augmentation import shifted, with_test_time_augmentation
+from cifar_models.models.test_time_augmentation import shift_and_flip, with_test_time_augmentation
 from cifar_models.training.initialization import adapt
 
 
 def smooth_images(count: int, channels: int = 3) -> np.ndarray:
-    """float32 (N, 12, 12, C) whose neighbouring pixels are alike, and of mean 3."""
+    """Images, float32 (N, 12, 12, C), with mean 3 and correlated neighboring pixels."""
     noise = np.random.default_rng(0).normal(size=(count, 13, 13, channels))
     return (noise[:, 1:, 1:] + 2 * noise[:, :-1, :-1] + 3).astype(np.float32)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_whitening_finds_scikit_learns_components(channels):
+def test_whitening_equals_the_principal_components_of_scikit_learn(channels):
     layer, images = WhiteningConvolution(2), smooth_images(400, channels)
     layer.build(images.shape)
     layer.adapt(images)
@@ -32,20 +32,20 @@ def test_the_whitening_finds_scikit_learns_components(channels):
     np.testing.assert_allclose(outputs[..., :size], -outputs[..., size:], atol=1e-4)
     patches = np.lib.stride_tricks.sliding_window_view(images, (2, 2), axis=(1, 2))
     patches = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size)
-    theirs = PCA(whiten=True).fit_transform(patches)[:, ::-1]  # the smallest component first
+    theirs = PCA(whiten=True).fit_transform(patches)[:, ::-1]  # ascending order of variance
     ours = outputs[..., :size].reshape(-1, size)
-    correlations = np.abs((ours * theirs).mean(axis=0))  # a component has no sign
+    correlations = np.abs((ours * theirs).mean(axis=0))  # the sign of a component is arbitrary
     np.testing.assert_allclose(correlations, 1, atol=2e-3)
     np.testing.assert_allclose(ours.mean(axis=0), 0, atol=1e-3)
 
 
-def test_only_the_bias_of_the_whitening_is_trained():
+def test_training_changes_only_the_bias_of_the_whitening():
     network = build_network(PRESETS["airbench94"], (32, 32, 3), 10)
     trained = {variable.path for variable in network.get_layer("whitening").trainable_variables}
     assert trained == {"whitening/bias"}
 
 
-def test_constant_images_whiten_to_numbers():
+def test_whitening_of_constant_images_is_finite():
     network = build_network(AirbenchConfig(stage_filters=(8,)), (32, 32, 3), 10)
     images = np.full((4, 32, 32, 3), 7, np.uint8)
     adapt(network, images)
@@ -53,8 +53,8 @@ def test_constant_images_whiten_to_numbers():
     assert np.isfinite(network(images)).all()
 
 
-def test_adapting_looks_at_every_class_of_sorted_images():
-    """5,000 images sorted by brightness: the mean is that of all, not that of the first ones."""
+def test_whitening_is_fitted_to_all_classes_of_sorted_images():
+    """5,000 images are sorted by brightness; the mean is that of all, not of the first ones."""
     images = np.repeat(np.linspace(0, 250, 5000).astype(np.uint8), 64).reshape(5000, 8, 8, 1)
     network = build_network(AirbenchConfig(image_size=8, stage_filters=(8,)), (8, 8, 1), 10)
     adapt(network, images)
@@ -62,7 +62,7 @@ def test_adapting_looks_at_every_class_of_sorted_images():
     assert np.abs(whitened.predict(images, verbose=0).mean(axis=(0, 1, 2))).max() < 0.01
 
 
-def test_adapting_leaves_other_networks_alone():
+def test_networks_without_whitening_stay_the_same():
     network = build_network(PRESETS["residual_cnn"], (32, 32, 3), 10)
     before = network.get_weights()
     adapt(network, np.zeros((4, 32, 32, 3), np.uint8))
@@ -70,8 +70,8 @@ def test_adapting_leaves_other_networks_alone():
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_averages_of_batch_norm_have_the_published_momentum():
-    """PyTorch's 0.4 in airbench94 and its default 0.1 in airbench96 are the new value's part."""
+def test_batch_normalization_has_the_published_momentum():
+    """PyTorch's momentum is the weight of the new value: 0.4 in airbench94, 0.1 in airbench96."""
     for name, momentum in (("airbench94", 0.6), ("airbench96", 0.9)):
         layers = build_network(PRESETS[name], (32, 32, 3), 10).layers
         norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -79,14 +79,14 @@ def test_the_averages_of_batch_norm_have_the_published_momentum():
 
 
 @pytest.mark.parametrize(("channels", "filters"), [(3, 5), (5, 3), (4, 4)])
-def test_kernels_begin_as_the_identity(channels, filters):
+def test_partial_identity_copies_channels(channels, filters):
     layer = keras.layers.Conv2D(
         filters, 3, padding="same", kernel_initializer=PartialIdentity(0), use_bias=False
     )
     images = np.random.default_rng(0).normal(size=(2, 6, 6, channels)).astype(np.float32)
-    outputs, same = layer(images).numpy(), min(channels, filters)
-    np.testing.assert_allclose(outputs[..., :same], images[..., :same], atol=1e-6)
-    others = np.asarray(layer.kernel)[..., same:]
+    outputs, copied = layer(images).numpy(), min(channels, filters)
+    np.testing.assert_allclose(outputs[..., :copied], images[..., :copied], atol=1e-6)
+    others = np.asarray(layer.kernel)[..., copied:]
     limit = 1 / np.sqrt(9 * channels)
     assert (np.abs(others) <= limit).all()
     if others.size:
@@ -95,10 +95,10 @@ def test_kernels_begin_as_the_identity(channels, filters):
 
 @pytest.mark.parametrize(
     ("name", "parameters", "epochs", "petaflops"),
-    # The table of KellerJordan/airbench: a step costs three forward passes.
+    # From the table of KellerJordan/airbench; a training step costs three forward passes.
     [("airbench94", 1.97e6, 9.9, 0.36), ("airbench96", 9.9e6, 37, 4.9)],
 )
-def test_sizes_are_the_published_ones(name, parameters, epochs, petaflops):
+def test_sizes_and_training_flops_are_the_published_ones(name, parameters, epochs, petaflops):
     network = build_network(PRESETS[name], (32, 32, 3), 10)
     assert network.count_params() == pytest.approx(parameters, rel=0.005)
     training = 3 * flops_per_image(network) * 50_000 * epochs
@@ -106,18 +106,18 @@ def test_sizes_are_the_published_ones(name, parameters, epochs, petaflops):
 
 
 @pytest.mark.parametrize("shift", [-2, -1, 1, 2])
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_a_view_is_numpys_shift(shift, mirrored, images):
+@pytest.mark.parametrize("flipped", [False, True])
+def test_shift_and_flip_equal_those_of_numpy(shift, flipped, images):
     border = abs(shift)
     padded = np.pad(images, ((0, 0), (border, border), (border, border), (0, 0)), "reflect")
     expected = np.roll(padded, (shift, shift), (1, 2))[:, border:-border, border:-border]
-    expected = expected[:, :, ::-1] if mirrored else expected
-    view = shifted(tf.constant(images), shift, mirrored)
+    expected = expected[:, :, ::-1] if flipped else expected
+    view = shift_and_flip(tf.constant(images), shift, flipped)
     np.testing.assert_array_equal(view, expected)
 
 
-def test_views_are_averaged_with_their_weights(images):
-    """A network whose logits are the pixels: their mean over the views, by hand."""
+def test_the_logits_of_views_are_averaged_with_their_weights(images):
+    """The logits of this network are the pixels, so the mean over views is known."""
     inputs = keras.Input((32, 32, 3), dtype="uint8")
     pixels = keras.layers.Flatten()(keras.layers.Rescaling(1.0)(inputs))
     network = keras.Model(inputs, pixels)
@@ -126,10 +126,11 @@ def test_views_are_averaged_with_their_weights(images):
     padded = np.pad(exact, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
     up_left, down_right = padded[:, 2:, 2:], padded[:, :-2, :-2]
 
-    def both(pictures):
-        return (pictures + pictures[:, :, ::-1]) / 2
+    def mean_with_flipped(images):
+        return (images + images[:, :, ::-1]) / 2
 
-    six = both(exact) / 2 + (both(up_left) + both(down_right)) / 4
-    for views, expected in ((2, both(exact)), (6, six)):
-        answers = with_test_time_augmentation(network, views)(images)
-        np.testing.assert_allclose(answers, expected.reshape(8, -1), rtol=1e-5)
+    shifted = (mean_with_flipped(up_left) + mean_with_flipped(down_right)) / 2
+    six = (mean_with_flipped(exact) + shifted) / 2
+    for views, expected in ((2, mean_with_flipped(exact)), (6, six)):
+        logits = with_test_time_augmentation(network, views)(images)
+        np.testing.assert_allclose(logits, expected.reshape(8, -1), rtol=1e-5)
