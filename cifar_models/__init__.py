@@ -1,13 +1,60 @@
-"""Choose, train, compare and ship small image classifiers with Keras.
+"""Train, compare and ship small image classifiers with Keras.
 
-A recipe (`recipe.py`) goes in; `run.py` turns it into a run folder (`run_folder.py`); tuning,
-export and evaluation read and write run folders. Start reading at `run.py`.
+A recipe goes in; `run/train.py` turns it into a run folder; everything else reads run folders.
+Start reading at `run/train.py`.
 
-Importing this package imports neither TensorFlow nor Keras: the commands answer at once and pay
-for the heavy libraries only where they need them.
+The functions below are the Python interface. They are imported when they are first used, so that
+importing this package imports neither TensorFlow nor Keras.
 """
 
+from pkgutil import resolve_name
 from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cifar_models.comparison.compare_runs import compare
+    from cifar_models.config.recipe_file import read_recipe
+    from cifar_models.data.load import load_dataset
+    from cifar_models.run.evaluate import evaluate
+    from cifar_models.run.load import load_run
+    from cifar_models.run.resume import resume
+    from cifar_models.run.train import train
+    from cifar_models.serving.formats import export
+    from cifar_models.sweeps.tuning import tune
 
 __version__ = "0.1.0"
-BEGAN = perf_counter()  # as good as the start of the process, for what its user waited
+BEGAN = perf_counter()  # close to the start of the process; `process_seconds` counts from here
+
+_FUNCTIONS = {
+    "read_recipe": "cifar_models.config.recipe_file:read_recipe",
+    "load_dataset": "cifar_models.data.load:load_dataset",
+    "train": "cifar_models.run.train:train",
+    "resume": "cifar_models.run.resume:resume",
+    "load_run": "cifar_models.run.load:load_run",
+    "evaluate": "cifar_models.run.evaluate:evaluate",
+    "compare": "cifar_models.comparison.compare_runs:compare",
+    "tune": "cifar_models.sweeps.tuning:tune",
+    "export": "cifar_models.serving.formats:export",
+}
+
+__all__ = [
+    "compare",
+    "evaluate",
+    "export",
+    "load_dataset",
+    "load_run",
+    "read_recipe",
+    "resume",
+    "train",
+    "tune",
+]
+
+
+def __getattr__(name: str):
+    if name in _FUNCTIONS:
+        return resolve_name(_FUNCTIONS[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_FUNCTIONS])

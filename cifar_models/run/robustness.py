@@ -1,6 +1,7 @@
 """Robustness of a finished run to corrupted images and out-of-distribution inputs."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,42 +38,33 @@ def measure_robustness(
     if max_images is not None and max_images < 1:
         raise RequestError(f"--images {max_images}: must be at least 1")
     run = load_run(path)
-    dataset = run.load_dataset(data_dir=data_dir)
+    test = run.load_dataset(data_dir=data_dir).test
     network = run.network
     from cifar_models.data.splits import ArraySplit, evenly_spaced
-    from cifar_models.evaluation.corruptions.cifar10_c import CORRUPTIONS, corrupt
     from cifar_models.evaluation.metrics import accuracy_and_loss, entropy, roc_auc_between
     from cifar_models.evaluation.predictions import predict_split
 
-    chosen = evenly_spaced(len(dataset.test), max_images or len(dataset.test))
-    images, labels = dataset.test.images_at(chosen), dataset.test.labels[chosen]
+    chosen = evenly_spaced(len(test), max_images or len(test))
+    images, labels = test.images_at(chosen), test.labels[chosen]
 
     def predict(inputs: np.ndarray) -> np.ndarray:
         split = ArraySplit(inputs, labels)
-        return predict_split(network, split, dataset.class_names).probabilities
+        return predict_split(network, split, tuple(run.dataset.class_names)).probabilities
 
-    def accuracy(probabilities: np.ndarray) -> float:
-        return accuracy_and_loss(labels, probabilities)[0]
+    def accuracy(inputs: np.ndarray) -> float:
+        return accuracy_and_loss(labels, predict(inputs))[0]
 
-    clean = predict(images)
-    logger.info("%d test images: %.4f", len(labels), accuracy(clean))
-    accuracies: dict[str, list[float]] = {}
-    for name in CORRUPTIONS:
-        accuracies[name] = [
-            accuracy(predict(corrupt(images, name, severity, SEED))) for severity in SEVERITIES
-        ]
-        logger.info("%s: %s", name, ", ".join(f"{value:.4f}" for value in accuracies[name]))
-    entropies = {
-        "test": entropy(clean),
-        "noise": entropy(predict(_noise(images))),
-        "shuffled": entropy(predict(_shuffled(images))),
-    }
+    clean_accuracy = accuracy(images)
+    logger.info("%d test images: %.4f", len(labels), clean_accuracy)
+    accuracies = _accuracy_by_corruption(images, accuracy)
+    inputs = {"test": images, "noise": _noise(images), "shuffled": _shuffled(images)}
+    entropies = {name: entropy(predict(each)) for name, each in inputs.items()}
     report = Robustness(
         images=len(labels),
-        clean_accuracy=accuracy(clean),
+        clean_accuracy=clean_accuracy,
         accuracy=accuracies,
         mean_corrupted_accuracy=float(np.mean(list(accuracies.values()))),
-        entropy=_histograms(entropies, len(dataset.class_names)),
+        entropy=_histograms(entropies, len(run.dataset.class_names)),
         roc_auc={
             name: roc_auc_between(entropies["test"], entropies[name])
             for name in ("noise", "shuffled")
@@ -80,6 +72,21 @@ def measure_robustness(
     )
     run.folder.write(report)
     return report
+
+
+def _accuracy_by_corruption(
+    images: np.ndarray, accuracy: Callable[[np.ndarray], float]
+) -> dict[str, list[float]]:
+    """Return the accuracy under every corruption by severity, and log it."""
+    from cifar_models.evaluation.corruptions.cifar10_c import CORRUPTIONS, corrupt
+
+    accuracies: dict[str, list[float]] = {}
+    for name in CORRUPTIONS:
+        accuracies[name] = [
+            accuracy(corrupt(images, name, severity, SEED)) for severity in SEVERITIES
+        ]
+        logger.info("%s: %s", name, ", ".join(f"{value:.4f}" for value in accuracies[name]))
+    return accuracies
 
 
 def _histograms(entropies: dict[str, np.ndarray], num_classes: int) -> dict[str, list]:

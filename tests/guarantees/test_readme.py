@@ -7,7 +7,7 @@ import pytest
 
 from cifar_models.config.model_presets import PRESETS
 from cifar_models.config.recipe_file import recipe_paths
-from tests.guarantees.test_house import FLOORS
+from tests.guarantees.test_code_structure import LAYERS
 from tests.models.test_models import GOLDEN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +104,6 @@ def test_the_layout_lists_every_package_in_its_layer():
         name, _, link = package.strip("[)").partition("](")
         assert Path(link).stem == name
         listed.setdefault(int(layer), set()).add(name)
-    assert list(listed.values()) == [set(rooms) for rooms in FLOORS if rooms != {"__main__"}]
+    assert list(listed.values()) == [set(rooms) for rooms in LAYERS if rooms != {"__main__"}]
     folders = {path.parent.name for path in (ROOT / "cifar_models").glob("*/__init__.py")}
     assert {name for names in listed.values() for name in names} == folders | {"errors"}

@@ -229,3 +229,35 @@ def test_a_run_starts_as_its_recipe_says(tmp_path, monkeypatch):
     value, output = attention.value_dense.kernel, attention.output_dense.kernel
     product = np.einsum("dhk,hke->de", value, output)
     assert np.diag(product).mean() == pytest.approx(-0.4, abs=0.03)
+
+
+def test_dollar_signs_in_class_names_are_drawn_as_they_are(tmp_path):
+    """Matplotlib takes text between two dollar signs for a formula."""
+    rng = np.random.default_rng(0)
+    for name in ("from_$10_to_$20", "from_$20_to_$50"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    run = tmp_path / "run"
+    arguments = [*TINY_CNN, "--dataset", f"folder:{tmp_path / 'images'}"]
+    assert main([*arguments, "--set", "training.batch_size=8", "--run", str(run)]) == 0
+    assert set(load_metrics(run)["per_class"]) == {"from_$10_to_$20", "from_$20_to_$50"}
+    assert len(list((run / "plots").glob("*.png"))) == 4
+    assert "skipped" not in (run / "log.txt").read_text()
+
+
+def test_a_figure_that_fails_costs_no_metrics(tmp_path, monkeypatch):
+    def fail(network):
+        raise ValueError("this network has no first layer")
+
+    monkeypatch.setattr("cifar_models.evaluation.figures.first_layer_kernels", fail)
+    run = tmp_path / "run"
+    assert main([*TINY_CNN, "--run", str(run)]) == 0
+    assert load_metrics(run)["epochs"] == 2
+    assert "figure first_layer: skipped: ValueError: this network" in (run / "log.txt").read_text()
+    assert {path.stem for path in (run / "plots").glob("*.png")} == {
+        "confusion_matrix",
+        "curves",
+        "sample_predictions",
+    }
