@@ -55,7 +55,7 @@ def test_samples_of_a_class_are_in_its_column(drawn):
 
 def test_dollar_signs_of_class_names_are_not_parsed_as_mathematics(drawn):
     names = ("from_$10_to_$20", "$x^2$")
-    split = Split(random_images(2, 8, 3), np.arange(2))
+    split = ArraySplit(random_images(2, 8, 3), np.arange(2))
     _, titles = drawn(image_plots.draw_samples, split, names)
     assert titles[:2] == list(names)
 
