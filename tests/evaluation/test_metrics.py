@@ -11,6 +11,7 @@ from cifar_models.evaluation.metrics import (
     confusion_matrix,
     expected_calibration_error,
 )
+from cifar_models.storage.records import ClassMetrics
 
 
 @pytest.fixture
@@ -68,21 +69,21 @@ def test_two_classes(predictions):
     probabilities = np.stack([probabilities[:, ::2].sum(1), probabilities[:, 1::2].sum(1)], axis=1)
     metrics = classification_metrics(labels, probabilities, ("even", "odd"))
     expected = sk.roc_auc_score(labels, probabilities[:, 1])
-    assert metrics["roc_auc_macro"] == pytest.approx(expected)
+    assert metrics.roc_auc_macro == pytest.approx(expected)
 
 
 def test_a_class_that_is_never_predicted_counts_as_zero():
     probabilities = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.7, 0.2, 0.1]])
     metrics = classification_metrics(np.array([0, 1, 2]), probabilities, ("a", "b", "c"))
-    assert metrics["per_class"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "images": 1}
-    assert metrics["precision_macro"] == pytest.approx((0.5 + 1 + 0) / 3)
+    assert metrics.per_class["c"] == ClassMetrics(precision=0, recall=0, f1=0, images=1)
+    assert metrics.precision_macro == pytest.approx((0.5 + 1 + 0) / 3)
 
 
 def test_a_class_without_images_has_no_roc_auc():
     probabilities = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.7, 0.2, 0.1]])
     metrics = classification_metrics(np.array([0, 1, 1]), probabilities, ("a", "b", "c"))
-    assert metrics["roc_auc_macro"] is None
-    assert metrics["accuracy"] == pytest.approx(2 / 3)
+    assert metrics.roc_auc_macro is None
+    assert metrics.accuracy == pytest.approx(2 / 3)
 
 
 def test_rows_of_the_confusion_matrix_are_true_classes():

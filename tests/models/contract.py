@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from cifar_models.config.model_presets import PRESETS, ModelConfig
+from cifar_models.data.splits import ArraySplit
 from cifar_models.evaluation.flops import flops_per_image
 from cifar_models.models.catalog import build_network
 
@@ -21,6 +22,11 @@ def build(config: ModelConfig, image_shape=(32, 32, 3), num_classes: int = 10) -
 
 def random_images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def split_of(images: np.ndarray) -> ArraySplit:
+    """Return images with arbitrary labels as a split."""
+    return ArraySplit(images, np.zeros(len(images), np.int64))
 
 
 def check_size(config: ModelConfig, expected: tuple[int, int]) -> None:

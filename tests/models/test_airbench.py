@@ -12,7 +12,8 @@ from cifar_models.layers.initializers import PartialIdentity
 from cifar_models.layers.whitening import WhiteningConvolution
 from cifar_models.models.catalog import build_network
 from cifar_models.models.test_time_augmentation import shift_and_flip, with_test_time_augmentation
-from cifar_models.training.initialization import adapt
+from cifar_models.training.initialization import fit_whitening
+from tests.models.contract import split_of
 
 
 def smooth_images(count: int, channels: int = 3) -> np.ndarray:
@@ -48,7 +49,7 @@ def test_training_changes_only_the_bias_of_the_whitening():
 def test_whitening_of_constant_images_is_finite():
     network = build_network(AirbenchConfig(stage_filters=(8,)), (32, 32, 3), 10)
     images = np.full((4, 32, 32, 3), 7, np.uint8)
-    adapt(network, images)
+    fit_whitening(network, split_of(images))
     assert np.isfinite(network.get_layer("whitening").kernel).all()
     assert np.isfinite(network(images)).all()
 
@@ -57,7 +58,7 @@ def test_whitening_is_fitted_to_all_classes_of_sorted_images():
     """5,000 images are sorted by brightness; the mean is that of all, not of the first ones."""
     images = np.repeat(np.linspace(0, 250, 5000).astype(np.uint8), 64).reshape(5000, 8, 8, 1)
     network = build_network(AirbenchConfig(image_size=8, stage_filters=(8,)), (8, 8, 1), 10)
-    adapt(network, images)
+    fit_whitening(network, split_of(images))
     whitened = keras.Model(network.input, network.get_layer("whitening").output)
     assert np.abs(whitened.predict(images, verbose=0).mean(axis=(0, 1, 2))).max() < 0.01
 
@@ -65,7 +66,7 @@ def test_whitening_is_fitted_to_all_classes_of_sorted_images():
 def test_networks_without_whitening_stay_the_same():
     network = build_network(PRESETS["residual_cnn"], (32, 32, 3), 10)
     before = network.get_weights()
-    adapt(network, np.zeros((4, 32, 32, 3), np.uint8))
+    fit_whitening(network, split_of(np.zeros((4, 32, 32, 3), np.uint8)))
     for one, other in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
