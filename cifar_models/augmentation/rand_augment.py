@@ -1,16 +1,18 @@
-"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719), each image drawing its own transformations.
+"""RandAugment, with transformations drawn for each image (arXiv:1909.13719).
 
-Every transformation is computed for the whole batch and chosen by a mask, so that it compiles
-under XLA and costs the device a few passes over the images instead of a branch an image.
+Every transformation is computed for the whole batch and selected by a mask, so that it compiles
+under XLA and costs a few passes over the images instead of a branch for each image.
 """
 
 import math
 
 import tensorflow as tf
 
+from cifar_models.augmentation.batch import Batch
 from cifar_models.augmentation.stateless_random import split_key, uniform, uniform_integers
+from cifar_models.config.augmentation import AugmentationConfig
 
-# The fourteen of the paper's table, with their full strength at magnitude 10.
+# The fourteen transformations of the paper's table; the constants are those of magnitude 10.
 GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 COLOUR = (
     "identity",
@@ -27,19 +29,27 @@ MAX_DEGREES, MAX_SHEAR, MAX_SHIFT, MAX_BLEND = 30.0, 0.3, 0.45, 0.9
 FILL = 128.0  # grey, where a geometric transformation looks outside the image
 
 
+def rand_augment(batch: Batch, key: tf.Tensor, config: AugmentationConfig) -> Batch:
+    """Apply `apply_rand_augment`."""
+    images = apply_rand_augment(
+        batch.images, key, config.rand_augment_layers, config.rand_augment_magnitude
+    )
+    return batch._replace(images=images)
+
+
 def apply_rand_augment(
     images: tf.Tensor, key: tf.Tensor, num_layers: int, magnitude: float
 ) -> tf.Tensor:
-    """Applies `num_layers` transformations to each image.
+    """Apply random transformations to each image.
 
     Args:
-        images: uint8 (B, H, W, C), C = 1 or 3.
-        key: int32 (2,).
-        num_layers: transformations an image.
-        magnitude: 0 (hardly visible) to 10.
+        images: Images, uint8 (B, H, W, C), C = 1 or 3.
+        key: Random key, int32 (2,).
+        num_layers: Number of transformations of each image.
+        magnitude: Strength, 0 (hardly visible) to 10.
 
     Returns:
-        uint8 (B, H, W, C).
+        Images, uint8 (B, H, W, C).
     """
     batch = images.shape[0]
     pixels = tf.cast(images, tf.float32)
@@ -52,12 +62,12 @@ def apply_rand_augment(
 
 
 def apply_transformations(pixels: tf.Tensor, which: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
-    """Applies transformation `which` (index into GEOMETRIC + COLOUR) to each image.
+    """Apply one transformation to each image.
 
     Args:
-        pixels: float32 (B, H, W, C), 0 to 255.
-        which: int32 (B,).
-        strength: float32 (B,), -1 to 1; the sign is a direction.
+        pixels: Images, float32 (B, H, W, C), 0 to 255.
+        which: Indices into GEOMETRIC + COLOUR, int32 (B,).
+        strength: Strength, float32 (B,), in [-1, 1]; the sign is a direction.
     """
     moved = _apply_affine(pixels, *_inverse_affine(which, strength, pixels.shape[1:3]))
     result = tf.where(_per_image(which < len(GEOMETRIC)), moved, pixels)
@@ -73,7 +83,7 @@ def _per_image(values: tf.Tensor) -> tf.Tensor:
 
 
 def _inverse_affine(which, strength, size) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns where each output pixel comes from: matrices (B, 2, 2) and shifts (B, 2), as y, x."""
+    """Return where each output pixel comes from: matrices (B, 2, 2) and shifts (B, 2), as y, x."""
     height, width = size
 
     def only(name: str) -> tf.Tensor:
@@ -82,14 +92,14 @@ def _inverse_affine(which, strength, size) -> tuple[tf.Tensor, tf.Tensor]:
     angle = only("rotate") * MAX_DEGREES * math.pi / 180
     cosine, sine = tf.cos(angle), tf.sin(angle)
     shear_x, shear_y = only("shear_x") * MAX_SHEAR, only("shear_y") * MAX_SHEAR
-    # Only one of the transformations is active in an image, so its terms do not meet another's.
+    # Only one transformation is active in an image, so that the terms do not interact.
     rows = [tf.stack([cosine, sine + shear_y], 1), tf.stack([-sine + shear_x, cosine], 1)]
     shift = [only("translate_y") * MAX_SHIFT * height, only("translate_x") * MAX_SHIFT * width]
     return tf.stack(rows, axis=1), tf.stack(shift, axis=1)
 
 
 def _apply_affine(pixels: tf.Tensor, matrix: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """Samples each image at matrix @ (y, x) + shift around its centre, bilinearly."""
+    """Sample each image bilinearly at matrix @ (y, x) + shift around its centre."""
     _, height, width, channels = pixels.shape
     y, x = tf.meshgrid(tf.range(height), tf.range(width), indexing="ij")
     grid = tf.cast(tf.stack([y, x], axis=-1), tf.float32)  # (H, W, 2)
@@ -114,7 +124,7 @@ def _apply_affine(pixels: tf.Tensor, matrix: tf.Tensor, shift: tf.Tensor) -> tf.
 
 
 def _blend(degenerate: tf.Tensor, pixels: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
-    """PIL's ImageEnhance: 1 + 0.9 strength times the image, the rest the degenerate image."""
+    """Blend as PIL's ImageEnhance, with weight 1 + 0.9 strength for the image."""
     factor = 1 + MAX_BLEND * strength
     return tf.clip_by_value(degenerate + factor * (pixels - degenerate), 0.0, 255.0)
 
@@ -139,7 +149,7 @@ def _brightness(pixels, strength):
 
 
 def _sharpness(pixels, strength):
-    """Blends with PIL's smoothing filter (1 1 1, 1 5 1, 1 1 1) / 13, which spares the border."""
+    """Blend with PIL's smoothing filter (1 1 1, 1 5 1, 1 1 1) / 13, which leaves out the border."""
     height, width, channels = pixels.shape[1:]
     kernel = tf.reshape(tf.constant([1.0, 1, 1, 1, 5, 1, 1, 1, 1]) / 13, (3, 3, 1, 1))
     kernel = tf.tile(kernel, (1, 1, channels, 1))
@@ -150,12 +160,12 @@ def _sharpness(pixels, strength):
 
 
 def _solarize(pixels, strength):
-    """Inverts what is at or above a threshold that falls from 256 to 0."""
+    """Invert pixels at or above a threshold that falls from 256 to 0 with the strength."""
     return tf.where(pixels >= 256 * (1 - tf.abs(strength)), 255 - pixels, pixels)
 
 
 def _posterize(pixels, strength):
-    """Keeps the 8 to 4 highest bits."""
+    """Keep the highest 8 to 4 bits."""
     bits = tf.cast(tf.round(4 * tf.abs(strength)), tf.int32)
     step = tf.cast(tf.bitwise.left_shift(tf.ones_like(bits), bits), tf.float32)
     return tf.floor(pixels / step) * step
@@ -169,7 +179,7 @@ def _auto_contrast(pixels, strength):
 
 
 def _equalize(pixels, strength):
-    """Spreads each channel's values evenly, by PIL's ImageOps.equalize."""
+    """Equalize the histogram of each channel as PIL's ImageOps.equalize does."""
     batch, height, width, channels = pixels.shape
     values = tf.cast(tf.clip_by_value(tf.round(pixels), 0.0, 255.0), tf.int32)
     values = tf.reshape(tf.transpose(values, (0, 3, 1, 2)), (batch * channels, height * width))

@@ -1,13 +1,13 @@
-"""Random numbers as a function of a key, int32 (2,); the same with XLA and without."""
+"""Random numbers as functions of a key, int32 (2,), equal with and without XLA."""
 
 import tensorflow as tf
 
 
 def uniform(shape: tuple[int, ...], key: tf.Tensor) -> tf.Tensor:
-    """Draws float32 numbers from 0 to below 1.
+    """Draw float32 numbers in [0, 1).
 
-    Built from bits, on which TensorFlow and XLA agree; of floats drawn from the same key they
-    return different ones.
+    They are built from bits, which TensorFlow and XLA draw alike. Floats that they draw from the
+    same key differ.
     """
     bits = tf.random.stateless_uniform(
         shape, key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
@@ -16,12 +16,12 @@ def uniform(shape: tuple[int, ...], key: tf.Tensor) -> tf.Tensor:
 
 
 def uniform_integers(shape: tuple[int, ...], key: tf.Tensor, limit: int) -> tf.Tensor:
-    """Draws int32 numbers from 0 to limit - 1."""
+    """Draw int32 numbers from 0 to limit - 1."""
     return tf.cast(tf.floor(uniform(shape, key) * limit), tf.int32)
 
 
 def split_key(key: tf.Tensor, count: int) -> list[tf.Tensor]:
-    """Derives `count` independent keys from one."""
+    """Derive independent keys, int32 (2,) each, from one."""
     bits = tf.random.stateless_uniform(
         (count, 2), key, minval=None, maxval=None, dtype=tf.int32, alg="philox"
     )

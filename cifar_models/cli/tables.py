@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from cifar_models.config.model_presets import PRESETS
+from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.config.recipe_file import read_recipe, recipe_paths
 from cifar_models.errors import RequestError
 from cifar_models.run.evaluate import Evaluation
@@ -30,11 +30,11 @@ def print_recipes() -> None:
 
 
 def print_models() -> None:
-    """The presets that `model.architecture` may name, with every key they set."""
-    table = _table("architecture", "family", "keys")
-    for name, preset in PRESETS.items():
-        keys = ", ".join(f"{key} {value}" for key, value in vars(preset).items())
-        table.add_row(name, type(preset).__name__, keys)
+    """Print the architectures that `model.architecture` may name, with the keys of each."""
+    table = _table("architecture", "what it is", "keys")
+    for name, architecture in ARCHITECTURES.items():
+        keys = ", ".join(f"{key} {value}" for key, value in vars(architecture.config).items())
+        table.add_row(name, architecture.description, keys)
     _print(table)
 
 

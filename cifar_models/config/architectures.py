@@ -7,16 +7,14 @@ ARCHITECTURES here.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cifar_models.config.keys import key
-
-RATE = {"minimum": 0, "maximum": 1, "exclusive": "maximum"}
+from cifar_models.config.keys import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE, Bounds, key
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Base of the `model` tables. The keys of an architecture are the fields of its subclass."""
 
-    image_size: int = key(32, "Input size, pixels; other images are resized to it.", minimum=1)
+    image_size: int = key(32, "Input size, pixels; other images are resized to it.", AT_LEAST_ONE)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, what is wrong) for values that do not fit each other."""
@@ -27,20 +25,21 @@ class ModelConfig:
 class ResidualCNNConfig(ModelConfig):
     """Residual network of basic blocks. Source: He et al. (2015), arXiv:1512.03385."""
 
-    stem_filters: int = key(32, "Filters of the first convolution.", minimum=1)
-    stem_kernel_size: int = key(5, "Kernel size of the first convolution, pixels.", minimum=1)
-    stem_strides: int = key(2, "Stride of the first convolution, pixels.", minimum=1)
+    stem_filters: int = key(32, "Filters of the first convolution.", AT_LEAST_ONE)
+    stem_kernel_size: int = key(5, "Kernel size of the first convolution, pixels.", AT_LEAST_ONE)
+    stem_strides: int = key(2, "Stride of the first convolution, pixels.", AT_LEAST_ONE)
     stage_filters: tuple[int, ...] = key(
-        (32, 64, 128), "Filters of each stage; every stage except the first halves the image.",
-        minimum=1,
-    )  # fmt: skip
-    stage_blocks: tuple[int, ...] = key((1, 1, 1), "Residual blocks of each stage.", minimum=1)
+        (32, 64, 128),
+        "Filters of each stage; every stage except the first halves the image.",
+        AT_LEAST_ONE,
+    )
+    stage_blocks: tuple[int, ...] = key((1, 1, 1), "Residual blocks of each stage.", AT_LEAST_ONE)
     pre_activation: bool = key(False, "Normalize and activate before each convolution.")
-    l1: float = key(0.0, "L1 factor of the kernel regularizer, added to the loss.", minimum=0)
-    l2: float = key(2.5e-4, "L2 factor of the kernel regularizer, added to the loss.", minimum=0)
-    dropout_rate: float = key(0.0, "Dropout before the classifier.", **RATE)
+    l1: float = key(0.0, "L1 factor of the kernel regularizer, added to the loss.", NOT_NEGATIVE)
+    l2: float = key(2.5e-4, "L2 factor of the kernel regularizer, added to the loss.", NOT_NEGATIVE)
+    dropout_rate: float = key(0.0, "Dropout before the classifier.", BELOW_ONE)
     stochastic_depth_rate: float = key(
-        0.0, "Drop probability of the last block; rises linearly from 0 at the first.", **RATE
+        0.0, "Drop probability of the last block; rises linearly from 0 at the first.", BELOW_ONE
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -53,16 +52,15 @@ class ResidualCNNConfig(ModelConfig):
 class AirbenchConfig(ModelConfig):
     """Network for short schedules ("airbench"). Source: Jordan (2024), arXiv:2404.00498."""
 
-    whitening_size: int = key(2, "Size of the fixed whitening kernel, pixels.", minimum=1)
+    whitening_size: int = key(2, "Size of the fixed whitening kernel, pixels.", AT_LEAST_ONE)
     stage_filters: tuple[int, ...] = key(
-        (64, 256, 256), "Filters of each stage; every stage halves the image.", minimum=1
+        (64, 256, 256), "Filters of each stage; every stage halves the image.", AT_LEAST_ONE
     )
     stage_convolutions: int = key(
-        2, "Convolutions of a stage, 2 or 3; of 3, the last two have a shortcut.",
-        minimum=2, maximum=3,
-    )  # fmt: skip
-    norm_momentum: float = key(0.6, "Momentum of the averages of batch norm.", **RATE)
-    logit_scale: float = key(1 / 9, "Factor on the logits.", minimum=0, exclusive="minimum")
+        2, "Convolutions of a stage, 2 or 3; of 3, the last two have a shortcut.", Bounds(2, 3)
+    )
+    norm_momentum: float = key(0.6, "Momentum of the averages of batch norm.", BELOW_ONE)
+    logit_scale: float = key(1 / 9, "Factor on the logits.", POSITIVE)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         number = len(self.stage_filters)
@@ -80,15 +78,15 @@ class AirbenchConfig(ModelConfig):
 class TransformerConfig(ModelConfig):
     """What every transformer shares."""
 
-    hidden_dim: int = key(192, "Width of a token.", minimum=1)
-    num_layers: int = key(9, "Encoder blocks.", minimum=1)
-    num_heads: int = key(3, "Attention heads; must divide hidden_dim.", minimum=1)
-    mlp_dim: int = key(384, "Width of the hidden layer of each MLP.", minimum=1)
+    hidden_dim: int = key(192, "Width of a token.", AT_LEAST_ONE)
+    num_layers: int = key(9, "Encoder blocks.", AT_LEAST_ONE)
+    num_heads: int = key(3, "Attention heads; must divide hidden_dim.", AT_LEAST_ONE)
+    mlp_dim: int = key(384, "Width of the hidden layer of each MLP.", AT_LEAST_ONE)
     mimetic_init: bool = key(False, "Initialize attention and positions like trained ones.")
-    dropout_rate: float = key(0.0, "Dropout after embedding, attention and MLP.", **RATE)
-    attention_dropout_rate: float = key(0.0, "Dropout of the attention weights.", **RATE)
+    dropout_rate: float = key(0.0, "Dropout after embedding, attention and MLP.", BELOW_ONE)
+    attention_dropout_rate: float = key(0.0, "Dropout of the attention weights.", BELOW_ONE)
     stochastic_depth_rate: float = key(
-        0.1, "Drop probability of the last block; rises linearly from 0 at the first.", **RATE
+        0.1, "Drop probability of the last block; rises linearly from 0 at the first.", BELOW_ONE
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -106,7 +104,7 @@ class TransformerConfig(ModelConfig):
 class ViTConfig(TransformerConfig):
     """Plain Vision Transformer. Source: Dosovitskiy et al. (2020), arXiv:2010.11929."""
 
-    patch_size: int = key(4, "Patch size, pixels; must divide image_size.", minimum=1)
+    patch_size: int = key(4, "Patch size, pixels; must divide image_size.", AT_LEAST_ONE)
     pooling: str = key(
         "mean", "Mean over the patches, or a learned class token.", choices=("mean", "token")
     )
@@ -125,13 +123,13 @@ class ViTConfig(TransformerConfig):
 class CCTConfig(TransformerConfig):
     """Compact Convolutional Transformer. Source: Hassani et al. (2021), arXiv:2104.05704."""
 
-    hidden_dim: int = key(128, "Width of a token.", minimum=1)
-    num_layers: int = key(2, "Encoder blocks.", minimum=1)
-    num_heads: int = key(2, "Attention heads; must divide hidden_dim.", minimum=1)
-    mlp_dim: int = key(128, "Width of the hidden layer of each MLP.", minimum=1)
-    attention_dropout_rate: float = key(0.1, "Dropout of the attention weights.", **RATE)
-    conv_layers: int = key(2, "Tokenizer convolutions; each halves the image.", minimum=1)
-    conv_kernel_size: int = key(3, "Kernel size of the tokenizer, pixels.", minimum=1)
+    hidden_dim: int = key(128, "Width of a token.", AT_LEAST_ONE)
+    num_layers: int = key(2, "Encoder blocks.", AT_LEAST_ONE)
+    num_heads: int = key(2, "Attention heads; must divide hidden_dim.", AT_LEAST_ONE)
+    mlp_dim: int = key(128, "Width of the hidden layer of each MLP.", AT_LEAST_ONE)
+    attention_dropout_rate: float = key(0.1, "Dropout of the attention weights.", BELOW_ONE)
+    conv_layers: int = key(2, "Tokenizer convolutions; each halves the image.", AT_LEAST_ONE)
+    conv_kernel_size: int = key(3, "Kernel size of the tokenizer, pixels.", AT_LEAST_ONE)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.image_size < 2**self.conv_layers:

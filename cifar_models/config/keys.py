@@ -3,7 +3,7 @@
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import MISSING, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 
 from cifar_models.errors import RequestError
 
@@ -13,32 +13,63 @@ TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true
 AnyValue = typing.TypeVar("AnyValue")
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """Allowed values of a number, or of each item of a list.
+
+    Attributes:
+        minimum: Smallest value.
+        maximum: Largest value. None: no limit.
+        exclusive: "minimum" or "maximum" if that bound itself is not allowed.
+    """
+
+    minimum: float
+    maximum: float | None = None
+    exclusive: str = ""
+
+    def allow(self, value: float) -> bool:
+        """Return whether a value lies within the bounds."""
+        if value < self.minimum or (value == self.minimum and self.exclusive == "minimum"):
+            return False
+        if self.maximum is None or value < self.maximum:
+            return True
+        return value == self.maximum and self.exclusive != "maximum"
+
+    def __str__(self) -> str:
+        """Return the bounds in the words of an error message."""
+        if self.maximum is None and self.exclusive == "minimum":
+            return f"must be above {self.minimum:g}"
+        if self.maximum is None:
+            is_zero = self.minimum == 0
+            return "must not be negative" if is_zero else f"must be at least {self.minimum:g}"
+        if self.exclusive == "minimum":
+            return f"must be above {self.minimum:g} and at most {self.maximum:g}"
+        if self.exclusive == "maximum":
+            return f"must be at least {self.minimum:g} and below {self.maximum:g}"
+        return f"must lie between {self.minimum:g} and {self.maximum:.10g}"
+
+
+AT_LEAST_ONE = Bounds(1)
+NOT_NEGATIVE = Bounds(0)
+POSITIVE = Bounds(0, exclusive="minimum")
+UNIT_INTERVAL = Bounds(0, 1)
+BELOW_ONE = Bounds(0, 1, exclusive="maximum")
+
+Choices = Collection[str] | Callable[[], Collection[str]]
+
+
 def key(
-    default: AnyValue,
-    doc: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    exclusive: str = "",
-    choices: Collection[str] | Callable[[], Collection[str]] | None = None,
+    default: AnyValue, doc: str, bounds: Bounds | None = None, choices: Choices | None = None
 ) -> AnyValue:
     """Declare a key of a recipe as the field of a dataclass.
 
     Args:
         default: Value of a recipe that leaves the key out.
         doc: One line with the meaning, the unit and what 0 means.
-        minimum: Smallest value; for a list, of each item.
-        maximum: Largest value; for a list, of each item.
-        exclusive: "minimum" or "maximum" if that bound itself is not allowed.
-        choices: Allowed values, or a function that returns them when a recipe is checked.
+        bounds: Allowed numbers.
+        choices: Allowed texts, or a function that returns them when a recipe is checked.
     """
-    metadata = {
-        "doc": doc,
-        "minimum": minimum,
-        "maximum": maximum,
-        "exclusive": exclusive,
-        "choices": choices,
-    }
+    metadata = {"doc": doc, "bounds": bounds, "choices": choices}
     return field(default=default, metadata=metadata)  # type: ignore[return-value]
 
 
@@ -51,10 +82,13 @@ def problems_of(table: typing.Any) -> Iterator[tuple[str, str]]:
     """
     for each in fields(table):
         value = getattr(table, each.name)
-        if each.metadata.get("choices") is not None:
-            yield from _choice_problem(each.name, value, each.metadata["choices"])
-        elif not all(_is_within(item, each.metadata) for item in _items(value)):
-            yield each.name, _bounds_in_words(each.metadata, isinstance(value, tuple))
+        bounds, choices = each.metadata.get("bounds"), each.metadata.get("choices")
+        if choices is not None:
+            yield from _choice_problem(each.name, value, choices)
+        if bounds and isinstance(value, tuple) and not all(map(bounds.allow, value)):
+            yield each.name, "must hold positive integers"
+        elif bounds and not isinstance(value, tuple) and not bounds.allow(value):
+            yield each.name, str(bounds)
     if hasattr(table, "problems"):
         yield from table.problems()
 
@@ -89,36 +123,8 @@ def typed(value: typing.Any, expected: typing.Any, where: str) -> typing.Any:
     return value
 
 
-def _choice_problem(name: str, value: object, choices) -> Iterator[tuple[str, str]]:
+def _choice_problem(name: str, value: object, choices: Choices) -> Iterator[tuple[str, str]]:
     allowed = list(choices() if callable(choices) else choices)
     if value not in allowed:
         *others, last = (f'"{choice}"' for choice in allowed)
         yield name, f"must be {', '.join(others)} or {last}"
-
-
-def _items(value: object) -> tuple:
-    return value if isinstance(value, tuple) else (value,)
-
-
-def _is_within(value, constraint) -> bool:
-    minimum, maximum = constraint.get("minimum"), constraint.get("maximum")
-    exclusive = constraint.get("exclusive")
-    if minimum is not None and (value <= minimum if exclusive == "minimum" else value < minimum):
-        return False
-    return maximum is None or (value < maximum if exclusive == "maximum" else value <= maximum)
-
-
-def _bounds_in_words(constraint, is_list: bool) -> str:
-    minimum, maximum = constraint["minimum"], constraint["maximum"]
-    exclusive = constraint["exclusive"]
-    if is_list:
-        return "must hold positive integers"
-    if maximum is None:
-        if exclusive == "minimum":
-            return f"must be above {minimum:g}"
-        return "must not be negative" if minimum == 0 else f"must be at least {minimum:g}"
-    if exclusive == "minimum":
-        return f"must be above {minimum:g} and at most {maximum:g}"
-    if exclusive == "maximum":
-        return f"must be at least {minimum:g} and below {maximum:g}"
-    return f"must lie between {minimum:g} and {maximum:.10g}"

@@ -1,30 +1,33 @@
-"""What a run is a function of: recipe, classes, data. Going on with others would be another run."""
+"""What determines the result of a run: its recipe, its classes and its data."""
 
 from pathlib import Path
 
 from cifar_models.config.recipe import Recipe
-from cifar_models.config.recipe_file import RENAMED_KEYS, current_architecture, recipe_tables
+from cifar_models.config.recipe_file import recipe_tables
+from cifar_models.config.renamed import RENAMED_KEYS, current_architecture
 from cifar_models.errors import RequestError
 
-# Where the data lie, how often the run is saved and looked after, and how the values were found
-# decide nothing about the result.
+# Keys that do not change the result.
 KEYS_WITHOUT_EFFECT = (
-    *("data.data_dir", "runtime.checkpoint_seconds", "runtime.steps_per_execution"),
-    *("runtime.data_on_device", "training.tuning_trials"),
+    "data.data_dir",
+    "runtime.checkpoint_seconds",
+    "runtime.steps_per_execution",
+    "runtime.data_on_device",
+    "training.tuning_trials",
 )
-MAX_DIFFERENCES_SHOWN = 3  # differences in one message
+MAX_DIFFERENCES_SHOWN = 3  # in one error message
 
 
 def fingerprints(
     recipe: Recipe, class_names: list[str], data_sha256: str, evaluation_split: str
 ) -> dict:
-    """Returns the content of fingerprints.json.
+    """Return the content of fingerprints.json.
 
     Args:
-        recipe: of the run.
+        recipe: Recipe of the run.
         class_names: Names of the classes.
         data_sha256: Hash of the data, as `dataset.json` has it.
-        evaluation_split: the split that the finished run is measured on.
+        evaluation_split: Split on which the finished run is evaluated.
     """
     return {
         "evaluation_split": evaluation_split,
@@ -35,7 +38,7 @@ def fingerprints(
 
 
 def identifying_values(recipe: Recipe) -> dict:
-    """Returns `table.key` → value for all of a recipe that its result depends on."""
+    """Return `table.key` → value for every key that the result depends on."""
     values: dict = {"name": recipe.name}
     for table, content in recipe_tables(recipe).items():
         if isinstance(content, dict) and table != "search":
@@ -44,19 +47,20 @@ def identifying_values(recipe: Recipe) -> dict:
 
 
 def recipe_differences(then: dict, now: dict) -> list[str]:
-    """Returns how a recipe's decisive values differ from those in a run's fingerprints."""
+    """Return how the values of a recipe differ from those in the fingerprints of a run."""
     values = {RENAMED_KEYS.get(key, key): value for key, value in then.get("recipe", {}).items()}
     if "model.architecture" in values:
         values["model.architecture"] = current_architecture(values["model.architecture"])
     return [
         f"{key} was {values.get(key)!r} and is {value!r}"
         for key, value in now.items()
-        # A key that is newer than the run has its default, unless nothing was noted at all.
+        # A key that is newer than the run had its default, unless there are no fingerprints at all.
         if values.get(key, value if values else None) != value
     ]
 
 
 def summarize(differences: list[str]) -> str:
+    """Return the first differences and the number of the others."""
     more = (
         f" and {len(differences) - MAX_DIFFERENCES_SHOWN} more"
         if len(differences) > MAX_DIFFERENCES_SHOWN
@@ -66,7 +70,7 @@ def summarize(differences: list[str]) -> str:
 
 
 def refuse_differences(path: Path, then: dict, now: dict) -> None:
-    """Raises RequestError, and shows what differs, where a run would go on as another one."""
+    """Raise RequestError, and show what differs, if a run would be resumed as another one."""
     differences = recipe_differences(then, now["recipe"])
     if then.get("class_names") != now["class_names"]:
         differences.append(f"the classes were {then.get('class_names')}, are {now['class_names']}")
@@ -77,6 +81,6 @@ def refuse_differences(path: Path, then: dict, now: dict) -> None:
         )
     if differences:
         raise RequestError(
-            f"{path}: cannot go on as another run: {summarize(differences)}; put it back, or train "
-            "anew"
+            f"{path}: cannot be resumed: {summarize(differences)}; undo the change, or train a new "
+            "run"
         )

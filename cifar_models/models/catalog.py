@@ -1,31 +1,25 @@
-"""A model table becomes a network."""
+"""Build the network that a `model` table describes."""
 
-from collections.abc import Callable
+from pkgutil import resolve_name
 
 import keras
 
-from cifar_models.config.model_presets import (
-    AirbenchConfig,
-    CCTConfig,
-    ModelConfig,
-    ResidualCNNConfig,
-    ViTConfig,
-)
-from cifar_models.models.airbench import build_airbench
-from cifar_models.models.cct import build_cct
-from cifar_models.models.residual_cnn import build_residual_cnn
-from cifar_models.models.vit import build_vit
-
-BUILDERS: dict[type, Callable[..., keras.Model]] = {
-    ResidualCNNConfig: build_residual_cnn,
-    AirbenchConfig: build_airbench,
-    ViTConfig: build_vit,
-    CCTConfig: build_cct,
-}
+from cifar_models.config.architectures import ARCHITECTURES, ModelConfig
 
 
 def build_network(
-    recipe: ModelConfig, image_shape: tuple[int, int, int], num_classes: int
+    config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int
 ) -> keras.Model:
-    """Builds uint8 images (B, H, W, C) → float32 logits (B, K), as the recipe's table says."""
-    return BUILDERS[type(recipe)](recipe, image_shape, num_classes)
+    """Build a network from images, uint8 (B, H, W, C), to logits, float32 (B, K).
+
+    Args:
+        config: The `model` table, of an architecture in ARCHITECTURES.
+        image_shape: Shape (H, W, C) of the images of the data set.
+        num_classes: Number of classes K.
+    """
+    builder = next(
+        architecture.builder
+        for architecture in ARCHITECTURES.values()
+        if type(architecture.config) is type(config)
+    )
+    return resolve_name(builder)(config, image_shape, num_classes)

@@ -1,22 +1,27 @@
-"""Muon for every kernel, those of convolutions and attention too; AdamW or SGD for the rest."""
+"""Muon for every kernel, also of convolutions and attention; AdamW or SGD for the rest."""
 
 import math
 
 import keras
 import tensorflow as tf
 
-from cifar_models.optimizers.schedules import CachedLearningRate
+from cifar_models.config.training import TrainingConfig
+from cifar_models.optimizers.schedules import CachedLearningRate, Schedule
+from cifar_models.optimizers.sgd import norm_factors
 
-NORM_NAMES = ("gamma", "beta")
+WITHOUT_MUON = ["classifier"]  # the last layer learns with the other optimizer
+AIRBENCH_NEWTON_SCHULZ_STEPS = 3
 
 
 class KernelMuon(CachedLearningRate, keras.optimizers.Muon):
-    """Keras' Muon, which takes matrices alone, for kernels of any shape; AdamW for the rest.
+    """Keras' Muon extended from matrices to kernels of any shape; AdamW for the rest.
 
-    A kernel's step is its momentum made orthogonal as a matrix of inputs by outputs: (P, Q, C, F)
-    → (P Q C, F). Jordan et al. 2024, "Muon: an optimizer for hidden layers"; the size of the step
-    is that of Liu et al. 2025, arXiv:2502.16982, so that it is AdamW's. Embeddings, and what
-    `exclude_layers` names, are left to AdamW.
+    The update of a kernel is its momentum, orthogonalized as a matrix of inputs by outputs:
+    (P, Q, C, F) → (P Q C, F). The update is scaled to the size of AdamW's. AdamW updates embeddings
+    and the layers in `exclude_layers`.
+
+    Source: Jordan et al. (2024), "Muon: an optimizer for hidden layers"; Liu et al. (2025),
+    arXiv:2502.16982, for the scale.
     """
 
     def build(self, variables):
@@ -40,19 +45,20 @@ class KernelMuon(CachedLearningRate, keras.optimizers.Muon):
 
 
 class MuonBesideSGD(KernelMuon):
-    """Muon for kernels that keep their norm, Nesterov's SGD for the rest.
+    """Muon for kernels that keep their norm, SGD with Nesterov momentum for the rest.
 
-    Before each step a kernel of F outputs is scaled to the norm sqrt(F), and its step is a nearly
-    orthogonal matrix times the learning rate: the rate is about the angle it turns by, and weight
-    decay would do nothing to it. Jordan 2024, airbench94_muon,
-    github.com/KellerJordan/cifar10-airbench.
+    Before each step a kernel with F outputs is scaled to the norm sqrt(F). Its update is a nearly
+    orthogonal matrix times the learning rate, so that the rate sets the angle of a step, and weight
+    decay would have no effect.
 
     Args:
-        sgd_momentum: Nesterov's, of the rest; `momentum` is that of the kernels.
-        sgd_factor: on the learning rate, for the rest.
-        norm_factor: on that of the rest, for the scales and shifts of norms.
-        sgd_weight_decay: decoupled, times the learning rate of the rest.
-        **options: Keras' own of Muon.
+        sgd_momentum: Momentum of the SGD; `momentum` is that of the kernels.
+        sgd_factor: Learning rate of the SGD, relative to Muon's.
+        norm_factor: Learning rate of the scales and shifts of norms, relative to the SGD's.
+        sgd_weight_decay: Decoupled weight decay, multiplied by the learning rate of the SGD.
+        **options: Arguments of keras.optimizers.Muon.
+
+    Source: Jordan (2024), airbench94_muon, github.com/KellerJordan/cifar10-airbench.
     """
 
     def __init__(
@@ -65,7 +71,7 @@ class MuonBesideSGD(KernelMuon):
     ):
         super().__init__(
             adam_lr_ratio=sgd_factor,
-            # Keras multiplies it with Muon's rate.
+            # Keras multiplies it by Muon's rate.
             adam_weight_decay=sgd_weight_decay * sgd_factor,
             weight_decay=None,
             rms_rate=None,
@@ -85,22 +91,48 @@ class MuonBesideSGD(KernelMuon):
         super()._muon_update_step(gradient, variable, lr, m)
 
     def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
-        """SGD's, where Keras has AdamW's; v stays as it began."""
+        """Take a step of SGD instead of AdamW. The second moment `v` is not used."""
         factor = self._factors[self._get_variable_index(variable)]
         step = -learning_rate * factor * gradient
         self.assign(m, self._sgd_momentum * m + step)
         self.assign_add(variable, self._sgd_momentum * m + step)
 
 
-def norm_factors(variables: list[keras.Variable], factor: float) -> list[float]:
-    """Returns what multiplies each variable's learning rate: the factor for those of norms."""
-    return [factor if variable.name in NORM_NAMES else 1.0 for variable in variables]
+def make_muon(config: TrainingConfig, schedule: Schedule) -> KernelMuon:
+    """Build Muon for kernels and AdamW for the rest."""
+    return KernelMuon(
+        learning_rate=schedule,
+        momentum=config.momentum,
+        adam_beta_1=config.beta_1,
+        adam_beta_2=config.beta_2,
+        adam_lr_ratio=config.adamw_learning_rate_factor,
+        # Keras multiplies it by Muon's rate, not by AdamW's.
+        adam_weight_decay=config.weight_decay * config.adamw_learning_rate_factor,
+        weight_decay=config.weight_decay,
+        global_clipnorm=config.gradient_clip_norm or None,
+        exclude_layers=WITHOUT_MUON,
+    )
+
+
+def make_muon_sgd(config: TrainingConfig, schedule: Schedule) -> MuonBesideSGD:
+    """Build Muon for kernels of constant norm and SGD for the rest."""
+    return MuonBesideSGD(
+        sgd_momentum=config.sgd_momentum,
+        sgd_factor=config.sgd_learning_rate_factor,
+        norm_factor=config.norm_learning_rate_factor,
+        sgd_weight_decay=config.weight_decay,
+        learning_rate=schedule,
+        momentum=config.momentum,
+        ns_steps=AIRBENCH_NEWTON_SCHULZ_STEPS,
+        global_clipnorm=config.gradient_clip_norm or None,
+        exclude_layers=WITHOUT_MUON,
+    )
 
 
 def _matrix_shape(variable: keras.Variable) -> tuple[int, int]:
-    """(inputs, outputs) of a kernel; -1 is what is left."""
+    """Return (inputs, outputs) of a kernel; -1 stands for all remaining axes."""
     shape = variable.shape
-    # Attention's projections are (D, heads, key_dim), but for the last: (heads, key_dim, D).
+    # Projections of attention are (D, heads, key_dim), except the last one: (heads, key_dim, D).
     if len(shape) == 3 and "attention_output" not in variable.path:
         return shape[0], -1
     return -1, shape[-1]

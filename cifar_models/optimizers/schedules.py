@@ -1,22 +1,28 @@
 """Learning-rate schedules, evaluated once per step."""
 
+from typing import TypeAlias
+
 import keras
 import tensorflow as tf
 
-from cifar_models.config.recipe import TrainingConfig
+from cifar_models.config.training import TrainingConfig
+
+Schedule: TypeAlias = keras.optimizers.schedules.LearningRateSchedule
 
 
-def make_schedule(
-    recipe: TrainingConfig, total_steps: int
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Returns a linear warm-up to the peak, then a cosine or a line down to its final fraction.
+def make_schedule(config: TrainingConfig, total_steps: int) -> Schedule:
+    """Return a linear warm-up to the peak, then a cosine or linear decay to the final fraction.
 
-    The cosine is that of Loshchilov & Hutter 2016, arXiv:1608.03983, without restarts.
+    Args:
+        config: The `training` table.
+        total_steps: Number of steps of the run.
+
+    Source: Loshchilov and Hutter (2016), arXiv:1608.03983, without restarts, for the cosine.
     """
-    warmup_steps = round(recipe.warmup_fraction * total_steps)
-    peak, final = recipe.peak_learning_rate, recipe.final_learning_rate_fraction
-    initial = peak * recipe.initial_learning_rate_fraction
-    if recipe.schedule == "linear":
+    warmup_steps = round(config.warmup_fraction * total_steps)
+    peak, final = config.peak_learning_rate, config.final_learning_rate_fraction
+    initial = peak * config.initial_learning_rate_fraction
+    if config.schedule == "linear":
         return LinearSchedule(initial, peak, peak * final, warmup_steps, total_steps)
     if not warmup_steps:
         return keras.optimizers.schedules.CosineDecay(peak, total_steps, alpha=final)
@@ -29,8 +35,16 @@ def make_schedule(
     )
 
 
-class LinearSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A line up from `initial` to `peak` in the first steps, and one down to `final`."""
+class LinearSchedule(Schedule):
+    """Linear warm-up to a peak, and linear decay from it.
+
+    Args:
+        initial: Learning rate at the first step.
+        peak: Learning rate after warm-up.
+        final: Learning rate at the last step.
+        warmup_steps: Number of warm-up steps.
+        total_steps: Number of steps of the run.
+    """
 
     def __init__(
         self, initial: float, peak: float, final: float, warmup_steps: int, total_steps: int
@@ -54,10 +68,10 @@ class LinearSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class CachedLearningRate(keras.optimizers.Optimizer):
-    """Asks the schedule once a step, where Keras asks for every variable that decays.
+    """Mixin that computes the learning rate once per step.
 
-    The answer is the same each time, but each is a part of the graph that has to be traced. To be
-    named before the one of Keras' optimizers that it is to change.
+    Keras computes it again for every variable with weight decay, and each time the schedule is
+    traced into the graph. List this mixin before the Keras optimizer in the bases.
     """
 
     _rate = None
@@ -67,7 +81,7 @@ class CachedLearningRate(keras.optimizers.Optimizer):
         try:
             super().apply(grads, trainable_variables)
         finally:
-            self._rate = None  # of this trace alone
+            self._rate = None  # valid only for this trace
 
     def _get_current_learning_rate(self):
         return super()._get_current_learning_rate() if self._rate is None else self._rate

@@ -1,20 +1,22 @@
-"""An exponential moving average of the weights, kept as a second network."""
+"""Exponential moving average of the weights, kept in a second network."""
 
 import keras
 import tensorflow as tf
 
 
 class WeightAverage:
-    """Averages every weight of a network after each step, batch norm's statistics included.
+    """Moving average of every weight of a network, including the statistics of batch norm.
 
-    The decay grows towards its final value as min(decay, (1 + step) / (10 + step)), so that the
-    first, random weights are soon forgotten: the rule of tf.train.ExponentialMovingAverage. The
-    averages are the weights of a network of their own, so measuring them swaps nothing.
+    The decay of a step is min(decay, (1 + step) / (10 + step)), so that the random initial weights
+    are forgotten soon. The averages are the weights of a second network, so that evaluating them
+    swaps nothing.
 
     Args:
-        network: what is trained.
-        average: another network of the same recipe; it takes over the weights.
-        decay: above 0 and below 1.
+        network: The trained network.
+        average: A network of the same architecture, which gets the averages.
+        decay: Final decay, in (0, 1).
+
+    Source: tf.train.ExponentialMovingAverage, for the rule.
     """
 
     def __init__(self, network: keras.Model, average: keras.Model, decay: float):
@@ -24,7 +26,7 @@ class WeightAverage:
         self._decay = decay
 
     def update(self, step: tf.Tensor) -> None:
-        """Moves the averages towards the weights as they are after a step, counted from 0."""
+        """Update the averages after a step, counted from 0."""
         step = tf.cast(step, tf.float32)
         decay = tf.minimum(self._decay, (1 + step) / (10 + step))
         for average, weight in self._pairs:

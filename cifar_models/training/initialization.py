@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cifar_models.config.model_presets import ModelConfig
+from cifar_models.config.architectures import ModelConfig
 from cifar_models.data.splits import Split, evenly_spaced
 from cifar_models.layers.encoder_block import TransformerEncoderBlock
 from cifar_models.layers.initializers import apply_mimetic_init

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from cifar_models.augmentation.augment import augment_batch
+from cifar_models.augmentation.batch import Batch
 from cifar_models.config.recipe import Recipe
 from cifar_models.data.pipeline import ResidentImages
 from cifar_models.errors import RunError
@@ -120,7 +121,8 @@ class Trainer(keras.Model):
         targets = (1 - smoothing) * targets + smoothing / self.num_classes
         key = tf.stack([tf.cast(self.seed, tf.int32), step])
         progress = tf.cast(step, tf.float32) / self.total_steps
-        return augment_batch(config, images, targets, key, progress)
+        batch = augment_batch(config, Batch(images, targets, progress), key)
+        return batch.images, batch.targets
 
 
 def check_divergence(trainer: Trainer, step: int) -> None:

@@ -6,8 +6,10 @@ import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage, stats
 
-from cifar_models.augmentation import augment, rand_augment
-from cifar_models.config.recipe import AugmentationConfig
+from cifar_models.augmentation import augment, crop, erase, flip, mix, rand_augment
+from cifar_models.augmentation.batch import Batch
+from cifar_models.augmentation.stateless_random import split_key
+from cifar_models.config.augmentation import AUGMENTATIONS, AugmentationConfig, AugmentationSpec
 
 KEY = tf.constant([3, 7], tf.int32)
 EVERYTHING = AugmentationConfig(
@@ -22,7 +24,7 @@ EVERYTHING = AugmentationConfig(
 
 
 def test_a_crop_is_a_window_of_the_reflected_image(images):
-    cropped = augment.apply_random_crop(tf.constant(images), KEY, 4).numpy()
+    cropped = crop.apply_random_crop(tf.constant(images), KEY, 4).numpy()
     offsets = set()
     for image, crop in zip(images, cropped, strict=True):
         padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
@@ -35,7 +37,7 @@ def test_a_crop_is_a_window_of_the_reflected_image(images):
 
 def test_crop_offsets_reach_every_place_equally():
     picture = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1).repeat(9000, axis=0)
-    cropped = augment.apply_random_crop(tf.constant(picture), KEY, 1).numpy()
+    cropped = crop.apply_random_crop(tf.constant(picture), KEY, 1).numpy()
     _, counts = np.unique(cropped[:, 3, 3, 0], return_counts=True)
     assert len(counts) == 9
     assert stats.chisquare(counts).pvalue > 1e-3
@@ -44,7 +46,7 @@ def test_crop_offsets_reach_every_place_equally():
 def test_a_flip_mirrors_half_of_the_images():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (1000, 4, 4, 3), np.uint8)
-    flipped = augment.apply_horizontal_flip(tf.constant(images), KEY).numpy()
+    flipped = flip.apply_horizontal_flip(tf.constant(images), KEY).numpy()
     mirrored = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
     same = (flipped == images).all(axis=(1, 2, 3))
     assert (mirrored ^ same).all()
@@ -53,7 +55,7 @@ def test_a_flip_mirrors_half_of_the_images():
 
 def test_cutout_blanks_one_whole_square_anywhere():
     images = tf.zeros((3000, 6, 7, 1), tf.uint8)
-    blanked = augment.apply_cutout(images, KEY, 4).numpy()[..., 0]
+    blanked = erase.apply_cutout(images, KEY, 4).numpy()[..., 0]
     assert set(np.unique(blanked)) == {0, 128}
     assert (blanked > 0).sum(axis=(1, 2)).tolist() == [16] * 3000
     corners = [tuple(np.argwhere(mask)[0]) for mask in blanked > 0]
@@ -66,7 +68,7 @@ def test_cutout_blanks_one_whole_square_anywhere():
 
 def test_erasing_changes_one_rectangle_of_the_right_area():
     images = tf.zeros((2000, 32, 32, 1), tf.uint8)
-    erased = augment.apply_random_erasing(images, KEY, probability=0.5).numpy()[..., 0] > 0
+    erased = erase.apply_random_erasing(images, KEY, probability=0.5).numpy()[..., 0] > 0
     touched = erased.any(axis=(1, 2))
     assert stats.binomtest(int(touched.sum()), 2000, 0.5).pvalue > 1e-3
     for mask in erased[touched][:100]:
@@ -83,7 +85,7 @@ def test_mixed_targets_are_the_share_of_the_picture(images):
     )
     targets = np.repeat(np.eye(2, dtype=np.float32), 500, axis=0)
     for mixup, cutmix in ((0.8, 0.0), (0.0, 1.0), (0.8, 1.0)):
-        mixed, shares = augment.apply_mix(
+        mixed, shares = mix.apply_mix(
             tf.constant(white_and_black), tf.constant(targets), KEY, mixup, cutmix, 1.0
         )
         brightness = mixed.numpy().mean(axis=(1, 2, 3)) / 255
@@ -98,8 +100,8 @@ def test_mixing_can_be_switched_off_after_a_part_of_the_run(images):
     recipe = AugmentationConfig(cutmix_alpha=1.0, mix_until_fraction=0.5)
     targets = tf.eye(8)
     for progress, changes in ((0.49, True), (0.5, False), (0.9, False)):
-        mixed, shares = augment.augment_batch(
-            recipe, tf.constant(images), targets, KEY, tf.constant(progress)
+        mixed, shares, _ = augment.augment_batch(
+            recipe, Batch(tf.constant(images), targets, tf.constant(progress)), KEY
         )
         assert (np.array_equal(mixed, images), np.array_equal(shares, targets)) == (
             not changes,
@@ -109,14 +111,14 @@ def test_mixing_can_be_switched_off_after_a_part_of_the_run(images):
 
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0, 3.0])
 def test_beta_numbers_are_beta_distributed(alpha):
-    numbers = augment.random_beta(KEY, 5000, alpha).numpy()
+    numbers = mix.random_beta(KEY, 5000, alpha).numpy()
     assert stats.kstest(numbers, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
 def test_an_empty_recipe_changes_nothing(images):
     targets = tf.eye(8)
-    same, shares = augment.augment_batch(
-        AugmentationConfig(), tf.constant(images), targets, KEY, tf.constant(0.0)
+    same, shares, _ = augment.augment_batch(
+        AugmentationConfig(), Batch(tf.constant(images), targets, tf.constant(0.0)), KEY
     )
     np.testing.assert_array_equal(same, images)
     np.testing.assert_array_equal(shares, targets)
@@ -125,7 +127,7 @@ def test_an_empty_recipe_changes_nothing(images):
 def test_the_key_decides_everything(images):
     def augmented(key):
         return augment.augment_batch(
-            EVERYTHING, tf.constant(images), tf.eye(8), key, tf.constant(0.0)
+            EVERYTHING, Batch(tf.constant(images), tf.eye(8), tf.constant(0.0)), key
         )[0].numpy()
 
     np.testing.assert_array_equal(augmented(KEY), augmented(KEY))
@@ -138,10 +140,10 @@ def test_xla_computes_the_same(channels):
     images = tf.constant(rng.integers(0, 256, (16, 32, 32, channels), np.uint8))
 
     def augmented(images):
-        return augment.augment_batch(EVERYTHING, images, tf.eye(16), KEY, tf.constant(0.0))
+        return augment.augment_batch(EVERYTHING, Batch(images, tf.eye(16), tf.constant(0.0)), KEY)
 
-    plain, plain_targets = tf.function(augmented)(images)
-    compiled, compiled_targets = tf.function(augmented, jit_compile=True)(images)
+    plain, plain_targets, _ = tf.function(augmented)(images)
+    compiled, compiled_targets, _ = tf.function(augmented, jit_compile=True)(images)
     assert plain.dtype == tf.uint8
     difference = np.abs(plain.numpy().astype(int) - compiled.numpy().astype(int))
     # Both round at the end, from floats that may differ in their last bit.
@@ -228,3 +230,30 @@ def test_every_image_draws_its_own_transformation():
     images = tf.constant(picture.repeat(64, axis=0))
     results = rand_augment.apply_rand_augment(images, KEY, num_layers=1, magnitude=9).numpy()
     assert len({result.tobytes() for result in results}) >= 14
+
+
+def test_each_augmentation_keeps_its_stream_of_random_numbers(images, monkeypatch):
+    """Six keys were split from the key of a step, in this order, since the first recipe."""
+    crop_key, flip_key, layers_key, erase_key, mix_key, cutout_key = split_key(KEY, 6)
+    expected = crop.apply_random_crop(tf.constant(images), crop_key, 4)
+    expected = flip.apply_horizontal_flip(expected, flip_key)
+    expected = erase.apply_cutout(expected, cutout_key, 6)
+    expected = rand_augment.apply_rand_augment(expected, layers_key, 2, 9.0)
+    expected = erase.apply_random_erasing(expected, erase_key, 0.5)
+    expected, targets = mix.apply_mix(expected, tf.eye(8), mix_key, 0.8, 1.0, 1.0)
+    config = AugmentationConfig(
+        crop_padding=4,
+        horizontal_flip=True,
+        cutout_size=6,
+        rand_augment_layers=2,
+        random_erasing=0.5,
+        mixup_alpha=0.8,
+        cutmix_alpha=1.0,
+    )
+    batch = Batch(tf.constant(images), tf.eye(8), tf.constant(0.0))
+    for number_of_others in (0, 1, 4):  # as another project might add
+        spec = AugmentationSpec("none:none", ("not_there",), 5 + number_of_others, "off")
+        monkeypatch.setitem(AUGMENTATIONS, "other", spec)
+        result = augment.augment_batch(config, batch, KEY)
+        np.testing.assert_array_equal(result.images, expected)
+        np.testing.assert_array_equal(result.targets, targets)

@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from cifar_models.config.model_presets import PRESETS
+from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.config.recipe import SearchChoices, SearchRange
 from cifar_models.config.recipe_file import read_recipe, recipe_paths, recipe_toml, with_values
 from cifar_models.errors import RequestError
@@ -48,7 +48,7 @@ def test_a_preset_can_be_named_and_changed():
     assert recipe.model.stage_blocks == (1, 1, 1)  # the recipe's own keys win over the preset's
     recipe = with_values(recipe, {"model.stage_blocks": [3, 3, 3]})
     assert recipe.model.stage_blocks == (3, 3, 3)
-    assert PRESETS["resnet18"].stage_blocks == (2, 2, 2, 2)
+    assert ARCHITECTURES["resnet18"].config.stage_blocks == (2, 2, 2, 2)
 
 
 def test_overrides_are_typed():
@@ -77,7 +77,7 @@ def test_overrides_are_typed():
         ("model.stage_blocks=3", "must be a list of whole numbers"),
         ("model.architecture=resnet81", "did you mean resnet18?"),
         ("training.epochs", "write it as table.key=value"),
-        ("runtime.precision=float8", "must be one of auto, float32"),
+        ("runtime.precision=float8", 'must be "auto", "float32"'),
     ],
 )
 def test_a_bad_override_is_named_with_its_mend(override, message):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_models.config.model_presets import PRESETS
+from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.config.recipe_file import recipe_paths
 from tests.guarantees.test_code_structure import LAYERS
 from tests.models.test_models import GOLDEN
@@ -74,7 +74,7 @@ def test_every_make_target_exists(document):
 def test_every_preset_is_in_the_table_with_its_size():
     rows = rows_of("docs/recipes.md", "| architecture | description | parameters |")
     sizes = {name.strip("`"): int(size.split()[0].replace(",", "")) for name, _, size in rows}
-    assert sizes == {name: GOLDEN[name][0] for name in PRESETS}
+    assert sizes == {name: GOLDEN[name][0] for name in ARCHITECTURES}
 
 
 def test_every_recipe_is_in_the_table():

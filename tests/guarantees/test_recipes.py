@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cifar_models.cli.main import main
-from cifar_models.config.model_presets import (
+from cifar_models.config.architectures import (
     AirbenchConfig,
     CCTConfig,
     ResidualCNNConfig,

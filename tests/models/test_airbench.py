@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from sklearn.decomposition import PCA
 
-from cifar_models.config.model_presets import PRESETS, AirbenchConfig
+from cifar_models.config.architectures import ARCHITECTURES, AirbenchConfig
 from cifar_models.evaluation.flops import flops_per_image
 from cifar_models.layers.initializers import PartialIdentity
 from cifar_models.layers.whitening import WhiteningConvolution
@@ -41,7 +41,7 @@ def test_whitening_equals_the_principal_components_of_scikit_learn(channels):
 
 
 def test_training_changes_only_the_bias_of_the_whitening():
-    network = build_network(PRESETS["airbench94"], (32, 32, 3), 10)
+    network = build_network(ARCHITECTURES["airbench94"].config, (32, 32, 3), 10)
     trained = {variable.path for variable in network.get_layer("whitening").trainable_variables}
     assert trained == {"whitening/bias"}
 
@@ -64,7 +64,7 @@ def test_whitening_is_fitted_to_all_classes_of_sorted_images():
 
 
 def test_networks_without_whitening_stay_the_same():
-    network = build_network(PRESETS["residual_cnn"], (32, 32, 3), 10)
+    network = build_network(ARCHITECTURES["residual_cnn"].config, (32, 32, 3), 10)
     before = network.get_weights()
     fit_whitening(network, split_of(np.zeros((4, 32, 32, 3), np.uint8)))
     for one, other in zip(before, network.get_weights(), strict=True):
@@ -74,7 +74,7 @@ def test_networks_without_whitening_stay_the_same():
 def test_batch_normalization_has_the_published_momentum():
     """PyTorch's momentum is the weight of the new value: 0.4 in airbench94, 0.1 in airbench96."""
     for name, momentum in (("airbench94", 0.6), ("airbench96", 0.9)):
-        layers = build_network(PRESETS[name], (32, 32, 3), 10).layers
+        layers = build_network(ARCHITECTURES[name].config, (32, 32, 3), 10).layers
         norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
         assert norms and all(norm.momentum == momentum for norm in norms)
 
@@ -100,7 +100,7 @@ def test_partial_identity_copies_channels(channels, filters):
     [("airbench94", 1.97e6, 9.9, 0.36), ("airbench96", 9.9e6, 37, 4.9)],
 )
 def test_sizes_and_training_flops_are_the_published_ones(name, parameters, epochs, petaflops):
-    network = build_network(PRESETS[name], (32, 32, 3), 10)
+    network = build_network(ARCHITECTURES[name].config, (32, 32, 3), 10)
     assert network.count_params() == pytest.approx(parameters, rel=0.005)
     training = 3 * flops_per_image(network) * 50_000 * epochs
     assert training / 1e15 == pytest.approx(petaflops, rel=0.03)

@@ -4,12 +4,18 @@ import keras
 import numpy as np
 import pytest
 
-from cifar_models.config.model_presets import CCTConfig, ModelConfig, ResidualCNNConfig, ViTConfig
+from cifar_models.config.architectures import (
+    ARCHITECTURES,
+    CCTConfig,
+    ModelConfig,
+    ResidualCNNConfig,
+    ViTConfig,
+)
 from cifar_models.evaluation.flops import flops_per_image
 from cifar_models.models.test_time_augmentation import with_test_time_augmentation
 from cifar_models.training.initialization import initialize_network
 from tests.models import contract
-from tests.models.contract import ARCHITECTURES
+from tests.models.contract import CONFIGS as ARCHITECTURE_CONFIGS
 
 # Number of all parameters and of the trainable ones; a new architecture is tested by adding a line.
 GOLDEN = {
@@ -27,7 +33,7 @@ VARIANTS: dict[str, ModelConfig] = {
     "vit_mimetic": ViTConfig(hidden_dim=48, num_layers=2, mimetic_init=True, pooling="token"),
     "hybrid_mimetic": CCTConfig(hidden_dim=48, mimetic_init=True),
 }
-CONFIGS = {**ARCHITECTURES, **VARIANTS}
+CONFIGS = {**ARCHITECTURE_CONFIGS, **VARIANTS}
 MAX_PARAMETERS = 3_000_000  # of larger networks, only the size is tested
 SMALL = sorted({name for name in GOLDEN if GOLDEN[name][0] <= MAX_PARAMETERS} | set(VARIANTS))
 BLACK = contract.split_of(np.zeros((4, 32, 32, 3), np.uint8))  # for architectures without whitening

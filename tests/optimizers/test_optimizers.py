@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cifar_models.config.model_presets import PRESETS, AirbenchConfig
+from cifar_models.config.architectures import ARCHITECTURES, AirbenchConfig
 from cifar_models.config.recipe import TrainingConfig
 from cifar_models.models.catalog import build_network
 from cifar_models.optimizers.lookahead import Lookahead
@@ -46,7 +46,7 @@ def test_a_cosine_may_begin_above_zero():
 
 
 def test_norms_learn_faster_by_their_factor():
-    network = build_network(PRESETS["residual_cnn"], (32, 32, 3), 10)
+    network = build_network(ARCHITECTURES["residual_cnn"].config, (32, 32, 3), 10)
     before = [v.numpy() for v in network.trainable_variables]
     recipe = TrainingConfig(
         peak_learning_rate=0.5, warmup_fraction=0, momentum=0.0, norm_learning_rate_factor=8
@@ -133,7 +133,7 @@ MUON = TrainingConfig(
 
 def muon_step(name: str, seed: int = 0) -> tuple[keras.Model, list, list, list]:
     """A network after one step; its weights before, its gradients, and how far they moved."""
-    network = build_network(PRESETS[name], (32, 32, 3), 10)
+    network = build_network(ARCHITECTURES[name].config, (32, 32, 3), 10)
     rng = np.random.default_rng(seed)
     before = [v.numpy() for v in network.trainable_variables]
     gradients = [rng.normal(size=v.shape).astype(np.float32) for v in network.trainable_variables]
@@ -185,7 +185,7 @@ def test_muon_is_keras_on_a_matrix():
 
 
 def test_what_muon_leaves_to_adamw_decays_at_adamws_rate():
-    network = build_network(PRESETS["residual_cnn"], (32, 32, 3), 10)
+    network = build_network(ARCHITECTURES["residual_cnn"].config, (32, 32, 3), 10)
     before = [v.numpy() for v in network.trainable_variables]
     zeros = [tf.zeros(v.shape) for v in network.trainable_variables]
     recipe = dataclasses.replace(MUON, weight_decay=0.1)

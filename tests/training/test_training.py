@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cifar_models.config.model_presets import PRESETS
+from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.config.recipe import AugmentationConfig, TrainingConfig
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.pipeline import make_training_batches
@@ -49,7 +49,7 @@ def test_without_warm_up_the_peak_comes_first():
 
 @pytest.mark.parametrize("name", ["residual_cnn", "vit", "cct2_3x2"])
 def test_weight_decay_spares_norms_biases_and_positions(name):
-    network = build_network(PRESETS[name], (32, 32, 3), 10)
+    network = build_network(ARCHITECTURES[name].config, (32, 32, 3), 10)
     spared = {variable.path for variable in variables_without_decay(network)}
     decayed = {variable.path for variable in network.trainable_variables} - spared
     assert all(path.endswith("kernel") for path in decayed)
@@ -63,7 +63,7 @@ def test_weight_decay_spares_norms_biases_and_positions(name):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_step_without_gradient_shrinks_kernels_alone(optimizer):
-    network = build_network(PRESETS["cct2_3x2"], (32, 32, 3), 10)
+    network = build_network(ARCHITECTURES["cct2_3x2"].config, (32, 32, 3), 10)
     recipe = TrainingConfig(
         optimizer=optimizer, peak_learning_rate=0.5, warmup_fraction=0, weight_decay=0.1
     )

@@ -1,0 +1,25 @@
+"""Random boxes as masks."""
+
+import tensorflow as tf
+
+from cifar_models.augmentation.stateless_random import uniform
+
+
+def random_box(sides: tf.Tensor, key: tf.Tensor, batch: int, height: int, width: int) -> tf.Tensor:
+    """Return masks of one box for each image, bool (B, H, W, 1), with uniform centres.
+
+    Args:
+        sides: Height and width of the boxes as fractions of the image's, float32 (B, 2). What lies
+            outside the image is cut off.
+        key: Random key, int32 (2,).
+        batch: B.
+        height: H, pixels.
+        width: W, pixels.
+    """
+    centre = uniform((batch, 2), key)
+    top_left, bottom_right = centre - sides / 2, centre + sides / 2  # (B, 2)
+    y = (tf.range(height, dtype=tf.float32) + 0.5) / height  # pixel centres, of 1
+    x = (tf.range(width, dtype=tf.float32) + 0.5) / width
+    in_rows = (y >= top_left[:, :1]) & (y < bottom_right[:, :1])  # (B, H)
+    in_columns = (x >= top_left[:, 1:]) & (x < bottom_right[:, 1:])  # (B, W)
+    return (in_rows[:, :, None] & in_columns[:, None, :])[..., None]

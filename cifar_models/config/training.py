@@ -1,0 +1,132 @@
+"""The `training` table of a recipe, and the optimizers that it can name.
+
+To add an optimizer, write its builder in a file of its own, and add the keys that it reads and a
+line of OPTIMIZERS here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cifar_models.config.keys import (
+    AT_LEAST_ONE,
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    UNIT_INTERVAL,
+    default_of,
+    key,
+)
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """An entry of OPTIMIZERS.
+
+    Attributes:
+        builder: "module:function" of a function (config, schedule) → keras Optimizer, which is
+            imported when the optimizer is built. The schedule is that of the learning rate.
+        reads: Keys of the `training` table that only some optimizers read, and this one does.
+        description: One line.
+    """
+
+    builder: str
+    reads: tuple[str, ...]
+    description: str
+
+
+OPTIMIZERS = {
+    "sgd": OptimizerSpec(
+        "cifar_models.optimizers.sgd:make_sgd",
+        ("momentum", "norm_learning_rate_factor"),
+        "SGD with Nesterov momentum",
+    ),
+    "adamw": OptimizerSpec(
+        "cifar_models.optimizers.adamw:make_adamw",
+        ("beta_1", "beta_2"),
+        "AdamW (arXiv:1711.05101)",
+    ),
+    "muon": OptimizerSpec(
+        "cifar_models.optimizers.muon:make_muon",
+        ("momentum", "beta_1", "beta_2", "adamw_learning_rate_factor"),
+        "Muon for kernels, AdamW for the rest",
+    ),
+    "muon_sgd": OptimizerSpec(
+        "cifar_models.optimizers.muon:make_muon_sgd",
+        (
+            "momentum",
+            "sgd_momentum",
+            "sgd_learning_rate_factor",
+            "norm_learning_rate_factor",
+        ),
+        "Muon for kernels that keep their norm, SGD for the rest (airbench94_muon)",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The `training` table."""
+
+    epochs: int = key(20, "Passes over the training images.", AT_LEAST_ONE)
+    batch_size: int = key(128, "Images in a training step.", AT_LEAST_ONE)
+    optimizer: str = key("sgd", "Name of an optimizer.", choices=lambda: OPTIMIZERS)
+    peak_learning_rate: float = key(0.1, "Learning rate after warm-up.", POSITIVE)
+    schedule: str = key("cosine", "Decay after warm-up.", choices=("cosine", "linear"))
+    warmup_fraction: float = key(0.1, "Fraction of all steps with a rising rate.", BELOW_ONE)
+    initial_learning_rate_fraction: float = key(
+        0.0, "Learning rate at the first step, as a fraction of the peak.", UNIT_INTERVAL
+    )
+    final_learning_rate_fraction: float = key(
+        0.0, "Learning rate at the last step, as a fraction of the peak.", UNIT_INTERVAL
+    )
+    momentum: float = key(0.9, "Momentum; of muon and muon_sgd, that of the kernels.", BELOW_ONE)
+    sgd_momentum: float = key(0.9, "Momentum of the SGD beside Muon.", BELOW_ONE)
+    sgd_learning_rate_factor: float = key(
+        1.0, "Learning rate of the SGD beside Muon, relative to Muon's.", POSITIVE
+    )
+    norm_learning_rate_factor: float = key(
+        1.0, "Learning rate of scales and shifts of norms, relative to the rest.", POSITIVE
+    )
+    beta_1: float = key(0.9, "Decay of AdamW's first moment.", BELOW_ONE)
+    beta_2: float = key(0.98, "Decay of AdamW's second moment.", BELOW_ONE)
+    adamw_learning_rate_factor: float = key(
+        1.0, "Learning rate of the AdamW beside Muon, relative to Muon's.", POSITIVE
+    )
+    weight_decay: float = key(
+        0.0,
+        "Decoupled decay of kernels, relative to the learning rate.",
+        NOT_NEGATIVE,
+    )
+    label_smoothing: float = key(
+        0.0, "Fraction of each target spread evenly over the classes.", BELOW_ONE
+    )
+    gradient_clip_norm: float = key(0.0, "Largest norm of all gradients; 0: off.", NOT_NEGATIVE)
+    ema_decay: float = key(
+        0.0, "Decay of a weight average that is evaluated and saved instead; 0: off.", BELOW_ONE
+    )
+    lookahead_steps: int = key(0, "Steps between Lookahead synchronizations; 0: off.", NOT_NEGATIVE)
+    lookahead_decay: float = key(
+        0.95, "Decay of the slow weights for one step at the end of the run.", BELOW_ONE
+    )
+    keep: str = key(
+        "best",
+        "Saved weights: of the best epoch by validation accuracy, or of the last.",
+        choices=("best", "last"),
+    )
+    early_stopping_epochs: int = key(
+        0, "Stop after this many epochs without improvement; 0: never.", NOT_NEGATIVE
+    )
+    tuning_trials: int = key(
+        0, "Trials of the search that chose these values, for comparisons to weigh.", NOT_NEGATIVE
+    )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, what is wrong) for keys that the optimizer does not read."""
+        readers: dict[str, list[str]] = {}
+        for name, spec in OPTIMIZERS.items():
+            for read in spec.reads:
+                readers.setdefault(read, []).append(name)
+        for read, names in readers.items():
+            is_set = getattr(self, read) != default_of(type(self), read)
+            if is_set and self.optimizer not in names:
+                yield read, f"is for the optimizer {' or '.join(names)}; leave it out"

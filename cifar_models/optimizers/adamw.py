@@ -1,0 +1,21 @@
+"""AdamW."""
+
+import keras
+
+from cifar_models.config.training import TrainingConfig
+from cifar_models.optimizers.schedules import CachedLearningRate, Schedule
+
+
+class AdamW(CachedLearningRate, keras.optimizers.AdamW):
+    """Keras' AdamW with a learning rate that is computed once per step."""
+
+
+def make_adamw(config: TrainingConfig, schedule: Schedule) -> AdamW:
+    """Build AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101)."""
+    return AdamW(
+        learning_rate=schedule,
+        beta_1=config.beta_1,
+        beta_2=config.beta_2,
+        weight_decay=config.weight_decay,
+        global_clipnorm=config.gradient_clip_norm or None,
+    )
