@@ -26,10 +26,10 @@ EVERYTHING = AugmentationConfig(
 def test_a_crop_is_a_window_of_the_reflected_image(images):
     cropped = crop.apply_random_crop(tf.constant(images), KEY, 4).numpy()
     offsets = set()
-    for image, crop in zip(images, cropped, strict=True):
+    for image, window in zip(images, cropped, strict=True):
         padded = np.pad(image, ((4, 4), (4, 4), (0, 0)), mode="reflect")
         windows = np.lib.stride_tricks.sliding_window_view(padded, (32, 32, 3))[:, :, 0]
-        places = np.argwhere((windows == crop).all(axis=(2, 3, 4)))
+        places = np.argwhere((windows == window).all(axis=(2, 3, 4)))
         assert len(places) == 1
         offsets.add(tuple(places[0]))
     assert len(offsets) > 4  # each image its own

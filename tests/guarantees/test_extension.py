@@ -1,0 +1,107 @@
+"""Additions from outside the package, as CONTRIBUTING.md describes them, are trained and listed.
+
+The code that is registered here is read from CONTRIBUTING.md.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifar_models.cli.main import main
+from cifar_models.config.architectures import ARCHITECTURES
+from cifar_models.config.augmentation import AUGMENTATIONS
+from cifar_models.config.recipe import TABLES
+from cifar_models.config.training import OPTIMIZERS
+from cifar_models.data.load import DATA_SOURCES
+from tests.conftest import as_overrides
+
+CONTRIBUTING = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
+TINY = ["train", "digits-cnn", "training.epochs=2", "data.train_fraction=0.3"]
+
+
+def examples() -> dict[str, str]:
+    """The Python examples of CONTRIBUTING.md by the name of the file that their first line gives."""
+    blocks = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", CONTRIBUTING.read_text(), re.DOTALL)
+    return dict(blocks)
+
+
+@pytest.fixture
+def additions(tmp_path, monkeypatch) -> Path:
+    """A folder on the module path with every example, whose registrations end with the test."""
+    for registry in (ARCHITECTURES, AUGMENTATIONS, OPTIMIZERS, DATA_SOURCES, TABLES):
+        for name, value in registry.items():
+            monkeypatch.setitem(registry, name, value)
+    before = [dict(registry) for registry in (ARCHITECTURES, AUGMENTATIONS, OPTIMIZERS)]
+    for name, code in examples().items():
+        (tmp_path / f"{name}.py").write_text(code)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    registries = (ARCHITECTURES, AUGMENTATIONS, OPTIMIZERS)
+    for registry, names in zip(registries, before, strict=True):
+        for name in set(registry) - set(names):
+            del registry[name]
+    for name in set(DATA_SOURCES) - {"digits", "folder:"}:
+        del DATA_SOURCES[name]
+
+
+def train(tmp_path: Path, *options: str) -> dict:
+    run = tmp_path / "run"
+    assert main([*as_overrides([*TINY, *options]), "--run", str(run)]) == 0
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_an_architecture(additions, capsys):
+    import small_cnn  # noqa: F401
+
+    metrics = train(additions, "model.architecture=small_cnn", "model.filters=6")
+    convolution, classifier = 3 * 3 * 1 * 6 + 6, 6 * 10 + 10
+    assert metrics["parameters"] == convolution + classifier
+    assert main(["list", "models"]) == 0
+    assert "one convolution, global average pooling" in capsys.readouterr().out
+    wrong = as_overrides([*TINY, "model.architecture=small_cnn", "model.filtres=6"])
+    assert main(wrong) == 2
+    assert "did you mean model.filters?" in capsys.readouterr().err
+
+
+def test_an_optimizer(additions, capsys):
+    import lion
+
+    train(additions, "training.optimizer=lion", "training.peak_learning_rate=1e-3")
+    assert lion.built
+    assert main(as_overrides([*TINY, "training.optimizer=loin"])) == 2
+    assert '"muon_sgd" or "lion"' in capsys.readouterr().err
+    wrong = as_overrides([*TINY, "training.optimizer=lion", "training.momentum=0.5"])
+    assert main(wrong) == 2
+    assert "training.momentum = 0.5 is for the optimizer" in capsys.readouterr().err
+
+
+def test_an_augmentation(additions, images):
+    import invert
+    import tensorflow as tf
+
+    from cifar_models.augmentation.augment import augment_batch
+    from cifar_models.augmentation.batch import Batch
+
+    train(additions, "augmentation.invert_probability=0.5")
+    assert invert.traced
+    config = TABLES["augmentation"](invert_probability=0.5)
+    many = np.repeat(images, 50, axis=0)
+    batch = Batch(tf.constant(many), tf.eye(len(many)), tf.constant(0.0))
+    result = augment_batch(config, batch, tf.constant([1, 2])).images.numpy()
+    inverted = (result == 255 - many).all(axis=(1, 2, 3))
+    assert (inverted | (result == many).all(axis=(1, 2, 3))).all()
+    assert 150 < inverted.sum() < 250  # of 400
+
+
+def test_a_data_source(additions, capsys):
+    import stripes  # noqa: F401
+
+    metrics = train(additions, "data.dataset=stripes", "training.batch_size=16")
+    assert set(metrics["per_class"]) == {"horizontal", "vertical"}
+    assert main(["list", "datasets"]) == 0
+    assert "stripes of random width" in capsys.readouterr().out
