@@ -80,7 +80,7 @@ def _train_missing(runs: Sequence[PlannedRun]) -> None:
         logger.info("run %d of %d: %s%s", number + 1, len(missing), run.path, left)
         failed += not _train_in_process(run)
     if failed:
-        logger.warning("%d runs failed; the same command tries them again", failed)
+        logger.warning("failed runs: %d; the same command tries them again", failed)
 
 
 def _train_in_process(run: PlannedRun) -> bool:
