@@ -1,28 +1,34 @@
-"""The training step of a recipe against the same network in PyTorch, in turn, on one batch.
+"""Compare the training step of a recipe with the same network in PyTorch, on one batch.
 
-    .venv/bin/python experiments/pytorch_speed.py --torch-python /path/to/python/with/torch
+    .venv/bin/python experiments/pytorch_speed.py --torch-python PYTHON
 
-PyTorch is no dependency of this project: give the interpreter of an environment that has it.
-Each side runs in a process of its own, one after the other, so that neither warms the other's
-caches and a machine whose speed drifts treats both alike. Printed are images per second and the
-ratio pair by pair.
+PyTorch is not a dependency of this project: PYTHON is the interpreter of an environment that has
+it. The two sides run in turn, each in a new process, so that neither warms the other's caches and
+a machine whose speed drifts affects both equally. The script prints images per second and the ratio
+of each pair.
 """
 
 import argparse
 import itertools
 import json
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-SECONDS = 10.0
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+SECONDS = 10.0  # of timed steps
 WARM_UP_STEPS = 5
 
 
 def images_per_second(step, batch_size: int) -> float:
-    """Times a step for some seconds; the median of the single steps counts."""
+    """Return the speed of a step, from the median duration of the calls in SECONDS.
+
+    Args:
+        step: Function that takes one training step.
+        batch_size: Number of images in a batch.
+    """
     for _ in range(WARM_UP_STEPS):
         step()
     seconds = []
@@ -34,8 +40,12 @@ def images_per_second(step, batch_size: int) -> float:
 
 
 def measure_keras(name: str, batch_size: int) -> float:
-    """One step of the project's own trainer, without augmentation and Lookahead."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    """Measure the step of this project's trainer, without augmentation and Lookahead.
+
+    Args:
+        name: Name of the recipe.
+        batch_size: Number of images in a batch.
+    """
     from cifar_models.config.recipe_file import read_recipe
     from cifar_models.runtime.device import configure
     from cifar_models.runtime.quiet_tensorflow import import_tensorflow
@@ -56,14 +66,19 @@ def measure_keras(name: str, batch_size: int) -> float:
     rng = np.random.default_rng(0)
     images = tf.constant(rng.integers(0, 256, (batch_size, 32, 32, 3), np.uint8))
     labels = tf.constant(rng.integers(0, 10, batch_size))
-    mirrored = tf.zeros(batch_size, tf.bool)
-    batches = iter(tf.data.Dataset.from_tensors((images, labels, mirrored)).repeat())
+    flip_mask = tf.zeros(batch_size, tf.bool)
+    batches = iter(tf.data.Dataset.from_tensors((images, labels, flip_mask)).repeat())
     train = trainer.make_train_function() or trainer.train_function
     return images_per_second(lambda: train(batches)["loss"].numpy(), batch_size)
 
 
 def measure_torch(name: str, batch_size: int) -> float:
-    """The same layers, loss, regulariser and optimizer, channels last, eager."""
+    """Measure the same layers, loss, regularizer and optimizer in eager mode, channels last.
+
+    Args:
+        name: Name of the recipe.
+        batch_size: Number of images in a batch.
+    """
     import torch
     from torch import nn
 
@@ -84,7 +99,7 @@ def measure_torch(name: str, batch_size: int) -> float:
 
 
 def torch_cnn():
-    """cnn.toml's network, its optimizer and its label smoothing."""
+    """Return the network, the optimizer and the label smoothing of cnn.toml."""
     import torch
     from torch import nn
 
@@ -118,16 +133,16 @@ def torch_cnn():
         nn.Flatten(),
         nn.Linear(128, 10),
     ).to(memory_format=torch.channels_last)
-    assert sum(p.numel() for p in network.parameters()) == 310_186  # as cnn.toml's
+    assert sum(p.numel() for p in network.parameters()) == 310_186  # as in cnn.toml
     kernels = [p for p in network.parameters() if p.ndim > 1]
     rest = [p for p in network.parameters() if p.ndim == 1]
-    # Coupled decay d is the gradient of L2 with factor d / 2.
+    # Coupled weight decay d is the gradient of an L2 penalty with factor d / 2.
     groups = [{"params": kernels, "weight_decay": 5e-4}, {"params": rest}]
     return network, torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True), 0.1
 
 
 def torch_cnn_laptop():
-    """cnn-laptop.toml's network, its optimizer and its label smoothing."""
+    """Return the network, the optimizer and the label smoothing of cnn-laptop.toml."""
     import torch
     from torch import nn
 
@@ -150,12 +165,12 @@ def torch_cnn_laptop():
         nn.Flatten(),
         nn.Linear(widths[-1], 10, bias=False),
     ).to(memory_format=torch.channels_last)
-    network[0].weight.requires_grad = False  # the whitening
+    network[0].weight.requires_grad = False  # the whitening layer
     for module in network:
         if isinstance(module, nn.BatchNorm2d):
             module.weight.requires_grad = False
     trained = [p for p in network.parameters() if p.requires_grad]
-    assert sum(p.numel() for p in trained) == 497_240  # as cnn-laptop.toml's
+    assert sum(p.numel() for p in trained) == 497_240  # as in cnn-laptop.toml
     shifts = [p for p in trained if p.ndim == 1 and p is not network[0].bias]
     groups = [
         {"params": [network[-1].weight], "weight_decay": 0.0161},
@@ -167,20 +182,25 @@ def torch_cnn_laptop():
 
 
 class TorchMuon:
-    """training/muon.py's MuonBesideSGD: kernels that keep their norm, and an optimizer beside."""
+    """Muon for kernels, which keep their norm, as in cifar_models/optimizers/muon.py.
+
+    Args:
+        kernels: Kernels, (F, C, P, Q).
+        others: Optimizer of the other weights.
+    """
 
     RATE, MOMENTUM, STEPS, FACTORS = 0.12, 0.6, 3, (3.4445, -4.7750, 2.0315)
 
-    def __init__(self, kernels: list, beside):
+    def __init__(self, kernels: list, others):
         import torch
 
-        self._kernels, self._beside = kernels, beside
+        self._kernels, self._others = kernels, others
         self._momenta = [torch.zeros_like(kernel) for kernel in kernels]
 
     def zero_grad(self) -> None:
         for kernel in self._kernels:
             kernel.grad = None
-        self._beside.zero_grad()
+        self._others.zero_grad()
 
     def step(self) -> None:
         import torch
@@ -191,7 +211,7 @@ class TorchMuon:
                 direction = kernel.grad + self.MOMENTUM * momentum
                 matrix = self._orthogonal(direction.flatten(1)).view(kernel.shape)  # (F, C P Q)
                 kernel.mul_(len(kernel) ** 0.5 / kernel.norm()).add_(matrix, alpha=-self.RATE)
-        self._beside.step()
+        self._others.step()
 
     def _orthogonal(self, matrix):
         a, b, c = self.FACTORS
@@ -214,26 +234,35 @@ def main() -> None:
         measure = {"keras": measure_keras, "torch": measure_torch}[options.side]
         print(json.dumps(measure(options.recipe, options.batch_size)))
         return
-    pairs = []
-    for number in range(options.rounds):
-        pair = {}
-        for side, python in (("keras", sys.executable), ("torch", options.torch_python)):
-            command = [python, __file__, "--side", side, "--recipe", options.recipe]
-            command += ["--batch-size", str(options.batch_size)]
-            result = subprocess.run(command, capture_output=True, text=True)
-            if result.returncode:
-                sys.exit(f"error: the {side} side failed: {result.stderr.strip()[-500:]}")
-            pair[side] = float(result.stdout.splitlines()[-1])
-        pairs.append(pair)
-        ratio = pair["keras"] / pair["torch"]
-        print(
-            f"{number + 1}: keras {pair['keras']:.0f}, torch {pair['torch']:.0f}, ratio {ratio:.2f}"
-        )
-    ratios = sorted(pair["keras"] / pair["torch"] for pair in pairs)
+    ratios = [measure_pair(options, number) for number in range(1, options.rounds + 1)]
     print(
         f"batch {options.batch_size}, {options.rounds} pairs: keras/torch median "
-        f"{statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}"
+        f"{statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}"
     )
+
+
+def measure_pair(options: argparse.Namespace, number: int) -> float:
+    """Measure both sides, print their speeds, and return the ratio of Keras to PyTorch.
+
+    Args:
+        options: Command-line options.
+        number: Number of the pair.
+    """
+    from cifar_models.errors import RequestError, RunError
+    from cifar_models.runtime.subprocesses import run_python
+
+    speeds = []
+    for side, python in (("keras", sys.executable), ("torch", options.torch_python)):
+        arguments = [__file__, "--side", side, "--recipe", options.recipe]
+        arguments += ["--batch-size", str(options.batch_size)]
+        try:
+            output = run_python(arguments, failure=f"the {side} side failed", python=python)
+        except (RequestError, RunError) as error:
+            sys.exit(f"error: {error}")
+        speeds.append(float(output.splitlines()[-1]))
+    keras, torch = speeds
+    print(f"{number}: keras {keras:.0f}, torch {torch:.0f}, ratio {keras / torch:.2f}")
+    return keras / torch
 
 
 if __name__ == "__main__":

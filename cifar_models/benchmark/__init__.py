@@ -1,1 +1,1 @@
-"""Training speed and serving cost, each measured in a process of its own."""
+"""Training speed and serving cost, each measured in a new process."""

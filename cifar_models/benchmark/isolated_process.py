@@ -1,42 +1,44 @@
-"""Measuring in a process of its own, so that the peak of its memory is that of this work alone."""
+"""Measure in a new process, so that its peak memory is that of the measured work only."""
 
+import dataclasses
 import json
 import resource
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
 
 from cifar_models.errors import RequestError, RunError
+from cifar_models.runtime.subprocesses import run_python
+
+AnyRecord = TypeVar("AnyRecord")
 
 
-def run_isolated(command: Sequence[str], subject: str) -> dict:
-    """Runs a process that ends in `print_json_result`, and returns what it measured.
+def measure_isolated(kind: type[AnyRecord], arguments: Sequence[str], subject: str) -> AnyRecord:
+    """Return the record that a child process prints with `print_record`.
 
     Args:
-        command: of the process.
-        subject: what is measured, for the messages.
+        kind: Dataclass of the record.
+        arguments: Command-line arguments of the Python interpreter.
+        subject: Name of what is measured, for the error messages.
 
     Raises:
-        RequestError, RunError: as in the process, or something ended it.
+        RequestError, RunError: The child process failed.
     """
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode < 0:
-        name = signal.Signals(-result.returncode).name
-        raise RunError(f"{subject}: {name} ended the process that measured it; is memory short?")
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        if result.returncode == RequestError.exit_status:
-            raise RequestError(reason)
-        raise RunError(f"{subject}: cannot be measured: {reason}")
-    return json.loads(result.stdout.splitlines()[-1])
+    output = run_python(arguments, failure=f"{subject}: cannot be measured")
+    return msgspec.convert(json.loads(output.splitlines()[-1]), kind)
 
 
-def print_json_result(measure: Callable[[], dict]) -> int:
-    """Prints what a call finds as a line of JSON, and returns the exit status."""
+def print_record(measure: Callable[[], Any]) -> int:
+    """Print a measured dataclass as one line of JSON, and return the exit status.
+
+    Args:
+        measure: Function that returns the dataclass.
+    """
     try:
-        print(json.dumps(measure()))
+        print(json.dumps(dataclasses.asdict(measure())))
     except (RequestError, RunError) as error:
         print(error, file=sys.stderr)
         return error.exit_status
@@ -44,7 +46,10 @@ def print_json_result(measure: Callable[[], dict]) -> int:
 
 
 def peak_memory() -> tuple[str, int]:
-    """Whose memory, "process" or, where there is one, "gpu", and its peak so far in bytes."""
+    """Return which memory is measured, "process" or "gpu", and its peak so far in bytes.
+
+    It is the memory of the GPU if there is one.
+    """
     import tensorflow as tf
 
     if tf.config.list_physical_devices("GPU"):
@@ -53,11 +58,11 @@ def peak_memory() -> tuple[str, int]:
 
 
 def peak_of_process() -> int:
-    """The most memory that this process has held so far, in bytes."""
-    try:  # Linux, whose ru_maxrss begins with the memory of whoever started the process
+    """Return the peak memory of this process so far, in bytes."""
+    try:  # On Linux, ru_maxrss starts with the memory of the parent process.
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
     except OSError:
         pass  # not Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS

@@ -1,14 +1,16 @@
-"""How fast batches come, how fast a training step is, and how near to what the device can do."""
+"""Measure the speed of training: input pipeline, training step, and utilization of the device."""
 
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_models.benchmark.isolated_process import peak_memory, print_json_result, run_isolated
+from cifar_models.benchmark.isolated_process import measure_isolated, peak_memory, print_record
+from cifar_models.benchmark.matrix_products import measure_matrix_products
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import read_recipe, recipe_toml, with_values
 from cifar_models.data.load import load_dataset
@@ -18,126 +20,178 @@ from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
-FEEDING_BATCH = 1024  # images
-FEEDING_STEPS = 2000
-ROUNDS = 7  # the median counts
+    from cifar_models.data.pipeline import ResidentImages
+    from cifar_models.training.trainer import Trainer
+
+INPUT_BATCH = 1024  # images
+INPUT_STEPS = 2000
+MAX_STEPS = 10**6  # more than any measurement takes
+ROUNDS = 7  # the result is their median
 ROUND_SECONDS = 3.0
-TRAINING_PASSES = 3  # forward passes that a step costs, as the field counts: two of them backward
-PRODUCT_SIZE = {"gpu": 4096, "process": 2048}  # of square matrices
-PRODUCTS = {"gpu": 20, "process": 1}  # in one call, so that calling costs nothing beside them
-MEASURE = [sys.executable, "-m", "cifar_models.benchmark.training_speed"]
+TRAINING_PASSES = 3  # cost of a step in forward passes, by convention: the gradients cost two
+MEASURE = ["-m", "cifar_models.benchmark.training_speed"]
 
 
-def benchmarks(recipes: Sequence[Recipe]) -> list[dict]:
-    """Measures recipes on this machine, each in a process of its own; nothing is kept on disk.
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpeed:
+    """The speed of training a recipe on this machine.
 
-    Returns:
-        What `measure_training` finds, for each recipe.
+    Attributes:
+        recipe: Name of the recipe.
+        device: Name of the processor that trains.
+        precision: Keras dtype policy.
+        batch_size: Number of images in a training batch.
+        compile_seconds: Time of the first execution, which includes compilation.
+        input_images_per_second: Speed of the input pipeline without training, batches of 1,024.
+        constant_images_per_second: Speed of the training step, augmentation included, on one batch
+            that is repeated.
+        images_per_second: Speed of the training step on the batches of the input pipeline.
+        real_to_constant: Median ratio of the last two, each pair measured in turn.
+        minimal_images_per_second: Speed of the training step with a network that costs almost
+            nothing. What remains is input, augmentation and the cost of the call.
+        flops_per_second: Floating-point operations of the training step per second.
+        max_flops_per_second: Floating-point operations of large matrix products per second.
+        utilization: Ratio of the last two.
+        memory_of: Measured memory, "process", or "gpu" if there is one.
+        peak_memory_bytes: Peak of that memory after training.
+        memory_before_bytes: The same peak before the network was built.
+    """
+
+    recipe: str
+    device: str
+    precision: str
+    batch_size: int
+    compile_seconds: float
+    input_images_per_second: float
+    constant_images_per_second: float
+    images_per_second: float
+    real_to_constant: float
+    minimal_images_per_second: float
+    flops_per_second: float
+    max_flops_per_second: float
+    utilization: float
+    memory_of: str
+    peak_memory_bytes: int
+    memory_before_bytes: int
+
+
+def measure_training_speeds(recipes: Sequence[Recipe]) -> list[TrainingSpeed]:
+    """Measure recipes on this machine, each in a new process. Nothing is kept on disk.
+
+    Args:
+        recipes: The recipes, resolved.
 
     Raises:
-        RequestError, RunError: the data cannot be had, or the process failed.
+        RequestError, RunError: The data cannot be loaded, or the process failed.
     """
-    found = []
+    speeds = []
     for recipe in recipes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "recipe.toml"
             path.write_text(recipe_toml(recipe), encoding="utf-8")
-            found.append(run_isolated([*MEASURE, str(path)], recipe.name))
-    return found
+            speeds.append(measure_isolated(TrainingSpeed, [*MEASURE, str(path)], recipe.name))
+    return speeds
 
 
-def measure_training(recipe: Recipe) -> dict[str, str | int | float]:
-    """Measures the feeding and the training step of a recipe in this process, best a new one.
+def measure_training_speed(recipe: Recipe) -> TrainingSpeed:
+    """Measure the training speed of a recipe in this process, which should be a new one.
 
-    The step, augmentation included, is measured in turn on one constant batch and on the real
-    stream of batches, so that a machine whose speed drifts treats both alike.
+    The training step is measured in turn on one constant batch and on the real batches, so that a
+    machine whose speed drifts affects both equally.
 
-    Returns:
-        recipe, device, precision, batch (images). compile_seconds: until the first execution is
-        over. feeding, constant_batch, real: images per second, of batches of 1,024 without
-        training, and of the step. real_to_constant: the median ratio of the two. without_network:
-        images per second of the step, had its network nothing to do: what feeding, augmenting and
-        calling leave, the floor of its time. training_flops: per second, of the step on the real
-        stream. matrix_product_flops: per second, their ceiling. utilisation: the ratio of the two.
-        memory_of: "process", or "gpu" where there is one.
-        peak_memory_bytes: after training. memory_before_bytes: the same peak before the model was
-        built.
+    Args:
+        recipe: The recipe. Its batch size is lowered to the number of training images.
 
     Raises:
-        RequestError, RunError: the data cannot be had, or the recipe asks for more than they have.
+        RequestError, RunError: The data cannot be loaded, or is too small for the recipe.
     """
     dataset = load_dataset(recipe.data)
-    splits = dataset.splits(recipe.data, recipe.runtime.seed)
-    batch_size = min(recipe.training.batch_size, len(splits.train.labels))
+    train = dataset.splits(recipe.data, recipe.runtime.seed).train
+    batch_size = min(recipe.training.batch_size, len(train))
     recipe = with_values(recipe, {"training.batch_size": batch_size})
-    check_fits(recipe, splits.train)
+    check_fits(recipe, train)
     import_tensorflow()
     from cifar_models.evaluation.flops import flops_per_image
     from cifar_models.models.catalog import build_network
-    from cifar_models.training.fit import make_batches, make_trainer, resident_images
+    from cifar_models.training.fit import make_batches, resident_images
 
     runtime = configure(recipe.runtime)
     memory_of, memory_before = peak_memory()
-    shape = dataset.train.images.shape[1:], len(dataset.class_names)
+    shape = train.image_shape, len(dataset.class_names)
     network = build_network(recipe.model, *shape)
     average = build_network(recipe.model, *shape) if recipe.training.ema_decay else None
-    resident = resident_images(splits.train, runtime)
-    at_once = runtime.steps_per_execution
-
-    def trainer_of(network, average=None):
-        trainer = make_trainer(network, recipe, runtime, 10**6, average, resident)
-        trainer.steps_per_execution = at_once
-        return trainer
-
-    def seconds_of(trainer, batches, executions: int) -> float:
-        began = time.perf_counter()
-        trainer.fit(batches, steps_per_epoch=executions * at_once, verbose=0, shuffle=False)
-        return time.perf_counter() - began
-
-    def speeds_of(trainer, *streams) -> list[tuple[float, ...]]:
-        """Images per second on each stream, a tuple a round."""
-        executions = max(2, round(5 * ROUND_SECONDS / seconds_of(trainer, streams[0], 5)))
-        images = batch_size * executions * at_once
-        return [
-            tuple(images / seconds_of(trainer, stream, executions) for stream in streams)
-            for _ in range(ROUNDS)
-        ]
-
-    trainer = trainer_of(network, average)
-    real = make_batches(trainer, splits.train, recipe, 0, 10**6)
+    resident = resident_images(train, runtime)
+    trainer = _make_trainer(network, recipe, runtime, resident, average)
+    real = make_batches(trainer, train, 0, MAX_STEPS)
     constant = real.take(1).cache().repeat()
-    compile_seconds = seconds_of(trainer, constant, 1)
-    speeds = speeds_of(trainer, constant, real)
-    real_speed = statistics.median(real for _, real in speeds)
+    compile_seconds = _seconds(trainer, constant, 1)
+    pairs = _speeds(trainer, constant, real)
+    images_per_second = statistics.median(real for _, real in pairs)
     peak = peak_memory()[1]
 
-    least = trainer_of(_minimal_network(*shape))
-    seconds_of(least, real, 1)  # compiles
-    floor_speed = statistics.median(speed for (speed,) in speeds_of(least, real))
-    training, ceiling = training_flops(flops_per_image(network), real_speed), _ceiling(runtime)
-    return {
-        "recipe": recipe.name,
-        "device": runtime.device,
-        "precision": runtime.precision,
-        "batch": batch_size,
-        "compile_seconds": compile_seconds,
-        "feeding": _feeding_speed(splits.train),
-        "constant_batch": statistics.median(constant for constant, _ in speeds),
-        "real": real_speed,
-        "real_to_constant": statistics.median(real / one for one, real in speeds),
-        "without_network": floor_speed,
-        "training_flops": training,
-        "matrix_product_flops": ceiling,
-        "utilisation": training / ceiling,
-        "memory_of": memory_of,
-        "peak_memory_bytes": peak,
-        "memory_before_bytes": memory_before,
-    }
+    minimal = _make_trainer(_minimal_network(*shape), recipe, runtime, resident)
+    _seconds(minimal, real, 1)  # compiles
+    minimal_speed = statistics.median(speed for (speed,) in _speeds(minimal, real))
+    flops_per_second = training_flops(flops_per_image(network), images_per_second)
+    max_flops_per_second = measure_matrix_products(runtime)
+    return TrainingSpeed(
+        recipe=recipe.name,
+        device=runtime.device,
+        precision=runtime.precision,
+        batch_size=batch_size,
+        compile_seconds=compile_seconds,
+        input_images_per_second=_measure_input(train),
+        constant_images_per_second=statistics.median(constant for constant, _ in pairs),
+        images_per_second=images_per_second,
+        real_to_constant=statistics.median(real / constant for constant, real in pairs),
+        minimal_images_per_second=minimal_speed,
+        flops_per_second=flops_per_second,
+        max_flops_per_second=max_flops_per_second,
+        utilization=flops_per_second / max_flops_per_second,
+        memory_of=memory_of,
+        peak_memory_bytes=peak,
+        memory_before_bytes=memory_before,
+    )
+
+
+def _make_trainer(
+    network: "keras.Model",
+    recipe: Recipe,
+    runtime: Runtime,
+    resident: "ResidentImages | None",
+    average: "keras.Model | None" = None,
+) -> "Trainer":
+    """Return a trainer that takes as many steps in one call as the runtime allows."""
+    from cifar_models.training.fit import make_trainer
+
+    trainer = make_trainer(network, recipe, runtime, MAX_STEPS, average, resident)
+    trainer.steps_per_execution = runtime.steps_per_execution
+    return trainer
+
+
+def _seconds(trainer: "Trainer", batches: "tf.data.Dataset", executions: int) -> float:
+    """Return how long a number of executions takes, in seconds."""
+    steps = executions * trainer.steps_per_execution
+    began = time.perf_counter()
+    trainer.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False)
+    return time.perf_counter() - began
+
+
+def _speeds(trainer: "Trainer", *streams: "tf.data.Dataset") -> list[tuple[float, ...]]:
+    """Return images per second on each stream of batches, one tuple for each round."""
+    executions = max(2, round(5 * ROUND_SECONDS / _seconds(trainer, streams[0], 5)))
+    batch_size = trainer.recipe.training.batch_size
+    images = batch_size * executions * trainer.steps_per_execution
+    return [
+        tuple(images / _seconds(trainer, stream, executions) for stream in streams)
+        for _ in range(ROUNDS)
+    ]
 
 
 def _minimal_network(image_shape: tuple[int, int, int], num_classes: int) -> "keras.Model":
-    """Returns a network that costs next to nothing: images → their mean colours → logits (B, K)."""
+    """Build a network that costs almost nothing: images → mean colours → logits (B, K)."""
     import keras
     from keras import layers
 
@@ -148,60 +202,28 @@ def _minimal_network(image_shape: tuple[int, int, int], num_classes: int) -> "ke
 
 
 def training_flops(flops_per_image: int, images_per_second: float) -> float:
-    """Operations per second of a training step, whose gradients count as two forward passes."""
+    """Return the operations per second of a training step.
+
+    Args:
+        flops_per_image: Operations of one forward pass.
+        images_per_second: Speed of the training step.
+    """
     return TRAINING_PASSES * flops_per_image * images_per_second
 
 
-def _ceiling(runtime: Runtime) -> float:
-    """Operations per second of large matrix products, in the precision of the step, and compiled
-    as it is."""
-    import keras
-    import tensorflow as tf
-
-    device = "gpu" if tf.config.list_physical_devices("GPU") else "process"
-    size, dtype = PRODUCT_SIZE[device], keras.config.dtype_policy().compute_dtype
-    noise = tf.random.stateless_uniform((size, size), seed=(0, 0), minval=-1.0)
-    left, right = tf.cast(noise, dtype), tf.cast(noise * (3 / size) ** 0.5, dtype)
-
-    @tf.function(jit_compile=runtime.xla)
-    def multiply(matrix):
-        for _ in range(PRODUCTS[device]):
-            matrix = tf.matmul(matrix, right)  # whose entries are as large as those before
-        return matrix
-
-    return product_flops(size, PRODUCTS[device], lambda: float(multiply(left)[0, 0]))
-
-
-def product_flops(size: int, products: int, multiply: Callable[[], object]) -> float:
-    """Operations per second of the fastest of a few calls, after one to warm up.
-
-    Args:
-        size: of the square matrices.
-        products: of two of them, in one call.
-        multiply: the call.
-    """
-    multiply()
-    seconds = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        multiply()
-        seconds.append(time.perf_counter() - began)
-    return products * 2 * size**3 / min(seconds)
-
-
-def _feeding_speed(train: Split) -> float:
-    """Images per second of the pipeline alone, the median of a few passes."""
+def _measure_input(train: Split) -> float:
+    """Return images per second of the input pipeline without training, the median of ROUNDS."""
     from cifar_models.data.pipeline import make_training_batches
 
-    batch_size = min(FEEDING_BATCH, len(train.labels))
+    batch_size = min(INPUT_BATCH, len(train))
     speeds = []
     for seed in range(ROUNDS):
         began = time.perf_counter()
-        for _ in make_training_batches(train, batch_size, seed, 0, FEEDING_STEPS):
+        for _ in make_training_batches(train, batch_size, seed, 0, INPUT_STEPS):
             pass
-        speeds.append(batch_size * FEEDING_STEPS / (time.perf_counter() - began))
+        speeds.append(batch_size * INPUT_STEPS / (time.perf_counter() - began))
     return statistics.median(speeds)
 
 
 if __name__ == "__main__":
-    sys.exit(print_json_result(lambda: measure_training(read_recipe(sys.argv[1]))))
+    sys.exit(print_record(lambda: measure_training_speed(read_recipe(sys.argv[1]))))

@@ -1,13 +1,13 @@
-"""The commands: call one function, print.
+"""The commands. Each one calls one function of the package and prints the result.
 
-Nothing heavy is imported before a command needs it, so `--help` answers at once.
+Heavy libraries are imported when a command needs them, so that `--help` is immediate.
 """
 
 import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -18,9 +18,13 @@ from cifar_models.runtime.signals import stop_request
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status.
+    """Run one command and return its exit status.
 
-    0 done, 2 the request was wrong, 1 the run failed, 130 or 143 stopped by Ctrl-C or SIGTERM.
+    Args:
+        arguments: Command-line arguments without the program. None: those of this process.
+
+    Returns:
+        0: success. 1: the run failed. 2: the request was wrong. 130 and 143: Ctrl-C and SIGTERM.
     """
     options = make_parser().parse_args(arguments)
     log_to_screen()
@@ -33,14 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(str(stop) or "interrupted", file=sys.stderr)
         return getattr(stop, "exit_status", 128 + signal.SIGINT)
     except BrokenPipeError:
-        silence_screen()  # the reader of a table left early
+        silence_screen()  # the reader of the output closed the pipe
     except Exception as error:
         if os.environ.get("CIFAR_MODELS_TRACEBACK"):
             raise
         reason = (str(error).strip().splitlines() or ["no message"])[0]
         return _fail(
-            f"{type(error).__name__}: {reason} (set CIFAR_MODELS_TRACEBACK=1 and repeat for the "
-            "traceback; the log.txt of a run has it too)",
+            f"{type(error).__name__}: {reason} (for the traceback, read the run's log.txt, or set "
+            "CIFAR_MODELS_TRACEBACK=1 and repeat the command)",
             RunError.exit_status,
         )
     return 0
@@ -71,7 +75,7 @@ def _read_recipe(options: argparse.Namespace, name: str):
 
 
 def _quoted(text: str) -> str:
-    return "'''" + text + "'''"  # TOML: no escapes
+    return "'''" + text + "'''"  # a TOML string without escapes
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -93,11 +97,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     from cifar_models.cli import tables
 
     if options.images is not None and not options.corruptions:
-        raise RequestError("evaluate: --images goes with --corruptions; add it")
+        raise RequestError("evaluate: --images needs --corruptions; add it")
     if options.corruptions and (options.dataset is not None or options.split != "test"):
         raise RequestError(
-            "evaluate: --corruptions takes the run's own test images; leave out "
-            "--dataset and --split"
+            "evaluate: --corruptions uses the run's own test images; leave out --dataset and "
+            "--split"
         )
     if options.corruptions:
         from cifar_models.run.robustness import measure_robustness
@@ -120,9 +124,9 @@ def _tune(options: argparse.Namespace) -> None:
     from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 
     import_tensorflow()
-    from cifar_models.sweeps.tuning import search
+    from cifar_models.sweeps.tuning import tune
 
-    search(recipe, options.trials, options.out, options.budget_seconds)
+    tune(recipe, options.trials, options.out, options.budget_seconds)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -134,24 +138,19 @@ def _compare(options: argparse.Namespace) -> None:
 def _study(options: argparse.Namespace) -> None:
     from cifar_models.sweeps.study import run_study
 
-    for page in run_study(
-        options.study, options.out or Path("runs") / f"study-{Path(options.study).stem}"
-    ):
-        print(page)
+    out = options.out or Path("runs") / f"study-{Path(options.study).stem}"
+    for report in run_study(options.study, out):
+        print(report)
 
 
 def _export(options: argparse.Namespace) -> None:
-    from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+    from cifar_models.serving.formats import export
 
-    import_tensorflow()
-    from cifar_models.serving.saved_model import export_saved_model
-
-    report = export_saved_model(
-        options.run, options.out or options.run / "export", options.data_dir
-    )
+    out = options.out or options.run / "export"
+    report = export(options.run, out, options.format, options.data_dir)
     print(
-        f"{report.path}: SavedModel, largest difference {report.largest_difference:.2g} "
-        f"on {report.images} {report.source} images"
+        f"{report.path}: {options.format}, largest difference of a probability "
+        f"{report.largest_difference:.2g} on {report.images} {report.source} images"
     )
 
 
@@ -161,17 +160,17 @@ def _benchmark(options: argparse.Namespace) -> None:
     recipes = [_read_recipe(options, name) for name in names]
     if runs and (options.set or options.dataset or options.data_dir):
         raise RequestError(
-            f"{runs[0]}: is a finished run, of which --set, --dataset and --data-dir can change "
-            "nothing"
+            f"{runs[0]}: is a run folder; --set, --dataset and --data-dir apply to recipes only, "
+            "leave them out"
         )
-    from cifar_models.benchmark import serving_cost
-    from cifar_models.benchmark import training_speed as benchmark
+    from cifar_models.benchmark.serving_cost import measure_serving_costs
+    from cifar_models.benchmark.training_speed import measure_training_speeds
     from cifar_models.cli import tables
 
     if runs:
-        tables.print_costs(serving_cost.serving_costs(runs))
+        tables.print_serving_costs(measure_serving_costs(runs))
     if recipes:
-        tables.print_benchmark(benchmark.benchmarks(recipes))
+        tables.print_training_speeds(measure_training_speeds(recipes))
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -187,7 +186,8 @@ def _list(options: argparse.Namespace) -> None:
         }[options.what]()
 
 
-COMMANDS = {
+# Name → function of the parsed options.
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": _train,
     "resume": _resume,
     "evaluate": _evaluate,

@@ -1,103 +1,183 @@
-"""What a user may type."""
+"""The commands and options that a user may type."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from cifar_models import __version__
 from cifar_models.errors import RequestError
+from cifar_models.serving.formats import EXPORT_FORMATS
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error here."""
+    """Prints an error as one line, like every other error of this package."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(RequestError.exit_status, f"error: {message}; see {self.prog} --help\n")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Returns the parser; what it parses has the name of the command as `command`."""
+    """Return the parser. The parsed options have the name of the command as `command`."""
     parser = _Parser(
         prog="python -m cifar_models",
         description="Choose, train, compare and ship small image classifiers with Keras.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-
-    train = commands.add_parser("train", help="train a recipe and record the run")
-    _add_recipe(train)
-    train.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: under runs/)")
-    train.add_argument("--seed", type=int, metavar="N", help="runtime.seed")
-    train.add_argument("--deterministic", action="store_true", help="same bytes out every time")
-    train.add_argument("--no-xla", action="store_true", help="compile without XLA on a GPU too")
-
-    resume = commands.add_parser("resume", help="go on with a run that was stopped or killed")
-    resume.add_argument("run", type=Path, metavar="RUN")
-    resume.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
-
-    evaluate = commands.add_parser("evaluate", help="measure a finished run once more")
-    evaluate.add_argument("run", type=Path, metavar="RUN")
-    evaluate.add_argument("--dataset", metavar="NAME", help="instead of the run's own")
-    evaluate.add_argument(
-        "--split", choices=["train", "validation", "test"], default="test", help="default: test"
-    )
-    evaluate.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
-    evaluate.add_argument(
-        "--corruptions", action="store_true", help="instead: on corrupted images and on noise"
-    )
-    evaluate.add_argument(
-        "--images", type=int, metavar="N", help="of --corruptions: so many, spread over all"
-    )
-
-    tune = commands.add_parser("tune", help="search the ranges that a recipe declares")
-    _add_recipe(tune)
-    tune.add_argument("--trials", type=int, default=20, metavar="N", help="in all (default: 20)")
-    tune.add_argument(
-        "--budget-seconds", type=float, metavar="S", help="begin no trial after so long"
-    )
-    tune.add_argument("--out", type=Path, required=True, metavar="DIR", help="goes on if it exists")
-    tune.add_argument("--seed", type=int, metavar="N", help="runtime.seed")
-
-    compare = commands.add_parser("compare", help="set finished runs against each other")
-    compare.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or one that holds some"
-    )
-    compare.add_argument("--out", type=Path, required=True, metavar="DIR", help="of the page")
-
-    study = commands.add_parser("study", help="run what is missing of a declared study; compare")
-    study.add_argument(
-        "study", metavar="STUDY", help="a name under experiments/studies/, or a TOML file"
-    )
-    study.add_argument("--out", type=Path, metavar="DIR", help="default: runs/study-NAME")
-
-    export = commands.add_parser("export", help="write a finished run's model for serving")
-    export.add_argument("run", type=Path, metavar="RUN")
-    export.add_argument("--format", choices=["saved_model"], default="saved_model")
-    export.add_argument("--out", type=Path, metavar="PATH", help="default: RUN/export")
-    export.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
-
-    benchmark = commands.add_parser("benchmark", help="speed of training, cost of serving")
-    benchmark.add_argument("subjects", nargs="+", metavar="RUN_OR_RECIPE", help="a folder is a run")
-    benchmark.add_argument("--dataset", metavar="NAME", help="data.dataset of the recipes")
-    benchmark.add_argument("--data-dir", metavar="DIR", help="data.data_dir of the recipes")
-    _add_overrides(benchmark)
-    benchmark.set_defaults(seed=None)
-
-    listing = commands.add_parser("list", help="what there is to choose from")
-    listing.add_argument("what", choices=["recipes", "models", "datasets", "runs"])
-    listing.add_argument(
-        "--under", type=Path, default=Path("runs"), metavar="DIR", help="of runs (default: runs)"
-    )
+    for name, command in _COMMANDS.items():
+        command.add_arguments(commands.add_parser(name, help=command.help))
     return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    _add_recipe(parser)
+    parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: under runs/)")
+    _add_seed(parser)
+    parser.add_argument(
+        "--deterministic", action="store_true", help="give the same bytes every time"
+    )
+    parser.add_argument(
+        "--no-xla", action="store_true", help="do not compile with XLA, even on a GPU"
+    )
+
+
+def _add_resume(parser: argparse.ArgumentParser) -> None:
+    _add_run(parser)
+    _add_data_dir(parser)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    _add_run(parser)
+    parser.add_argument("--dataset", metavar="NAME", help="data set (default: that of the run)")
+    parser.add_argument(
+        "--split",
+        choices=["train", "validation", "test"],
+        default="test",
+        help="split of the data set (default: test)",
+    )
+    _add_data_dir(parser)
+    parser.add_argument(
+        "--corruptions",
+        action="store_true",
+        help="measure robustness to corrupted images and noise instead",
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        help="with --corruptions: use N test images, spread evenly (default: all)",
+    )
+
+
+def _add_tune(parser: argparse.ArgumentParser) -> None:
+    _add_recipe(parser)
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=20,
+        metavar="N",
+        help="number of trials, earlier ones in the folder included (default: 20)",
+    )
+    parser.add_argument(
+        "--budget-seconds", type=float, metavar="S", help="start no new trial after S seconds"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the search; an existing search is resumed",
+    )
+    _add_seed(parser)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a folder of run folders"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the report"
+    )
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "study", metavar="STUDY", help="name of a file in experiments/studies/, or path of a file"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the study (default: runs/study-NAME)"
+    )
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    _add_run(parser)
+    default = next(iter(EXPORT_FORMATS))
+    formats = "; ".join(f"{name}: {each.description}" for name, each in EXPORT_FORMATS.items())
+    parser.add_argument(
+        "--format",
+        choices=list(EXPORT_FORMATS),
+        default=default,
+        help=f"{formats} (default: {default})".replace("%", "%%"),  # argparse formats it
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH", help="path of the model (default: RUN/export)"
+    )
+    _add_data_dir(parser)
+
+
+def _add_benchmark(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "subjects", nargs="+", metavar="RUN_OR_RECIPE", help="a run folder, or a recipe"
+    )
+    _add_dataset(parser)
+    _add_data_dir(parser)
+    _add_overrides(parser)
+    parser.set_defaults(seed=None)
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "what", choices=["recipes", "models", "datasets", "runs"], help="what to list"
+    )
+    parser.add_argument(
+        "--under",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="with runs: folder to search for runs (default: runs)",
+    )
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "recipe", metavar="RECIPE", help="a name under experiments/, or a TOML file"
+        "recipe", metavar="RECIPE", help="name of a file in experiments/, or path of a file"
     )
-    parser.add_argument("--dataset", metavar="NAME", help="TFDS name, digits or folder:PATH")
-    parser.add_argument("--data-dir", metavar="DIR", help="where TFDS keeps its data")
+    _add_dataset(parser)
+    _add_data_dir(parser)
     _add_overrides(parser)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+
+
+def _add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, metavar="N", help="override runtime.seed")
+
+
+def _add_dataset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="override data.dataset: a name of TensorFlow Datasets, digits or folder:PATH",
+    )
+
+
+def _add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder in which TensorFlow Datasets keeps its data"
+    )
 
 
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
@@ -106,5 +186,25 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override one key of the recipe, as in --set training.epochs=5",
+        help="override a key of the recipe, as in --set training.epochs=5",
     )
+
+
+class _Command(NamedTuple):
+    """A command: one line of help, and the function that adds its arguments to a parser."""
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+
+_COMMANDS = {
+    "train": _Command("train a recipe and record the run", _add_train),
+    "resume": _Command("resume a run that was stopped or killed", _add_resume),
+    "evaluate": _Command("measure a finished run again", _add_evaluate),
+    "tune": _Command("search the ranges that a recipe declares", _add_tune),
+    "compare": _Command("compare finished runs in a report", _add_compare),
+    "study": _Command("train the missing runs of a study, and compare all of them", _add_study),
+    "export": _Command("write the model of a finished run for serving", _add_export),
+    "benchmark": _Command("measure training speed or serving cost", _add_benchmark),
+    "list": _Command("list recipes, models, data sets or runs", _add_list),
+}

@@ -1,4 +1,4 @@
-"""What the commands print as tables."""
+"""Tables that the commands print."""
 
 import sys
 from collections.abc import Callable
@@ -9,23 +9,24 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from cifar_models.config.architectures import ARCHITECTURES
+from cifar_models.benchmark.training_speed import TrainingSpeed
 from cifar_models.config.recipe_file import read_recipe, recipe_paths
 from cifar_models.errors import RequestError
 from cifar_models.run.evaluate import Evaluation
-from cifar_models.storage.records import Robustness, RunMetrics
+from cifar_models.storage.records import Robustness, RunMetrics, ServingCost
 from cifar_models.storage.run_folder import RunFolder
 
-WIDTH_OF_A_FILE = 200  # columns where the output is no terminal, so that no path is cut
+FILE_WIDTH = 200  # columns if the output is not a terminal, so that no path is folded
 
 
 def print_recipes() -> None:
-    """Name, architecture, data set and the first line of each recipe's head."""
-    table = _table("recipe", "model", "data set", "what it is")
+    """Print a row for each recipe, with the first line of the comment at its head."""
+    table = _table("recipe", "model", "data set", "description")
     for name, path in recipe_paths().items():
         recipe = read_recipe(name)
         head = path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
-        promise = head.partition(": ")[2] or head
-        table.add_row(name, recipe.architecture, recipe.data.dataset, promise)
+        description = head.partition(": ")[2] or head
+        table.add_row(name, recipe.architecture, recipe.data.dataset, description)
     _print(table)
 
 
@@ -39,27 +40,38 @@ def print_models() -> None:
 
 
 def print_datasets() -> None:
+    """Print the well-known data sets and the other data sources."""
     from cifar_models.data.load import DATA_SOURCES
     from cifar_models.data.tfds import KNOWN_DATASETS
 
-    table = _table("data set", "what it holds")
+    table = _table("data set", "description")
     for name, description in KNOWN_DATASETS.items():
         table.add_row(name, description)
     for name, source in DATA_SOURCES.items():
         table.add_row(f"{name}PATH" if name.endswith(":") else name, source.description)
     _print(table)
-    print("Any other TFDS name of an image classification set with train and test works too.")
+    print(
+        "Every other image classification data set of TensorFlow Datasets works too, if it has the "
+        "splits train and test."
+    )
 
 
 def print_runs(under: Path) -> None:
-    """One row for each finished run below a folder, best accuracy first."""
+    """Print a row for each finished run in a folder, the best accuracy first.
+
+    Args:
+        under: Path of the folder. All its subfolders are searched.
+
+    Raises:
+        RequestError: The folder holds no finished run.
+    """
     rows = []
     for path in sorted(under.rglob("metrics.json")):
         try:
             metrics = RunFolder(path.parent).read(RunMetrics)
             rows.append((metrics.accuracy, _run_row(metrics, path.parent)))
         except RequestError as error:
-            print(f"{path}: left out, not the record of a run: {error}", file=sys.stderr)
+            print(f"{path}: skipped, not the metrics of a run: {error}", file=sys.stderr)
     if not rows:
         raise RequestError(f"{under}: holds no finished run; train one, or name a folder: --under")
     table = _table(
@@ -118,54 +130,63 @@ def print_robustness(report: Robustness) -> None:
     _print(table)
 
 
-def _memory(found: dict) -> str:
-    return f"{decimal(found['peak_memory_bytes'])}, {decimal(found['memory_before_bytes'])}"
+def _memory(measured: TrainingSpeed | ServingCost) -> str:
+    return f"{decimal(measured.peak_memory_bytes)}, {decimal(measured.memory_before_bytes)}"
 
 
-def _step_milliseconds(found: dict, speed: str) -> str:
-    return f"{1000 * found['batch'] / found[speed]:.3g}"
+def _step_milliseconds(speed: TrainingSpeed, images_per_second: float) -> str:
+    return f"{1000 * speed.batch_size / images_per_second:.3g}"
 
 
-BENCHMARK_ROWS: dict[str, Callable[[dict], str]] = {
-    "device": lambda found: found["device"],
-    "precision": lambda found: found["precision"],
-    "images in a batch": lambda found: f"{found['batch']:,}",
-    "compiling and first step, s": lambda found: f"{found['compile_seconds']:.1f}",
-    "feeding, images/s": lambda found: f"{found['feeding']:,.0f}",
-    "training on one batch, images/s": lambda found: f"{found['constant_batch']:,.0f}",
-    "training on the real stream, images/s": lambda found: f"{found['real']:,.0f}",
-    "real stream to one batch": lambda found: f"{found['real_to_constant']:.3f}",
-    "one step, ms": lambda found: _step_milliseconds(found, "real"),
-    "floor: no network, ms": lambda found: _step_milliseconds(found, "without_network"),
-    "training, GFLOP/s": lambda found: f"{found['training_flops'] / 1e9:,.1f}",
-    "ceiling: matrix product, GFLOP/s": lambda found: f"{found['matrix_product_flops'] / 1e9:,.1f}",
-    "utilisation": lambda found: f"{found['utilisation']:.1%}",
-    "memory, before": _memory,
+# Label of the row → text of a cell.
+TRAINING_SPEED_ROWS: dict[str, Callable[[TrainingSpeed], str]] = {
+    "device": lambda speed: speed.device,
+    "precision": lambda speed: speed.precision,
+    "batch size": lambda speed: f"{speed.batch_size:,}",
+    "compilation and first step, s": lambda speed: f"{speed.compile_seconds:.1f}",
+    "input pipeline, images/s": lambda speed: f"{speed.input_images_per_second:,.0f}",
+    "training on one batch, images/s": lambda speed: f"{speed.constant_images_per_second:,.0f}",
+    "training on real batches, images/s": lambda speed: f"{speed.images_per_second:,.0f}",
+    "real batches to one batch": lambda speed: f"{speed.real_to_constant:.3f}",
+    "step, ms": lambda speed: _step_milliseconds(speed, speed.images_per_second),
+    "step with a minimal network, ms": lambda speed: _step_milliseconds(
+        speed, speed.minimal_images_per_second
+    ),
+    "step, GFLOP/s": lambda speed: f"{speed.flops_per_second / 1e9:,.1f}",
+    "matrix product, GFLOP/s": lambda speed: f"{speed.max_flops_per_second / 1e9:,.1f}",
+    "utilization": lambda speed: f"{speed.utilization:.1%}",
+    "peak memory, before": _memory,
 }
 
 
-def print_benchmark(found: list[dict]) -> None:
-    """One column for each recipe, as `benchmark.measure_training` measured it."""
-    table = _table("recipe", *(one["recipe"] for one in found))
-    for name, text in BENCHMARK_ROWS.items():
-        table.add_row(name, *(text(one) for one in found))
+def print_training_speeds(speeds: list[TrainingSpeed]) -> None:
+    """Print a column for each recipe."""
+    table = _table("recipe", *(speed.recipe for speed in speeds))
+    for label, cell in TRAINING_SPEED_ROWS.items():
+        table.add_row(label, *(cell(speed) for speed in speeds))
     _print(table)
 
 
-def print_costs(costs: dict[Path, dict]) -> None:
-    """One row for each run, as `serving_cost.serving_costs` measured it."""
-    sizes = next(iter(costs.values()))["latency_ms"]
+def print_serving_costs(costs: dict[Path, ServingCost]) -> None:
+    """Print a row for each run.
+
+    Args:
+        costs: Path of the run folder → cost.
+    """
+    sizes = next(iter(costs.values())).latency_ms
     latencies = (f"batch {size}: p50, p95 ms" for size in sizes)
-    table = _table("run", *latencies, "images/s", "memory, before", "model", "precision", "device")
+    table = _table(
+        "run", *latencies, "images/s", "peak memory, before", "model", "precision", "device"
+    )
     for path, cost in costs.items():
         table.add_row(
             str(path),
-            *(f"{each['p50']:.2f}, {each['p95']:.2f}" for each in cost["latency_ms"].values()),
-            f"{cost['images_per_second']:,.0f}",
+            *(f"{latency.p50:.2f}, {latency.p95:.2f}" for latency in cost.latency_ms.values()),
+            f"{cost.images_per_second:,.0f}",
             _memory(cost),
-            decimal(cost["model_bytes"]),
-            cost["precision"],
-            cost["device"],
+            decimal(cost.model_bytes),
+            cost.precision,
+            cost.device,
         )
     _print(table)
 
@@ -180,5 +201,5 @@ def _table(*columns: str) -> Table:
 def _print(table: Table) -> None:
     console = Console()
     if not console.is_terminal:
-        console = Console(width=WIDTH_OF_A_FILE)
+        console = Console(width=FILE_WIDTH)
     console.print(table)

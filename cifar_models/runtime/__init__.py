@@ -1,1 +1,1 @@
-"""The machine below a run: device, environment, signals, log and caches."""
+"""The machine that a run uses: device, environment, signals, log and child processes."""

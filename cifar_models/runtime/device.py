@@ -1,4 +1,4 @@
-"""The machine under a run: device, precision, XLA, seeds, and a snapshot of all of it."""
+"""Set up the process for a run: device, precision, XLA, determinism and seeds."""
 
 import os
 import platform
@@ -8,27 +8,48 @@ from pathlib import Path
 
 from cifar_models.config.recipe import RuntimeConfig
 
-GPU_STEPS = 32  # in one call: a GPU's steps take milliseconds, and Python's part of each is one
-MAX_RESIDENT_BYTES = 2**30  # CIFAR-10 takes 150 MB; a GPU holds 4 GB or more, and has other uses
+# Training steps in one call on a GPU, where a step takes a few milliseconds and a call about one.
+GPU_STEPS_PER_EXECUTION = 32
+# Largest training set that is kept in the memory of a GPU by default. CIFAR-10 takes 150 MB. A GPU
+# has 4 GB or more, which the network and its activations need too.
+MAX_RESIDENT_BYTES = 2**30
 
 
 @dataclass(frozen=True)
 class Runtime:
-    device: str  # the name of the processor that trains
-    precision: str  # a Keras dtype policy
+    """The settings of a configured process.
+
+    Attributes:
+        device: Name of the processor that trains.
+        precision: Keras dtype policy.
+        xla: Whether XLA compiles the training step and the predictions.
+        deterministic: Whether every operation gives the same bits each time.
+        resident_bytes: Largest training set that is kept in the memory of the device, bytes.
+        steps_per_execution: Maximum number of training steps in one call.
+    """
+
+    device: str
+    precision: str
     xla: bool
     deterministic: bool
-    resident_bytes: int  # the most of images that go into the device's own memory
-    steps_per_execution: int  # the most that go into one call
+    resident_bytes: int
+    steps_per_execution: int
 
 
 def configure(recipe: RuntimeConfig) -> Runtime:
-    """Sets Keras' dtype policy, the seeds and determinism for this process.
+    """Set the dtype policy of Keras, the seeds and determinism for this process.
 
-    `auto` precision is mixed_bfloat16 on a GPU of compute capability 8 or higher,
-    mixed_float16 (with loss scaling) on an older one, and float32 on a CPU, which would only
-    emulate the others. `auto` XLA is on for a GPU and off for a CPU. `auto` data_on_device is on
-    for a GPU with XLA. Steps are taken together on a GPU unless the recipe says how many.
+    Precision "auto" is mixed_bfloat16 on a GPU of compute capability 8 or higher, mixed_float16
+    with loss scaling on an older GPU, and float32 on a CPU, which would only emulate the others.
+    XLA "auto" is on for a GPU unless the run is deterministic, and off for a CPU. data_on_device
+    "auto" is on for a GPU with XLA. If the recipe gives no steps_per_execution, it is
+    GPU_STEPS_PER_EXECUTION on a GPU and 1 on a CPU.
+
+    Args:
+        recipe: The `runtime` table of a recipe.
+
+    Returns:
+        The settings that are now in force.
     """
     import keras
     import tensorflow as tf
@@ -46,32 +67,37 @@ def configure(recipe: RuntimeConfig) -> Runtime:
     keras.utils.set_random_seed(recipe.seed)
     _set_determinism(recipe.deterministic)
     xla = recipe.xla == "on" or (recipe.xla == "auto" and bool(gpus) and not recipe.deterministic)
-    # Under XLA alone, which needs no kernel of its own for gathering bytes.
-    automatic = MAX_RESIDENT_BYTES if gpus and xla else 0
+    # Only with XLA: TensorFlow has no GPU kernel that gathers bytes.
+    resident_bytes = MAX_RESIDENT_BYTES if gpus and xla else 0
     return Runtime(
         device=details.get("device_name") or _processor_name(),
         precision=precision,
         xla=xla,
         deterministic=recipe.deterministic,
-        resident_bytes={"auto": automatic, "on": sys.maxsize, "off": 0}[recipe.data_on_device],
-        steps_per_execution=recipe.steps_per_execution or (GPU_STEPS if gpus else 1),
+        resident_bytes={"auto": resident_bytes, "on": sys.maxsize, "off": 0}[recipe.data_on_device],
+        steps_per_execution=recipe.steps_per_execution or (GPU_STEPS_PER_EXECUTION if gpus else 1),
     )
 
 
 def _set_determinism(deterministic: bool) -> None:
-    """Both ways: one process may train twice, and Keras refuses XLA while determinism is on."""
+    """Switch determinism on or off.
+
+    It is also switched off, because one process may train twice, and Keras refuses XLA while
+    determinism is on.
+    """
     import tensorflow as tf
-    from tensorflow.python.framework.config import disable_op_determinism  # nothing public does it
+    from tensorflow.python.framework.config import disable_op_determinism  # not in the public API
 
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     else:
         disable_op_determinism()
-    # What it folds in a ViT's step depends on whether the step stands in a loop of several.
+    # Constant folding changes the last bits of a ViT's step if several steps run in one call.
     tf.config.optimizer.set_experimental_options({"constant_folding": not deterministic})
 
 
 def _processor_name() -> str:
+    """Return the model and the number of cores of the CPU."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

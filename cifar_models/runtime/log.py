@@ -11,29 +11,33 @@ logger = logging.getLogger("cifar_models")
 
 
 class Screen(logging.Handler):
-    """Prints, so that a line of the log goes above a progress bar and not through it."""
+    """Prints log lines, so that they appear above a progress bar instead of inside it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             print(record.getMessage(), flush=True)
-        except OSError:  # whoever read it has left; the work goes on
+        except OSError:  # the reader closed the pipe; the run continues
             silence_screen()
 
 
 def log_to_screen() -> None:
+    """Print the log of this package from now on."""
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # the root logger, which a library may set up, would print it again
+    logger.propagate = False  # the root logger, if a library sets it up, would print it again
     if not any(isinstance(handler, Screen) for handler in logger.handlers):
         logger.addHandler(Screen())
 
 
 def silence_screen() -> None:
-    """Whatever is printed from now on goes nowhere."""
+    """Discard everything that this process prints to standard output from now on."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class LogFile(logging.FileHandler):
-    """A log that cannot be written does not end a run; the next save will say so if it must."""
+    """A log file whose write errors do not end the run.
+
+    If the disk is full, the next save of the run raises an error.
+    """
 
     def handleError(self, record):
         pass
@@ -41,7 +45,13 @@ class LogFile(logging.FileHandler):
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Copies the log to a file; an error that ends the run goes there with its traceback."""
+    """Copy the log to a file until the block ends.
+
+    An error that ends the block is logged to the file with its traceback.
+
+    Args:
+        path: Path of the file. Lines are appended to it.
+    """
     handler = LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.addHandler(handler)

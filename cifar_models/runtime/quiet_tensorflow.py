@@ -7,19 +7,22 @@ from pathlib import Path
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without its start-up chatter, part of which no setting silences."""
+    """Import TensorFlow without its start-up messages, some of which no setting silences.
+
+    If the import fails, the messages are printed.
+    """
     if "tensorflow" in sys.modules:
         return
     has_gpu = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if has_gpu else "3")
-    with tempfile.TemporaryFile() as chatter:
+    with tempfile.TemporaryFile() as messages:
         screen = os.dup(2)
-        os.dup2(chatter.fileno(), 2)
+        os.dup2(messages.fileno(), 2)
         try:
             import tensorflow  # noqa: F401
         except BaseException:
-            chatter.seek(0)
-            os.write(screen, chatter.read())
+            messages.seek(0)
+            os.write(screen, messages.read())
             raise
         finally:
             os.dup2(screen, 2)

@@ -12,18 +12,23 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption(KeyboardInterrupt):
-    """A signal ended the work; no `except Exception` on the way takes it for a failure."""
+    """A signal ended the work. It is a KeyboardInterrupt, so `except Exception` lets it pass.
+
+    Args:
+        signal_number: Number of the signal.
+        message: One line for the user.
+    """
 
     def __init__(self, signal_number: int, message: str = "interrupted"):
         super().__init__(message)
-        self.exit_status = 128 + signal_number  # as a shell counts: 130 and 143
+        self.exit_status = 128 + signal_number  # the convention of shells: 130 and 143
 
 
 class StopRequest:
-    """Whether somebody asked this process to stop.
+    """Records whether a signal asked this process to stop.
 
-    While `deferred`, a signal is only noted, and the code that deferred it calls
-    `raise_if_requested` when it can stop. Otherwise a signal raises at once.
+    While `deferred` is active, a signal is only recorded, and the code that deferred it calls
+    `raise_if_requested` when it can stop. Otherwise a signal raises Interruption at once.
     """
 
     def __init__(self) -> None:
@@ -32,6 +37,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
+        """Only record signals until the block ends."""
         self.is_deferred = True
         try:
             yield
@@ -39,14 +45,15 @@ class StopRequest:
             self.is_deferred = False
 
     def is_requested(self) -> bool:
+        """Return whether a signal asked this process to stop."""
         return self.signal_number is not None
 
     def raise_if_requested(self, message: str = "interrupted") -> None:
-        """Raises Interruption if a signal came."""
+        """Raise Interruption if a signal asked this process to stop."""
         if self.signal_number is not None:
             raise Interruption(self.signal_number, message)
 
-    def _note(self, signal_number: int, frame: object) -> None:
+    def _handle(self, signal_number: int, frame: object) -> None:
         self.signal_number = signal_number
         if not self.is_deferred:
             self.raise_if_requested()
@@ -54,37 +61,40 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Listens for the two signals until the block ends; outside the main thread, for none.
+    """Handle the two signals until the block ends. Outside the main thread, none is handled.
 
     Python runs its signal handlers between two instructions of its main thread, and one call of
-    TensorFlow may take minutes. A thread that the system itself wakes sees the second Ctrl-C.
+    TensorFlow may take minutes. Therefore a thread that the operating system wakes handles the
+    second Ctrl-C.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    ear, mouth = socket.socketpair()
-    mouth.setblocking(False)
-    previous = {number: signal.signal(number, request._note) for number in STOP_SIGNALS}
-    previous_mouth = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_listen, args=(ear, request), daemon=True).start()
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    previous = {number: signal.signal(number, request._handle) for number in STOP_SIGNALS}
+    previous_descriptor = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_receive_signals, args=(receiver, request), daemon=True).start()
     try:
         yield request
     finally:
-        signal.set_wakeup_fd(previous_mouth)
+        signal.set_wakeup_fd(previous_descriptor)
         for number, handler in previous.items():
             signal.signal(number, handler)
-        mouth.close()  # ends the thread
+        sender.close()  # ends the thread
 
 
-def _listen(ear: socket.socket, request: StopRequest) -> None:
+def _receive_signals(receiver: socket.socket, request: StopRequest) -> None:
+    """Print that a deferred stop is coming, and end the process at the second Ctrl-C."""
     interrupts = 0
-    with ear:
-        while number := ear.recv(1):
+    with receiver:
+        while number := receiver.recv(1):
             interrupts += number[0] == signal.SIGINT
             if interrupts > 1:
                 sys.stderr.write("\x1b[?25h" if sys.stderr.isatty() else "")  # show the cursor
                 sys.stderr.flush()
                 os._exit(128 + signal.SIGINT)
             if request.is_deferred:
-                print("\nstopping when all is saved; Ctrl-C again stops at once", file=sys.stderr)
+                message = "\nstopping after the state is saved; Ctrl-C again stops at once"
+                print(message, file=sys.stderr)

@@ -1,1 +1,1 @@
-"""What leaves the project: exported models."""
+"""Exported models, in the formats that `export --format` offers."""

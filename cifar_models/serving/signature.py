@@ -5,17 +5,23 @@ import tensorflow as tf
 
 
 class SavedNetwork(tf.Module):
-    """The signature that is served: uint8 (B, H, W, C) → probabilities (B, K), names (K,)."""
+    """A network with the signature under which it is served.
+
+    Args:
+        network: uint8 images (B, H, W, C) → logits (B, K).
+        class_names: Names of the K classes.
+    """
 
     def __init__(self, network: keras.Model, class_names: list[str]):
         super().__init__()
         self._network = network
         self._class_names = tf.constant(class_names)
-        self.answer = tf.function(
-            self._answer,
+        self.predict = tf.function(
+            self._predict,
             input_signature=[tf.TensorSpec((None, *network.input_shape[1:]), tf.uint8, "images")],
         )
 
-    def _answer(self, images):
+    def _predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return probabilities, float (B, K), and class names, string (K,)."""
         logits = self._network(images, training=False)
         return {"probabilities": tf.nn.softmax(logits), "class_names": self._class_names}

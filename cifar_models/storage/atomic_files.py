@@ -1,6 +1,6 @@
-"""Files that appear whole or not at all, whatever happens to the process or to the disk.
+"""Atomic writes, which survive a killed process and a full disk, and a lock for a folder.
 
-And records that are read with suspicion: a stranger may have written them.
+JSON files are read with a limit on their size, because a run folder may be untrusted.
 """
 
 import contextlib
@@ -14,25 +14,28 @@ from pathlib import Path
 from cifar_models.errors import RequestError, RunError
 
 LOCK = ".lock"
-PARTIAL = ".partial-"  # begins the name under which a file is written
+PARTIAL = ".partial-"  # prefix of the temporary name under which a file is written
 MAX_JSON_BYTES = 10_000_000
 
 
 class WriteError(RunError):
-    """A file could not be written; what was there before is as it was."""
+    """A file could not be written. An older file of that name is unchanged."""
 
 
 class FolderInUse(RequestError):
-    """Another process works in the folder."""
+    """Another process holds the lock of the folder."""
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes out until the block ends, or the process does, however it ends.
+    """Hold the lock of a folder until the block or the process ends.
+
+    Args:
+        folder: Path of the folder.
 
     Raises:
-        FolderInUse: another process has the lock.
-        WriteError: the folder takes no file.
+        FolderInUse: Another process holds the lock.
+        WriteError: The lock file cannot be created.
     """
     try:
         file = (folder / LOCK).open("a+")
@@ -40,14 +43,15 @@ def locked(folder: Path) -> Iterator[None]:
         raise write_error(folder / LOCK, error.strerror or str(error)) from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it
+            # The operating system releases the lock, even if the process is killed.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
             raise FolderInUse(
-                f"{folder}: process {file.read().strip() or 'unknown'} is at work here; wait for "
-                "it or stop it"
+                f"{folder}: process {file.read().strip() or 'unknown'} is using this folder; wait "
+                "for it or stop it"
             ) from None
-        with contextlib.suppress(OSError):  # on a full disk the number is missing, no more
+        with contextlib.suppress(OSError):  # on a full disk only the process id is missing
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -55,17 +59,17 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], size: int | None = None) -> None:
-    """Has a file written under another name, flushes it to the disk and renames it.
+    """Write a file under a temporary name, flush it to the disk and rename it.
 
     Args:
-        path: of the file; an older one stays until the new one is whole.
-        write: writes to the path that it is given.
-        size: of what will be written, in bytes, where it is known; for the error message.
+        path: Path of the file. An older file stays until the new one is complete.
+        write: Function that writes the content to the path that it is given.
+        size: Size of the content in bytes, for the error message. None if unknown.
 
     Raises:
-        WriteError: names the path, what the system said, and the space.
+        WriteError: The file cannot be written. The message gives the reason and the free space.
     """
-    temporary = path.with_name(f"{PARTIAL}{path.name}")  # the same suffix: Keras insists on it
+    temporary = path.with_name(f"{PARTIAL}{path.name}")  # with the suffix, which Keras checks
     try:
         write(temporary)
         with temporary.open("rb+") as file:
@@ -74,44 +78,54 @@ def write_atomic(path: Path, write: Callable[[Path], object], size: int | None =
         _flush_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
-            temporary.unlink()  # makes room
+            temporary.unlink()  # frees its space
         raise write_error(path, error.strerror or str(error), size) from error
 
 
 def write_bytes_atomic(path: Path, content: bytes) -> None:
-    """Writes bytes as `write_atomic` does."""
+    """Write bytes to a file as `write_atomic` does."""
     write_atomic(path, lambda temporary: temporary.write_bytes(content), len(content))
 
 
-def read_json(path: Path, *keys: str) -> dict:
-    """Reads a table that somebody else may have written.
+def read_json(path: Path) -> dict:
+    """Read a JSON object from a file that may be untrusted.
+
+    Args:
+        path: Path of the file.
 
     Raises:
-        RequestError: it cannot be read, is far too large, or lacks one of the keys.
+        RequestError: The file cannot be read, is larger than MAX_JSON_BYTES, or holds no object.
     """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError("far too large")
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise ValueError(f"has {size} bytes, more than {MAX_JSON_BYTES}")
         content = json.loads(path.read_bytes())
-        if not isinstance(content, dict) or not set(keys) <= set(content):
-            raise ValueError(f"must be a table {'with ' if keys else ''}{', '.join(keys)}")
+        if not isinstance(content, dict):
+            raise ValueError("must be a JSON object")
     except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from None
     return content
 
 
 def write_error(path: Path, reason: str, size: int | None = None) -> WriteError:
-    """Says what could not be written and how much room there is."""
+    """Return an error that names the file, the reason and the free space.
+
+    Args:
+        path: Path of the file that could not be written.
+        reason: Reason as the operating system gives it.
+        size: Size of the content in bytes. None if unknown.
+    """
     from rich.filesize import decimal
 
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
-    space = f"{decimal(shutil.disk_usage(there).free)} free in {there}"
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+    space = f"{decimal(shutil.disk_usage(existing).free)} free in {existing}"
     needed = f", {decimal(size)} needed" if size is not None else ""
     return WriteError(f"{path}: cannot be written: {reason} ({space}{needed})")
 
 
 def _flush_folder(folder: Path) -> None:
-    """A rename is on the disk when the folder is."""
+    """Flush a folder, because a rename is on the disk only after that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,6 @@
-"""One file that holds the whole state of a run, with a checksum of its own.
+"""Encode the whole state of a run as one safetensors file with a checksum.
 
-The format is safetensors: names, shapes and numbers, nothing that could run.
+The format holds names, shapes and numbers, and nothing that could be executed.
 """
 
 import hashlib
@@ -9,15 +9,23 @@ from collections.abc import Mapping
 
 import numpy as np
 
-RECORD, CHECKSUM = "record", "sha256"  # the two arrays that are not the run's
+RECORD, CHECKSUM = "record", "sha256"  # two arrays in the file besides those of the run
 
 
 class DamagedCheckpoint(Exception):
-    """The file is not what was written."""
+    """The file does not hold what was written to it."""
 
 
 def encode_checkpoint(arrays: Mapping[str, np.ndarray], record: dict) -> bytes:
-    """Packs named arrays and a JSON record; the same content gives the same bytes."""
+    """Encode arrays and a JSON record. The same content gives the same bytes.
+
+    Args:
+        arrays: Name → array, of any shape and dtype.
+        record: Content that can be written as JSON.
+
+    Returns:
+        Content of the file.
+    """
     from safetensors.numpy import save
 
     text = json.dumps(record).encode()
@@ -27,10 +35,16 @@ def encode_checkpoint(arrays: Mapping[str, np.ndarray], record: dict) -> bytes:
 
 
 def decode_checkpoint(content: bytes) -> tuple[dict[str, np.ndarray], dict]:
-    """Unpacks what `encode_checkpoint` returned.
+    """Decode what `encode_checkpoint` returned.
+
+    Args:
+        content: Content of the file.
+
+    Returns:
+        The arrays by name, and the record.
 
     Raises:
-        DamagedCheckpoint: it is cut off, a bit of it differs, or it is something else.
+        DamagedCheckpoint: The content is truncated, altered, or no checkpoint.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -39,7 +53,7 @@ def decode_checkpoint(content: bytes) -> tuple[dict[str, np.ndarray], dict]:
         arrays = load(content)
         checksum = arrays.pop(CHECKSUM)
         if not np.array_equal(checksum, _checksum(arrays)):
-            raise DamagedCheckpoint("its checksum does not fit")
+            raise DamagedCheckpoint("the checksum does not match")
         record = json.loads(arrays.pop(RECORD).tobytes())
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise DamagedCheckpoint(f"{type(error).__name__}: {error}".splitlines()[0]) from None
@@ -47,7 +61,7 @@ def decode_checkpoint(content: bytes) -> tuple[dict[str, np.ndarray], dict]:
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """SHA-256 of every name, type, shape and number: uint8 (32,)."""
+    """Return the SHA-256 of all names, dtypes, shapes and numbers, uint8 (32,)."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]

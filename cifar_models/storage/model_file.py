@@ -1,8 +1,8 @@
-"""Looks into a model file before anything of it is used: it may come from a stranger.
+"""Check an untrusted model file before Keras reads it.
 
-Only numbers are taken from it. But Keras and HDF5 have been led astray by such files before (other
-files opened through links, memory filled by a few bytes), so whatever a model of this tool does not
-hold is refused, before Keras sees the file.
+Only numbers are read from a model file. However, crafted files have exploited Keras and HDF5
+before: links opened other files, and a few compressed bytes filled the memory. Therefore a file is
+refused if it holds anything that the models of this tool do not have.
 """
 
 import io
@@ -19,20 +19,20 @@ from cifar_models.errors import RequestError
 
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 MAX_CONFIG_BYTES = 10_000_000
-MAX_OVERHEAD = 10_000_000  # of HDF5's own structures, in bytes
+MAX_OVERHEAD_BYTES = 10_000_000  # of the structures of HDF5
 
 
 def check_model_file(path: Path, network: keras.Model) -> None:
-    """Refuses a .keras file that holds anything but weights for this network.
+    """Raise RequestError unless a .keras file holds only the weights of a network.
 
     Args:
-        path: of the file.
-        network: as the recipe describes it.
+        path: Path of the file.
+        network: Network as the recipe describes it.
 
     Raises:
-        RequestError: no such file, a damaged one, or one with more in it than a model of this tool
-            has: other members, compressed ones, layers that the recipe does not have, links,
-            data kept outside the file, or arrays larger than the network.
+        RequestError: The file is missing or damaged, or holds something that no model of this tool
+            has: unknown or compressed members, classes that the network does not use, links, data
+            outside the file, or arrays of other shapes than the weights.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -44,31 +44,32 @@ def check_model_file(path: Path, network: keras.Model) -> None:
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, RuntimeError, RecursionError) as e:
         raise RequestError(f"{path}: damaged or no model file: {str(e).splitlines()[0]}") from None
     if problem:
-        raise RequestError(f"{path}: {problem}; refused, since no model of this tool has that")
+        raise RequestError(f"{path}: {problem}; refused, because no model of this tool has that")
 
 
 def _archive_problems(archive: zipfile.ZipFile, network: keras.Model) -> Iterator[str]:
+    """Yield every problem of the zip archive and its configuration."""
     names = [member.filename for member in archive.infolist()]
-    if strange := set(names) - MEMBERS:
-        yield f"holds {min(strange)!r}"
+    if unknown := set(names) - MEMBERS:
+        yield f"holds {min(unknown)!r}"
     if len(names) != len(set(names)):
         yield "holds a member twice"
     for member in archive.infolist():
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
             yield f"{member.filename} is compressed"
-    most = {name: MAX_CONFIG_BYTES for name in MEMBERS}
-    most["model.weights.h5"] = 2 * network.count_params() * 4 + MAX_OVERHEAD
+    max_bytes = {name: MAX_CONFIG_BYTES for name in MEMBERS}
+    max_bytes["model.weights.h5"] = 2 * network.count_params() * 4 + MAX_OVERHEAD_BYTES
     for member in archive.infolist():
-        if member.file_size > most[member.filename]:
+        if member.file_size > max_bytes[member.filename]:
             yield f"{member.filename} has {member.file_size} bytes"
     known = set(_class_names(json.loads(network.to_json())))
     found = set(_class_names(json.loads(archive.read("config.json"))))
-    if strange := found - known - {"DTypePolicy"}:
-        yield f"config.json names {min(strange)!r}, which the recipe's network does not have"
+    if unknown := found - known - {"DTypePolicy"}:
+        yield f"config.json names {min(unknown)!r}, which the recipe's network does not have"
 
 
 def _class_names(config: object) -> Iterator[str]:
-    """Yields every class or function that a Keras configuration would have brought to life."""
+    """Yield the names of all classes and functions that a Keras configuration refers to."""
     if isinstance(config, dict):
         for key in ("class_name", "registered_name"):
             if isinstance(config.get(key), str):
@@ -81,11 +82,12 @@ def _class_names(config: object) -> Iterator[str]:
 
 
 def _weights_problems(file: h5py.File, network: keras.Model) -> Iterator[str]:
+    """Yield every problem of the HDF5 file that holds the weights."""
     stored = file.id.get_filesize()
     if stored < 4 * network.count_params():
         yield f"model.weights.h5 has {stored} bytes for {network.count_params()} parameters"
     names: list[str] = []
-    file.visit_links(names.append)  # follows none of them
+    file.visit_links(names.append)  # does not follow links
     shapes = {tuple(weight.shape) for weight in network.variables}
     for name in names:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):

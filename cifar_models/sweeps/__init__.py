@@ -1,1 +1,1 @@
-"""Many runs of one declaration: studies and hyperparameter searches."""
+"""Many runs from one declaration: studies and hyperparameter searches."""

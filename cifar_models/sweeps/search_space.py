@@ -1,4 +1,4 @@
-"""A search space, and one point in it: HyperParameters → Recipe."""
+"""Translate between a recipe's `search` table and KerasTuner."""
 
 import keras_tuner
 
@@ -7,15 +7,18 @@ from cifar_models.config.recipe_file import recipe_tables, with_values
 
 
 def search_space(recipe: Recipe) -> keras_tuner.HyperParameters:
-    """Declares to KerasTuner what the recipe's `search` table allows.
+    """Return the search space that a recipe declares.
 
-    A choice is declared by its place in the list, since KerasTuner cannot choose among lists.
+    A choice is declared by its index, because KerasTuner cannot choose between lists.
+
+    Args:
+        recipe: Recipe with a `search` table.
     """
     space = keras_tuner.HyperParameters()
     for key, entry in recipe.search.items():
         if isinstance(entry, SearchChoices):
             space.Choice(key, list(range(len(entry.choices))), ordered=False)
-        elif _is_whole(key, recipe):
+        elif _is_integer(key, recipe):
             space.Int(key, int(entry.low), int(entry.high), sampling=entry.scale)
         else:
             space.Float(key, float(entry.low), float(entry.high), sampling=entry.scale)
@@ -23,10 +26,14 @@ def search_space(recipe: Recipe) -> keras_tuner.HyperParameters:
 
 
 def suggest(hyperparameters: keras_tuner.HyperParameters, recipe: Recipe) -> Recipe:
-    """Returns the recipe with every searched key set to what the tuner proposes.
+    """Return the recipe with the proposed value of every searched key.
+
+    Args:
+        hyperparameters: Proposal of the tuner.
+        recipe: Recipe with a `search` table.
 
     Raises:
-        RequestError: the proposed values do not go together.
+        RequestError: The proposed values do not fit together.
     """
     values = {}
     for key, entry in recipe.search.items():
@@ -35,6 +42,6 @@ def suggest(hyperparameters: keras_tuner.HyperParameters, recipe: Recipe) -> Rec
     return with_values(recipe, values)
 
 
-def _is_whole(key: str, recipe: Recipe) -> bool:
+def _is_integer(key: str, recipe: Recipe) -> bool:
     table, _, field = key.partition(".")
     return isinstance(recipe_tables(recipe)[table][field], int)

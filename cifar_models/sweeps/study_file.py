@@ -1,7 +1,6 @@
-"""Study files: the runs that a study declares."""
+"""Read a study file, and plan the runs that it declares."""
 
 import itertools
-import logging
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -11,13 +10,10 @@ from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import EXPERIMENTS, read_recipe
 from cifar_models.errors import RequestError
 
-logger = logging.getLogger("cifar_models")
-
-
 STUDIES = EXPERIMENTS / "studies"
 
-
-DECLARED = {  # what a study varies, so that no override may set it
+# Keys of a recipe that a study varies → key of the study. No override may set them.
+VARIED_KEYS = {
     "data.dataset": "datasets",
     "data.train_fraction": "train_fractions",
     "runtime.seed": "seeds",
@@ -26,29 +22,50 @@ DECLARED = {  # what a study varies, so that no override may set it
 
 @dataclass(frozen=True)
 class Study:
-    """What experiments/studies/*.toml declares; every combination is one run."""
+    """The content of a study file. Every combination of the first four lists is one run.
+
+    Attributes:
+        recipes: Names of recipes or paths of recipe files.
+        seeds: Values of runtime.seed.
+        datasets: Values of data.dataset. Empty: the data set of each recipe.
+        train_fractions: Values of data.train_fraction.
+        overrides: "table.key=value" of every run.
+        robustness_images: Number of test images in a robustness measurement. None: all of them.
+    """
 
     recipes: tuple[str, ...]
     seeds: tuple[int, ...]
-    datasets: tuple[str, ...] = ()  # none: each recipe's own
+    datasets: tuple[str, ...] = ()
     train_fractions: tuple[float, ...] = (1.0,)
-    overrides: tuple[str, ...] = ()  # "table.key=value", for every run
-    robustness_images: int | None = None  # so many test images; none: all of them
+    overrides: tuple[str, ...] = ()
+    robustness_images: int | None = None
 
 
 @dataclass(frozen=True)
-class StudyRun:
+class PlannedRun:
+    """A run that a study declares.
+
+    Attributes:
+        recipe: The resolved recipe.
+        dataset: Name of the folder of its data set.
+        path: Path of its run folder.
+        arguments: Arguments of the command `train`, without --run.
+    """
+
     recipe: Recipe
     dataset: str
     path: Path
-    arguments: list[str]  # of `train`
+    arguments: list[str]
 
 
 def read_study(name_or_path: str) -> Study:
-    """Reads a study by its name under experiments/studies/ or by the path of a TOML file.
+    """Read a study file.
+
+    Args:
+        name_or_path: Name of a file in experiments/studies/, or path of a file.
 
     Raises:
-        RequestError: no such study, not TOML, or something in it that no study has.
+        RequestError: There is no such file, it is not TOML, or its content is not valid.
     """
     known = {path.stem: path for path in sorted(STUDIES.glob("*.toml"))}
     path = known.get(name_or_path, Path(name_or_path))
@@ -58,30 +75,42 @@ def read_study(name_or_path: str) -> Study:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}: not a TOML file: {error}") from None
-    keys = [field.name for field in fields(Study)]
-    if strange := set(content) - set(keys):
-        raise RequestError(f"{path}: unknown key {min(strange)}; a study has {', '.join(keys)}")
-    for key in ("recipes", "seeds"):
-        if not content.get(key):
-            raise RequestError(f"{path}: {key} must be a list that is not empty")
+    _check_study(content, path)
     images = content.pop("robustness_images", None)
-    if images is not None and (type(images) is not int or images < 1):
-        raise RequestError(f"{path}: robustness_images = {images!r} must be a positive integer")
-    for key, value in content.items():
-        if not isinstance(value, list):
-            raise RequestError(f"{path}: {key} = {value!r} must be a list")
-    for override in content.get("overrides", []):
-        if declared := DECLARED.get(str(override).partition("=")[0].strip()):
-            raise RequestError(f"{path}: override {override!r}: say it in {declared}")
     return Study(**{key: tuple(value) for key, value in content.items()}, robustness_images=images)
 
 
-def planned_runs(study: Study, out: Path) -> Iterator[StudyRun]:
-    """Yields every run of a study, the seeds outermost, so that a study cut short is balanced.
+def _check_study(content: dict, path: Path) -> None:
+    """Raise RequestError if the content of a study file is not valid."""
+    keys = [field.name for field in fields(Study)]
+    if unknown := set(content) - set(keys):
+        raise RequestError(f"{path}: unknown key {min(unknown)}; a study has {', '.join(keys)}")
+    for key in ("recipes", "seeds"):
+        if not content.get(key):
+            raise RequestError(f"{path}: {key} must be a list that is not empty")
+    for key, value in content.items():
+        if key == "robustness_images":
+            if type(value) is not int or value < 1:
+                raise RequestError(f"{path}: {key} = {value!r} must be a positive integer")
+        elif not isinstance(value, list):
+            raise RequestError(f"{path}: {key} = {value!r} must be a list")
+    for override in content.get("overrides", []):
+        if varied := VARIED_KEYS.get(str(override).partition("=")[0].strip()):
+            raise RequestError(f"{path}: override {override!r}: set it in {varied} instead")
+
+
+def plan_runs(study: Study, out: Path) -> Iterator[PlannedRun]:
+    """Yield every run of a study.
+
+    The seed changes last, so that every recipe has equally many runs if a study is stopped early.
+
+    Args:
+        study: The study.
+        out: Folder of the study.
 
     Raises:
-        RequestError: a recipe that does not exist, an override that it does not have, or two runs
-            of one name.
+        RequestError: A recipe does not exist, an override does not fit it, or two runs would have
+            the same path.
     """
     paths: set[Path] = set()
     combinations = itertools.product(
@@ -92,15 +121,15 @@ def planned_runs(study: Study, out: Path) -> Iterator[StudyRun]:
         if dataset:
             overrides.append(f"data.dataset='''{dataset}'''")
         resolved = read_recipe(recipe, [*overrides, f"runtime.seed={seed}"])
-        named = resolved.data.dataset.replace(":", "-").replace("/", "-")
-        path = out / named / "runs" / f"{resolved.name}-{fraction:g}-{seed}"
+        folder_name = resolved.data.dataset.replace(":", "-").replace("/", "-")
+        path = out / folder_name / "runs" / f"{resolved.name}-{fraction:g}-{seed}"
         if path in paths:
             raise RequestError(
-                f"recipe {recipe}: two runs of the study would be {path}; leave one out, or give "
-                "the recipe another name (name = … at the head of a copy)"
+                f"recipe {recipe}: two runs of the study would be {path}; remove one, or give a "
+                "copy of the recipe another name (name = … in its first line)"
             )
         paths.add(path)
         arguments = [recipe, "--seed", str(seed)]
         for override in overrides:
             arguments += ["--set", override]
-        yield StudyRun(resolved, named, path, arguments)
+        yield PlannedRun(resolved, folder_name, path, arguments)

@@ -1,8 +1,8 @@
-"""The search: KerasTuner proposes, `run` trains.
+"""Hyperparameter search: KerasTuner proposes recipes, and each trial is a run.
 
-The finished run folders are the state of a search. A search that goes on asks KerasTuner the same
-questions again, with the same seed, and answers from the folders what they can answer; so a kill
-at any moment costs the trial that was under way and no more.
+The state of a search is in its run folders. A resumed search repeats KerasTuner's questions with
+the same seed, and answers them from the folders if it can. Therefore a kill at any time costs at
+most the progress of one trial since its last checkpoint.
 """
 
 import dataclasses
@@ -28,31 +28,31 @@ from cifar_models.sweeps.search_space import search_space, suggest
 
 logger = logging.getLogger("cifar_models")
 
-TUNED = "-tuned"  # ends the name of a winner
+TUNED = "-tuned"  # suffix of the name of the best recipe
 OBJECTIVE = keras_tuner.Objective("validation_accuracy", "max")
 
 
-# FatalError ends KerasTuner's loop; it takes every other exception for a failed trial.
+# KerasTuner treats every exception as a failed trial, except a FatalError, which ends the search.
 class _BudgetSpent(keras_tuner.errors.FatalError):
     pass
 
 
-class _AnotherSearch(keras_tuner.errors.FatalError):
+class _OtherSearch(keras_tuner.errors.FatalError):
     pass
 
 
-class _CannotGoOn(keras_tuner.errors.FatalError):
+class _CannotContinue(keras_tuner.errors.FatalError):
     pass
 
 
 class RecipeTuner(keras_tuner.Tuner):
-    """Trains each trial through `run`, in a run folder of its own, measured on validation.
+    """Trains each trial in its own run folder, evaluated on the validation split.
 
     Args:
-        recipe: with its `search` table.
-        max_trials: in all, those of an earlier search in the same folder included.
-        out: the folder of the search.
-        budget_seconds: no trial begins after so long; None is no limit.
+        recipe: Recipe with a `search` table.
+        max_trials: Number of trials, those of an earlier search in the same folder included.
+        out: Folder of the search.
+        budget_seconds: Time after which no trial begins, seconds. None: no limit.
     """
 
     def __init__(self, recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None):
@@ -61,7 +61,7 @@ class RecipeTuner(keras_tuner.Tuner):
         self.out = out
         self.budget_seconds = budget_seconds
         self.finished: dict[str, float] = {}  # name of the trial's folder → validation accuracy
-        self.trained = 0  # by this process
+        self.trained = 0  # trials that this process trained
         self._began = time.monotonic()
         oracle = keras_tuner.oracles.BayesianOptimizationOracle(
             OBJECTIVE,
@@ -69,7 +69,7 @@ class RecipeTuner(keras_tuner.Tuner):
             hyperparameters=search_space(recipe),
             tune_new_entries=False,
             allow_new_entries=False,
-            seed=recipe.runtime.seed + 1,  # KerasTuner takes 0 for no seed
+            seed=recipe.runtime.seed + 1,  # KerasTuner reads 0 as no seed
         )
         oracle.verbose = 0
         super().__init__(oracle, directory=out, project_name="keras_tuner", overwrite=True)
@@ -80,45 +80,45 @@ class RecipeTuner(keras_tuner.Tuner):
             return {OBJECTIVE.name: self._accuracy_of(number, trial.hyperparameters)}
         except (keras_tuner.errors.FatalError, keras_tuner.errors.FailedTrialError):
             raise
-        except (WriteError, FolderInUse) as error:  # no fault of the trial's
-            raise _CannotGoOn(error) from error
-        except Exception as error:  # KerasTuner would go on without a word
+        except (WriteError, FolderInUse) as error:  # the next trial would fail too
+            raise _CannotContinue(error) from error
+        except Exception as error:  # KerasTuner would continue without a message
             logger.warning("trial %d failed: %s", number, error)
             if (folder := self._folder(number)).path.is_dir():
                 folder.write(Failure(reason=str(error)))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
 
     def _accuracy_of(self, number: int, hyperparameters: keras_tuner.HyperParameters) -> float:
+        """Return the validation accuracy of a trial, which is trained if that is necessary."""
         proposed = dataclasses.replace(suggest(hyperparameters, self.recipe), search={})
         folder = self._folder(number)
-        accuracy = self._already_measured(folder, proposed)
+        accuracy = self._recorded_accuracy(folder, proposed)
         if accuracy is None:
-            self._stop_if_spent()
-            logger.info("trial %d of %d%s", number, self.max_trials, self._time_left(number))
-            tables = recipe_tables(proposed)
-            for key in self.recipe.search:
-                table, _, field = key.partition(".")
-                logger.info("  %s = %s", key, tables[table][field])
-            keras.backend.clear_session()
-            if folder.has_begun():  # and was stopped or killed
-                accuracy = resume(folder.path).accuracy
-            else:
-                shutil.rmtree(folder.path, ignore_errors=True)
-                accuracy = train(proposed, folder.path, evaluation_split="validation").accuracy
+            self._stop_if_budget_spent()
+            self._log_trial(number, proposed)
+            accuracy = self._train(folder, proposed)
             self.trained += 1
         self.finished[folder.path.name] = accuracy
         return accuracy
 
+    def _train(self, folder: RunFolder, proposed: Recipe) -> float:
+        keras.backend.clear_session()
+        if folder.has_begun():  # an earlier search was stopped or killed
+            return resume(folder.path).accuracy
+        shutil.rmtree(folder.path, ignore_errors=True)
+        return train(proposed, folder.path, evaluation_split="validation").accuracy
+
     def _folder(self, number: int) -> RunFolder:
         return RunFolder(self.out / "trials" / f"{number:04d}")
 
-    def _already_measured(self, folder: RunFolder, proposed: Recipe) -> float | None:
+    def _recorded_accuracy(self, folder: RunFolder, proposed: Recipe) -> float | None:
+        """Return the accuracy of a finished trial, or None if it is not finished."""
         if not folder.has_begun():
             return None
         if differences := recipe_differences(
             folder.read_fingerprints(), identifying_values(proposed)
         ):
-            raise _AnotherSearch(
+            raise _OtherSearch(
                 f"{folder.path}: is a trial of another search; choose another --out "
                 f"({summarize(differences)})"
             )
@@ -126,82 +126,98 @@ class RecipeTuner(keras_tuner.Tuner):
             raise keras_tuner.errors.FailedTrialError(failure.reason)
         return folder.read(RunMetrics).accuracy if folder.is_finished() else None
 
-    def _stop_if_spent(self) -> None:
+    def _stop_if_budget_spent(self) -> None:
         spent = time.monotonic() - self._began
         if self.budget_seconds is not None and spent > self.budget_seconds:
             raise _BudgetSpent(f"the budget of {self.budget_seconds:g} seconds is spent")
 
-    def _time_left(self, number: int) -> str:
-        if not self.trained:
-            return ""
-        mean = (time.monotonic() - self._began) / self.trained
-        left = mean * (self.max_trials - number + 1)
-        return f", best so far {max(self.finished.values()):.4f}, about {left:.0f} s left"
+    def _log_trial(self, number: int, proposed: Recipe) -> None:
+        left = ""
+        if self.trained:
+            mean = (time.monotonic() - self._began) / self.trained
+            seconds = mean * (self.max_trials - number + 1)
+            left = f", best so far {max(self.finished.values()):.4f}, about {seconds:.0f} s left"
+        logger.info("trial %d of %d%s", number, self.max_trials, left)
+        tables = recipe_tables(proposed)
+        for key in self.recipe.search:
+            table, _, field = key.partition(".")
+            logger.info("  %s = %s", key, tables[table][field])
 
 
-def search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None = None) -> Path:
-    """Searches the recipe's ranges and writes the winner as a recipe; sees no test image.
+def tune(
+    recipe: Recipe, max_trials: int, out: Path | str, budget_seconds: float | None = None
+) -> Path:
+    """Search the ranges of a recipe, and write the best recipe. No test image is predicted.
+
+    If the search was stopped, calling this again resumes it.
 
     Args:
-        recipe: with its `search` table.
-        max_trials: in all; a search that was stopped goes on until there are so many. Trials
-            that are there already count, however many.
-        out: the folder of the search: trials/NNNN/ are run folders, best.toml the winner.
-        budget_seconds: no trial begins after so long; None is no limit.
+        recipe: Recipe with a `search` table.
+        max_trials: Number of trials, earlier ones in the folder included. If the folder holds more
+            trials, all of them are used.
+        out: Folder of the search. trials/NNNN/ are run folders, best.toml is the best recipe.
+        budget_seconds: Time after which no trial begins, seconds. None: no limit.
 
     Returns:
-        The path of best.toml, which `train` runs unchanged.
+        The path of best.toml, which `train` accepts unchanged.
 
     Raises:
-        RequestError: there is no validation split, `out` holds something other than this search,
-            or another process works there.
-        RunError: no trial succeeded.
+        RequestError: The recipe has no validation split, `out` holds anything other than this
+            search, or another process uses it.
+        RunError: No trial succeeded, or a file cannot be written.
+        Interruption: A signal asked the search to stop.
     """
     if not recipe.data.validation_fraction:
         raise RequestError(
             f"{recipe.name}: data.validation_fraction is 0, and a search needs a validation split"
         )
+    out = Path(out)
     if out.is_dir() and any(out.iterdir()) and not (out / "trials").is_dir():
         raise RequestError(f"{out}: holds other files; choose another --out")
     (out / "trials").mkdir(parents=True, exist_ok=True)
     with locked(out):
         ended = sum(folder.has_ended() for folder in map(RunFolder, (out / "trials").iterdir()))
         if ended > max_trials:
-            logger.info("%s: holds %d trials already, all of which count", out, ended)
+            logger.info("%s: holds %d trials already; all of them are used", out, ended)
             max_trials = ended
-        return _search(RecipeTuner(recipe, max_trials, out, budget_seconds))
+        tuner = RecipeTuner(recipe, max_trials, out, budget_seconds)
+        _run_trials(tuner)
+        return _write_best(tuner)
 
 
-def _search(tuner: RecipeTuner) -> Path:
-    recipe, out = tuner.recipe, tuner.out
+def _run_trials(tuner: RecipeTuner) -> None:
+    """Run the search, and translate the errors that end it."""
     try:
         tuner.search()
     except _BudgetSpent as spent:
         logger.info("%s", spent)
-    except Interruption as stop:
-        stop.args = ("stopped; the same command goes on where the trial was",)
+    except Interruption as interruption:
+        interruption.args = ("stopped; the same command resumes the search",)
         raise
-    except _AnotherSearch as error:
+    except _OtherSearch as error:
         raise RequestError(str(error)) from None
-    except _CannotGoOn as stop:
-        raise RunError(f"{stop.args[0]}; then the same command goes on") from None
-    except RuntimeError as error:  # KerasTuner's: too many failed trials in a row
+    except _CannotContinue as error:
+        raise RunError(f"{error.args[0]}; then the same command resumes the search") from None
+    except RuntimeError as error:  # from KerasTuner: too many failed trials in a row
         raise RunError(f"the search stopped: {str(error).splitlines()[0]}") from None
-    if not tuner.finished:
-        raise RunError(f"{out}: no trial finished")
-    best = max(tuner.finished, key=tuner.finished.__getitem__)
-    trials = recipe.training.tuning_trials + len(tuner.finished)
-    winner = with_values(
-        RunFolder(out / "trials" / best).read_recipe(),
-        {"training.tuning_trials": trials},
+
+
+def _write_best(tuner: RecipeTuner) -> Path:
+    """Write the recipe of the best trial, and return the path of the file."""
+    recipe, finished, path = tuner.recipe, tuner.finished, tuner.out / "best.toml"
+    if not finished:
+        raise RunError(f"{tuner.out}: no trial finished")
+    best = max(finished, key=finished.__getitem__)
+    tuned = with_values(
+        RunFolder(tuner.out / "trials" / best).read_recipe(),
+        {"training.tuning_trials": recipe.training.tuning_trials + len(finished)},
     )
-    # Beside the recipe that it was made of, a comparison or a study would have to spell out both.
-    winner = dataclasses.replace(winner, name=f"{recipe.name.removesuffix(TUNED)}{TUNED}")
+    # Another name: a comparison or study of both recipes would otherwise list their differences.
+    tuned = dataclasses.replace(tuned, name=f"{recipe.name.removesuffix(TUNED)}{TUNED}")
     head = (
-        f"# The best of {len(tuner.finished)} trials of {recipe.name} by validation accuracy: "
-        f"trial {best}, {tuner.finished[best]:.4f}\n"
+        f"# The best of {len(finished)} trials of {recipe.name} by validation accuracy: "
+        f"trial {best}, {finished[best]:.4f}\n"
     )
-    path = out / "best.toml"
-    write_bytes_atomic(path, (head + recipe_toml(winner)).encode())
-    logger.info("best: trial %s, validation accuracy %.4f; %s", best, tuner.finished[best], path)
+    write_bytes_atomic(path, (head + recipe_toml(tuned)).encode())
+    logger.info("best: trial %s, validation accuracy %.4f; %s", best, finished[best], path)
     return path

@@ -1,4 +1,4 @@
-"""What a run costs to serve, and how fast a recipe trains; the speed of this machine is no part."""
+"""Serving cost and training speed. No test depends on the speed of the machine."""
 
 import dataclasses
 import json
@@ -10,17 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar_models.benchmark import serving_cost
-from cifar_models.benchmark import training_speed as benchmark
+from cifar_models.benchmark import matrix_products, serving_cost, training_speed
+from cifar_models.benchmark.training_speed import TrainingSpeed
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe, recipe_toml
 from cifar_models.evaluation.flops import flops_per_image
+from cifar_models.run import load
+from cifar_models.run.load import load_run
 from cifar_models.runtime.device import Runtime
+from cifar_models.storage.records import Environment, Latency, ServingCost
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.training import fit
 
-# The real thing but for the seconds of each batch size.
-SHORTLY = """
+# The real measurement, with less time for each batch size.
+SHORT = """
 import sys
 from cifar_models.benchmark import serving_cost
 serving_cost.MIN_SECONDS = 0.1
@@ -32,31 +35,41 @@ PEAK = (
 )
 
 
-def found_of(recipe_name: str) -> dict:
-    """What might have been measured of a recipe."""
-    return {
-        **{"recipe": recipe_name, "device": "a laptop", "precision": "float32", "batch": 64},
-        **{"compile_seconds": 3.25, "feeding": 800_000.4, "constant_batch": 2000.0, "real": 1600.0},
-        **{"real_to_constant": 0.8, "without_network": 64000.0},
-        **{"training_flops": 50e9, "matrix_product_flops": 100e9},
-        **{"utilisation": 0.5, "memory_of": "process", "peak_memory_bytes": 900_000_000},
-        "memory_before_bytes": 700_000_000,
-    }
+def speed_of(recipe_name: str) -> TrainingSpeed:
+    """Return a plausible training speed."""
+    return TrainingSpeed(
+        recipe=recipe_name,
+        device="a laptop",
+        precision="float32",
+        batch_size=64,
+        compile_seconds=3.25,
+        input_images_per_second=800_000.4,
+        constant_images_per_second=2000.0,
+        images_per_second=1600.0,
+        real_to_constant=0.8,
+        minimal_images_per_second=64000.0,
+        flops_per_second=50e9,
+        max_flops_per_second=100e9,
+        utilization=0.5,
+        memory_of="process",
+        peak_memory_bytes=900_000_000,
+        memory_before_bytes=700_000_000,
+    )
 
 
 @pytest.fixture
 def run(finished_run, tmp_path) -> Path:
-    """A finished run to write into."""
+    """A copy of a finished run, to write to."""
     return Path(shutil.copytree(finished_run, tmp_path / "run"))
 
 
 def test_a_run_is_measured_and_recorded(run, monkeypatch, capsys):
-    monkeypatch.setattr(serving_cost, "MEASURE", [sys.executable, "-c", SHORTLY])
+    monkeypatch.setattr(serving_cost, "MEASURE", ["-c", SHORT])
     assert main(["benchmark", str(run)]) == 0
     first_column = (line.partition(" ")[0] for line in capsys.readouterr().out.splitlines())
     assert str(run) in "".join(first_column)  # a long path is folded
     cost = json.loads((run / "cost.json").read_text())
-    assert cost == RunFolder(run).read_cost()
+    assert cost == dataclasses.asdict(RunFolder(run).read(ServingCost))
     assert set(cost["latency_ms"]) == {"1", "128"}
     for latency in cost["latency_ms"].values():
         assert 0 < latency["p50"] <= latency["p95"]
@@ -64,36 +77,37 @@ def test_a_run_is_measured_and_recorded(run, monkeypatch, capsys):
     assert cost["memory_of"] in ("process", "gpu")
     assert cost["peak_memory_bytes"] >= max(1, cost["memory_before_bytes"])
     assert cost["model_bytes"] == (run / "model.keras").stat().st_size
-    environment = RunFolder(run).read_environment()
-    assert cost["device"] == environment["device"]
-    assert cost["precision"] == environment["precision"]
+    environment = RunFolder(run).read(Environment)
+    assert cost["device"] == environment.device
+    assert cost["precision"] == environment.precision
 
 
-def test_the_figures_are_those_of_the_timed_calls(run, monkeypatch):
-    answers, seconds = [], iter([np.arange(1, 102) / 1000, np.array([0.25, 0.25, 0.5, 1.0])])
+def test_latency_and_throughput_come_from_the_timed_calls(run, monkeypatch):
+    outputs, seconds = [], iter([np.arange(1, 102) / 1000, np.array([0.25, 0.25, 0.5, 1.0])])
 
     def time_calls(call):
-        answers.append(call())
+        outputs.append(call())
         return next(seconds)
 
     monkeypatch.setattr(serving_cost, "time_calls", time_calls)
-    cost = serving_cost.measure_serving(RunFolder(run))
-    assert cost["latency_ms"]["1"] == pytest.approx({"p50": 51.0, "p95": 96.0})
-    assert cost["latency_ms"]["128"]["p50"] == pytest.approx(375.0)
-    assert cost["images_per_second"] == pytest.approx(4 * 128 / 2.0)
-    assert [answer.shape for answer in answers] == [(1, 10), (128, 10)]
-    for answer in answers:
-        np.testing.assert_allclose(answer.sum(axis=1), 1, rtol=1e-5)
+    cost = serving_cost.measure_serving_cost(load_run(run))
+    assert cost.latency_ms["1"].p50 == pytest.approx(51.0)
+    assert cost.latency_ms["1"].p95 == pytest.approx(96.0)
+    assert cost.latency_ms["128"].p50 == pytest.approx(375.0)
+    assert cost.images_per_second == pytest.approx(4 * 128 / 2.0)
+    assert [probabilities.shape for probabilities in outputs] == [(1, 10), (128, 10)]
+    for probabilities in outputs:
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_the_network_computes_in_the_precision_of_the_training(run, monkeypatch, float32_policy):
     folder = RunFolder(run)
-    folder.write_environment({**folder.read_environment(), "precision": "mixed_bfloat16"})
+    folder.write(dataclasses.replace(folder.read(Environment), precision="mixed_bfloat16"))
     monkeypatch.setattr(serving_cost, "time_calls", lambda call: np.ones(1))
-    assert serving_cost.measure_serving(folder)["precision"] == "mixed_bfloat16"
+    assert serving_cost.measure_serving_cost(load_run(run)).precision == "mixed_bfloat16"
 
 
-def test_a_run_that_insisted_on_the_same_bits_is_served_as_any_other(run, monkeypatch):
+def test_a_deterministic_run_is_not_measured_deterministically(run, monkeypatch):
     folder = RunFolder(run)
     recipe = read_recipe(str(folder.recipe_path), ["runtime.deterministic=true"])
     folder.write_recipe(recipe_toml(recipe))
@@ -103,14 +117,14 @@ def test_a_run_that_insisted_on_the_same_bits_is_served_as_any_other(run, monkey
         seen.append(recipe.runtime.deterministic)
         return dataclasses.replace(RUNTIME, deterministic=False)
 
-    monkeypatch.setattr(serving_cost, "configure_for_run", configure_for_run)
+    monkeypatch.setattr(load, "configure_for_run", configure_for_run)
     monkeypatch.setattr(serving_cost, "time_calls", lambda call: np.ones(1))
-    serving_cost.measure_serving(folder)
+    serving_cost.measure_serving_cost(load_run(run))
     assert seen == [False]
 
 
 @pytest.mark.parametrize(("seconds_a_call", "calls"), [(1.0, 50), (1 / 64, 3 * 64)])
-def test_enough_calls_and_none_that_warm_up(seconds_a_call, calls, monkeypatch):
+def test_enough_calls_are_timed_after_the_warm_up(seconds_a_call, calls, monkeypatch):
     now, made = 0.0, 0
 
     def call():
@@ -122,17 +136,17 @@ def test_enough_calls_and_none_that_warm_up(seconds_a_call, calls, monkeypatch):
     np.testing.assert_array_equal(serving_cost.time_calls(call), np.full(calls, seconds_a_call))
 
 
-def test_the_memory_of_whoever_started_the_process_does_not_count():
+def test_peak_memory_does_not_include_the_parent_process():
     ours = np.ones(400_000_000, np.uint8)
     result = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True)
     assert 0 < int(result.stdout) < ours.nbytes
 
 
-def test_the_process_that_measures_answers_by_its_name(tmp_path):
-    command = [*serving_cost.MEASURE, str(tmp_path)]
+def test_the_measuring_process_reports_a_wrong_request_in_one_line(tmp_path):
+    command = [sys.executable, *serving_cost.MEASURE, str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
-    assert str(tmp_path / "recipe.toml") in result.stderr and result.stderr.count("\n") == 1
+    assert f"{tmp_path}: not a run folder" in result.stderr and result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -143,105 +157,112 @@ def test_the_process_that_measures_answers_by_its_name(tmp_path):
         ("import os; os.kill(os.getpid(), 9)", 1, "SIGKILL ended the process"),
     ],
 )
-def test_a_process_that_fails_is_one_line(program, status, message, run, monkeypatch, capsys):
-    monkeypatch.setattr(serving_cost, "MEASURE", [sys.executable, "-c", program])
+def test_a_failed_process_is_one_line(program, status, message, run, monkeypatch, capsys):
+    monkeypatch.setattr(serving_cost, "MEASURE", ["-c", program])
     assert main(["benchmark", str(run)]) == status
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
-    assert RunFolder(run).read_cost() is None
+    assert RunFolder(run).read_if_there(ServingCost) is None
 
 
-def test_runs_and_recipes_together(run, tmp_path, monkeypatch, capsys):
+def test_runs_and_recipes_in_one_command(run, tmp_path, monkeypatch, capsys):
     other = shutil.copytree(run, tmp_path / "run2")
-    cost = {
-        "latency_ms": {"1": {"p50": 1.0, "p95": 2.0}, "128": {"p50": 30.0, "p95": 40.0}},
-        "images_per_second": 4266.7,
-        "peak_memory_bytes": 900_000_000,
-        "memory_before_bytes": 700_000_000,
-        "model_bytes": 108_713,
-        "device": "a laptop",
-        "precision": "float32",
-    }
-    monkeypatch.setattr(serving_cost, "_serving_cost", lambda folder: cost)
-    monkeypatch.setattr(benchmark, "run_isolated", lambda command, name: found_of(name))
+    cost = ServingCost(
+        latency_ms={"1": Latency(p50=1.0, p95=2.0), "128": Latency(p50=30.0, p95=40.0)},
+        images_per_second=4266.7,
+        memory_of="process",
+        peak_memory_bytes=900_000_000,
+        memory_before_bytes=700_000_000,
+        model_bytes=108_713,
+        device="a laptop",
+        precision="float32",
+    )
+    monkeypatch.setattr(serving_cost, "_measure_and_record", lambda folder: cost)
+    monkeypatch.setattr(
+        training_speed, "measure_isolated", lambda kind, arguments, name: speed_of(name)
+    )
     assert main(["benchmark", str(run), "digits-vit", str(other), "digits-cnn"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    of_runs = [line for line in lines if line.startswith(str(run))]
-    assert len(of_runs) == 2
+    rows = [line for line in lines if line.startswith(str(run))]
+    assert len(rows) == 2
     for text in ("1.00, 2.00", "30.00, 40.00", "4,267", "900.0 MB, 700.0 MB", "108.7 kB"):
-        assert text in of_runs[0]
+        assert text in rows[0]
     assert any(line.split() == ["recipe", "digits-vit", "digits-cnn"] for line in lines)
     for row in (
-        "utilisation 50.0% 50.0%",
-        "one step, ms 40 40",  # 64 images at 1,600 a second
-        "floor: no network, ms 1 1",
-        "ceiling: matrix product, GFLOP/s 100.0 100.0",
+        "utilization 50.0% 50.0%",
+        "step, ms 40 40",  # 64 images at 1,600 images/s
+        "step with a minimal network, ms 1 1",
+        "matrix product, GFLOP/s 100.0 100.0",
     ):
         assert row in (" ".join(line.split()) for line in lines)
 
 
 def test_a_step_costs_three_forward_passes():
-    assert benchmark.training_flops(flops_per_image=10**6, images_per_second=500.0) == 1.5e9
+    assert training_speed.training_flops(flops_per_image=10**6, images_per_second=500.0) == 1.5e9
 
 
-def test_the_ceiling_is_that_of_the_fastest_call(monkeypatch):
-    now, seconds = 0.0, iter([1000.0, 8.0, 4.0, 5.0, *100 * [6.0]])  # the first one warms up
+def test_the_fastest_call_gives_the_maximum_flops(monkeypatch):
+    now, seconds = 0.0, iter([1000.0, 8.0, 4.0, 5.0, *100 * [6.0]])  # the first call is the warm-up
 
     def multiply():
         nonlocal now
         now += next(seconds)
 
-    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now)
-    # An entry of the product of two 10x10 matrices takes ten multiplications and ten additions.
-    assert benchmark.product_flops(10, 3, multiply) == 3 * 100 * 20 / 4.0
+    monkeypatch.setattr(matrix_products.time, "perf_counter", lambda: now)
+    # Each entry of the product of two 10x10 matrices takes ten multiplications and ten additions.
+    assert matrix_products.product_flops(10, 3, multiply) == 3 * 100 * 20 / 4.0
 
 
-def test_a_recipe_is_measured(monkeypatch):
-    monkeypatch.setattr(benchmark, "ROUNDS", 1)
-    monkeypatch.setattr(benchmark, "ROUND_SECONDS", 0.1)
-    monkeypatch.setattr(benchmark, "FEEDING_STEPS", 3)
-    monkeypatch.setattr(benchmark, "PRODUCT_SIZE", {"gpu": 64, "process": 64})
+def test_every_field_of_a_training_speed_is_measured(monkeypatch):
+    monkeypatch.setattr(training_speed, "ROUNDS", 1)
+    monkeypatch.setattr(training_speed, "ROUND_SECONDS", 0.1)
+    monkeypatch.setattr(training_speed, "INPUT_STEPS", 3)
+    monkeypatch.setattr(matrix_products, "PRODUCT_SIZE", {"gpu": 64, "cpu": 64})
     networks, averages, make_trainer = [], [], fit.make_trainer
 
-    def noted(network, recipe, runtime, steps_per_epoch, average, resident):
+    def recording(network, recipe, runtime, steps_per_epoch, average, resident):
         networks.append(network)
         averages.append(average)
         return make_trainer(network, recipe, runtime, steps_per_epoch, average, resident)
 
-    monkeypatch.setattr(fit, "make_trainer", noted)
+    monkeypatch.setattr(fit, "make_trainer", recording)
     options = ["runtime.steps_per_execution=3", "training.ema_decay=0.9"]
     recipe = read_recipe("digits-cnn", options)
-    found = benchmark.measure_training(recipe)
+    speed = training_speed.measure_training_speed(recipe)
     forward = 2 * 64 * (9 * 32 + 9 * 32 * 32 + 9 * 32 * 32)  # the stem and the first block
     forward += 2 * 16 * (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64) + 2 * 64 * 10
-    assert found["training_flops"] == pytest.approx(3 * forward * found["real"])
-    assert found["utilisation"] == found["training_flops"] / found["matrix_product_flops"]
-    assert found["real_to_constant"] == found["real"] / found["constant_batch"]
-    assert found["peak_memory_bytes"] >= found["memory_before_bytes"] > 0
-    network, of_the_floor = networks
-    assert [average and average.count_params() for average in averages] == [
-        network.count_params(), None,
-    ]  # fmt: skip
-    assert of_the_floor.input_shape == network.input_shape
-    assert of_the_floor.output_shape == network.output_shape
-    assert flops_per_image(of_the_floor) < flops_per_image(network) / 1000
-    assert found["without_network"] > 0
-    assert found["feeding"] > 0 and found["compile_seconds"] > 0
-    assert set(found) == set(found_of("digits-cnn")) and found["batch"] == 64
+    assert speed.flops_per_second == pytest.approx(3 * forward * speed.images_per_second)
+    assert speed.utilization == speed.flops_per_second / speed.max_flops_per_second
+    assert speed.real_to_constant == speed.images_per_second / speed.constant_images_per_second
+    assert speed.peak_memory_bytes >= speed.memory_before_bytes > 0
+    network, minimal = networks
+    counts = [average and average.count_params() for average in averages]
+    assert counts == [network.count_params(), None]
+    assert minimal.input_shape == network.input_shape
+    assert minimal.output_shape == network.output_shape
+    assert flops_per_image(minimal) < flops_per_image(network) / 1000
+    assert speed.minimal_images_per_second > 0
+    assert speed.input_images_per_second > 0 and speed.compile_seconds > 0
+    assert speed.recipe == "digits-cnn" and speed.batch_size == 64
 
 
-def test_a_recipe_reaches_its_process_as_it_is(monkeypatch, capsys):
-    program = (
-        "import json, sys; from cifar_models.config.recipe_file import read_recipe;"
-        "recipe = read_recipe(sys.argv[1]);"
-        "print(json.dumps([recipe.name, recipe.data.dataset, recipe.training.batch_size]))"
-    )
-    monkeypatch.setattr(benchmark, "MEASURE", [sys.executable, "-c", program])
+def test_a_recipe_is_passed_to_its_process_unchanged(monkeypatch, capsys):
+    program = """
+import sys
+from cifar_models.benchmark.isolated_process import print_record
+from cifar_models.config.recipe_file import read_recipe
+from tests.benchmark.test_benchmark import speed_of
+recipe = read_recipe(sys.argv[1])
+name = f"{recipe.name} {recipe.data.dataset} {recipe.training.batch_size}"
+sys.exit(print_record(lambda: speed_of(name)))
+"""
+    monkeypatch.setattr(training_speed, "MEASURE", ["-c", program])
     recipe = read_recipe("digits-vit", ["data.dataset=folder:/x", "training.batch_size=7"])
-    assert benchmark.benchmarks([recipe]) == [["digits-vit", "folder:/x", 7]]
+    expected = [speed_of("digits-vit folder:/x 7")]
+    assert training_speed.measure_training_speeds([recipe]) == expected
 
 
-def test_a_recipe_whose_data_are_missing_is_one_line(tmp_path, capsys):
+def test_missing_data_is_reported_in_one_line(tmp_path, capsys):
     assert main(["benchmark", "digits-cnn", "--dataset", f"folder:{tmp_path / 'none'}"]) == 2
     error = capsys.readouterr().err
     assert str(tmp_path / "none") in error and error.count("\n") == 1
@@ -251,7 +272,7 @@ def test_a_recipe_whose_data_are_missing_is_one_line(tmp_path, capsys):
 def test_a_wrong_request_is_refused_before_anything_is_measured(
     wrong, run, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(serving_cost, "_serving_cost", lambda folder: pytest.fail("measured"))
+    monkeypatch.setattr(serving_cost, "_measure_and_record", lambda folder: pytest.fail("measured"))
     (tmp_path / "empty").mkdir()
     subject = str(tmp_path / "empty") if wrong == "a folder" else "digits-cmn"
     assert main(["benchmark", str(run), subject]) == 2
@@ -260,12 +281,11 @@ def test_a_wrong_request_is_refused_before_anything_is_measured(
     assert ("not a run folder" if wrong == "a folder" else "digits-cnn") in error
 
 
-def test_what_overrides_cannot_change_or_the_data_cannot_bear_is_refused(run, capsys):
+def test_overrides_that_do_not_apply_or_do_not_fit_are_refused(run, capsys):
     assert main(["benchmark", str(run), "--set", "training.batch_size=7"]) == 2
-    assert (
-        "is a finished run, of which --set, --dataset and --data-dir can" in capsys.readouterr().err
-    )
+    message = "is a run folder; --set, --dataset and --data-dir apply to recipes only"
+    assert message in capsys.readouterr().err
     assert main(["benchmark", str(run), "--dataset", "digits"]) == 2
-    assert "is a finished run" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert main(["benchmark", "cnn-strong", "--dataset", "digits"]) == 2
     assert "augmentation.cutout_size = 12 is not below the 8 pixels" in capsys.readouterr().err

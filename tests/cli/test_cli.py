@@ -1,4 +1,4 @@
-"""What a user types, and what a wrong request gets: one line, and the right exit status."""
+"""Commands and their options. A wrong request gives one line and exit status 2."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_models.cli.main import main
+from cifar_models.cli.main import COMMANDS, main
 
 RESUME = "python -m cifar_models resume"
 
@@ -42,17 +42,15 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
-    for command in (
-        "train",
-        "resume",
-        "compare",
-        "evaluate",
-        "tune",
-        "export",
-        "benchmark",
-        "list",
-    ):
-        assert command in text
+    for command in COMMANDS:
+        assert f"\n    {command}" in text
+
+
+def test_every_command_has_help(capsys):
+    for command in COMMANDS:
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+        assert f"cifar_models {command}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("what", ["recipes", "models", "datasets"])
@@ -67,15 +65,15 @@ def test_list_runs(finished_run, capsys):
     assert str(finished_run) in capsys.readouterr().out
 
 
-def test_list_runs_where_there_are_none(tmp_path, capsys):
+def test_list_runs_refuses_a_folder_without_runs(tmp_path, capsys):
     assert "no finished run" in refused(capsys, "list", "runs", "--under", tmp_path)
 
 
-def test_an_unknown_data_set_is_named_with_the_nearest(capsys):
+def test_an_unknown_data_set_is_refused_with_a_suggestion(capsys):
     assert "did you mean cifar10?" in refused(capsys, "train", "cnn", "--dataset", "cifar_10")
 
 
-def test_a_batch_larger_than_the_data(tmp_path, capsys):
+def test_a_batch_larger_than_the_data_is_refused(tmp_path, capsys):
     error = refused(
         capsys, "train", "digits-cnn", "--set", "training.batch_size=2000", "--run", tmp_path / "r"
     )
@@ -83,25 +81,25 @@ def test_a_batch_larger_than_the_data(tmp_path, capsys):
     assert not (tmp_path / "r").exists()
 
 
-def test_a_crop_larger_than_the_image(tmp_path, capsys):
+def test_a_crop_larger_than_the_image_is_refused(tmp_path, capsys):
     error = refused(
         capsys, "train", "digits-cnn", "--set", "augmentation.crop_padding=8", "--run", tmp_path
     )
     assert "crop_padding = 8 is not below the 8 pixels" in error
 
 
-def test_a_run_folder_that_holds_another_run(finished_run, capsys):
+def test_a_folder_with_another_run_is_refused(finished_run, capsys):
     before = (finished_run / "metrics.json").read_bytes()
     error = refused(capsys, "train", "digits-cnn", "--run", finished_run)
     assert f"{finished_run}: holds another run" in error
     assert (finished_run / "metrics.json").read_bytes() == before
 
 
-def test_evaluate_something_that_is_no_run(tmp_path, capsys):
+def test_evaluate_refuses_a_folder_without_a_run(tmp_path, capsys):
     assert "not a run folder" in refused(capsys, "evaluate", tmp_path)
 
 
-def test_evaluate_a_run_that_did_not_finish(finished_run, tmp_path, capsys):
+def test_evaluate_refuses_an_unfinished_run(finished_run, tmp_path, capsys):
     for name in ("recipe.toml", "fingerprints.json"):
         (tmp_path / name).write_bytes((finished_run / name).read_bytes())
     error = refused(capsys, "evaluate", tmp_path)
@@ -118,30 +116,30 @@ def class_folders(root: Path, **classes: int) -> Path:
     return root
 
 
-def test_a_folder_with_an_empty_class(tmp_path, capsys):
+def test_an_image_folder_with_an_empty_class_is_refused(tmp_path, capsys):
     root = class_folders(tmp_path, cat=10, dog=0)
     error = refused(capsys, "train", "cnn", "--dataset", f"folder:{root}")
     assert f"{root / 'dog'}: class dog has no images" in error
 
 
-def test_a_folder_with_a_single_class(tmp_path, capsys):
+def test_an_image_folder_with_a_single_class_is_refused(tmp_path, capsys):
     root = class_folders(tmp_path, cat=10)
     assert "single class 'cat'" in refused(capsys, "train", "cnn", "--dataset", f"folder:{root}")
 
 
-def test_a_folder_that_is_not_there(tmp_path, capsys):
+def test_a_missing_image_folder_is_refused(tmp_path, capsys):
     error = refused(capsys, "train", "cnn", "--dataset", f"folder:{tmp_path / 'none'}")
     assert "no such folder" in error
 
 
-def test_a_recipe_without_a_search_table(tmp_path, capsys):
+def test_tune_refuses_a_recipe_without_a_search_table(tmp_path, capsys):
     path = tmp_path / "plain.toml"
     path.write_text('[data]\ndataset = "digits"\n')
     error = refused(capsys, "tune", path, "--out", tmp_path / "out")
     assert "declares nothing to search" in error
 
 
-def test_a_search_without_trials(tmp_path, capsys):
+def test_tune_refuses_zero_trials(tmp_path, capsys):
     error = refused(capsys, "tune", "digits-cnn", "--trials", "0", "--out", tmp_path / "out")
     assert "must be at least 1" in error
 
@@ -158,7 +156,7 @@ def test_a_failed_run_has_exit_status_1_and_no_traceback(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", ["cnn", "vit", "hybrid"])
-def test_the_digits_have_recipes_of_their_own(name, monkeypatch, capsys):
+def test_the_digits_use_their_own_recipes(name, monkeypatch, capsys):
     recipes = []
     monkeypatch.setattr(
         "cifar_models.run.train.train", lambda recipe, folder: recipes.append(recipe)
@@ -172,7 +170,7 @@ def test_the_digits_have_recipes_of_their_own(name, monkeypatch, capsys):
     assert recipes[0] == recipes[1]
 
 
-def test_other_recipes_stay_themselves_on_the_digits(monkeypatch, capsys):
+def test_other_recipes_are_unchanged_on_the_digits(monkeypatch, capsys):
     recipes = []
     monkeypatch.setattr(
         "cifar_models.run.train.train", lambda recipe, folder: recipes.append(recipe)

@@ -112,7 +112,7 @@ def test_ctrl_c_and_sigterm_save_and_say_how_to_go_on(whole, tmp_path):
         assert process.returncode == status, errors
         assert errors.splitlines()[-1].endswith(f"resume with: {folder.resume_command()}")
         newest = int(folder.checkpoint_paths()[0].stem.removeprefix("step-"))
-        assert f"stopped after step {newest}, which is saved" in errors
+        assert f"stopped after step {newest}; the state is saved" in errors
         command = ["resume", str(run)]
     assert main(command) == 0
     assert outcome_of(run) == whole
@@ -159,7 +159,7 @@ def test_one_process_at_a_time_and_a_killed_one_leaves_no_lock(stuck, tmp_path, 
     run = tmp_path / "run"
     assert main(["resume", str(run)]) == 2
     error = capsys.readouterr().err
-    assert f"{run}: process {stuck.pid} is at work here" in error and error.count("\n") == 1
+    assert f"{run}: process {stuck.pid} is using this folder" in error and error.count("\n") == 1
     stuck.kill()
     stuck.wait()
     with locked(run), pytest.raises(FolderInUse), locked(run):

@@ -373,4 +373,4 @@ def test_a_record_that_is_none_does_not_hide_the_others(finished_run, tmp_path, 
     assert main(["list", "runs", "--under", str(tmp_path)]) == 0
     output = capsys.readouterr()
     assert str(tmp_path / "good") in output.out
-    assert f"{tmp_path / 'bad' / 'metrics.json'}: left out" in output.err
+    assert f"{tmp_path / 'bad' / 'metrics.json'}: skipped" in output.err

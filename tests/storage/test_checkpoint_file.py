@@ -1,4 +1,4 @@
-"""A checkpoint is read as it was written, or refused."""
+"""A checkpoint file gives the content that was written to it, or is refused."""
 
 import contextlib
 import shutil
@@ -29,7 +29,7 @@ CONTENT = encode_checkpoint(ARRAYS, RECORD)
 FEW = settings(max_examples=300, deadline=None)
 
 
-def is_as_written(content: bytes) -> bool:
+def is_unchanged(content: bytes) -> bool:
     arrays, record = decode_checkpoint(content)
     return record == RECORD and {
         name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()
@@ -43,7 +43,7 @@ def is_as_written(content: bytes) -> bool:
         numpy_strategies.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5),
     )
 )
-def test_every_number_comes_back(array):
+def test_every_array_is_restored(array):
     arrays, record = decode_checkpoint(encode_checkpoint({"a": array, "b": array.T}, RECORD))
     for name, expected in (("a", array), ("b", array.T)):
         assert arrays[name].dtype == expected.dtype
@@ -51,9 +51,9 @@ def test_every_number_comes_back(array):
     assert record == RECORD
 
 
-def test_the_same_state_is_the_same_bytes():
+def test_the_same_content_gives_the_same_bytes():
     assert encode_checkpoint(ARRAYS, RECORD) == CONTENT
-    assert is_as_written(CONTENT)
+    assert is_unchanged(CONTENT)
 
 
 @FEW
@@ -74,7 +74,7 @@ def test_a_flipped_bit_is_noticed(bit):
 
 @FEW
 @given(st.binary(max_size=400))
-def test_noise_is_refused(noise):
+def test_random_bytes_are_refused(noise):
     with pytest.raises(DamagedCheckpoint):
         decode_checkpoint(noise)
 
@@ -84,7 +84,7 @@ def test_noise_is_refused(noise):
 def test_overwritten_bytes_are_noticed(place, noise):
     damaged = CONTENT[:place] + noise + CONTENT[place + len(noise) :]
     with contextlib.suppress(DamagedCheckpoint):
-        assert is_as_written(damaged)  # what was overwritten meant nothing
+        assert is_unchanged(damaged)  # the overwritten bytes had no effect
 
 
 def damage(path, how: str) -> None:
@@ -109,7 +109,7 @@ def test_the_generation_before_is_used_and_the_damaged_one_is_named(tmp_path, ca
     assert outcome_of(run) == outcome_of(whole)
 
 
-def test_where_all_are_damaged_they_can_be_removed(tmp_path, capsys):
+def test_a_run_can_start_again_without_its_damaged_checkpoints(tmp_path, capsys):
     run = tmp_path / "run"
     killed_at(4, [*TINY_CNN, *EVERY_STEP, "--run", str(run)])
     for path, how in zip(RunFolder(run).checkpoint_paths(), ("cut", "empty"), strict=True):

@@ -1,4 +1,4 @@
-"""A declared study: what it plans, how it goes on, what it refuses."""
+"""A study: the runs that it plans, how it is resumed, and what it refuses."""
 
 import signal
 import subprocess
@@ -6,17 +6,16 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe, recipe_toml
+from cifar_models.config.run_identity import fingerprints
 from cifar_models.errors import RequestError
 from cifar_models.runtime.signals import Interruption
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.sweeps import study as study_module
-from cifar_models.sweeps.study_file import STUDIES, StudyRun, planned_runs, read_study
-from tests.made_runs import answers, make_run
+from cifar_models.sweeps.study_file import STUDIES, PlannedRun, plan_runs, read_study
 
 STUDY = """
 recipes = ["digits-cnn"]
@@ -27,30 +26,25 @@ overrides = ["training.epochs=1", "model.stage_filters=[4, 4]", "model.stem_filt
 
 
 @pytest.fixture
-def labels() -> np.ndarray:
-    return np.arange(60) % 3
-
-
-@pytest.fixture
 def study_path(tmp_path) -> Path:
     path = tmp_path / "small.toml"
     path.write_text(STUDY)
     return path
 
 
-def test_every_study_of_the_project_can_be_planned(tmp_path):
+def test_every_study_of_this_project_can_be_planned(tmp_path):
     for path in STUDIES.glob("*.toml"):
-        assert list(planned_runs(read_study(path.stem), tmp_path))
+        assert list(plan_runs(read_study(path.stem), tmp_path))
 
 
 def test_every_combination_is_one_run(study_path, tmp_path):
-    runs = list(planned_runs(read_study(str(study_path)), tmp_path / "out"))
+    runs = list(plan_runs(read_study(str(study_path)), tmp_path / "out"))
     assert [run.path.relative_to(tmp_path / "out").as_posix() for run in runs] == [
         f"digits/runs/digits-cnn-{fraction}-{seed}" for seed in (0, 1) for fraction in ("1", "0.2")
     ]
 
 
-def test_a_study_runs_what_is_missing_survives_a_failure_and_compares(
+def test_a_study_trains_missing_runs_tolerates_a_failure_and_compares(
     study_path, tmp_path, capsys, monkeypatch
 ):
     out, commands, real = tmp_path / "out", [], subprocess.Popen
@@ -61,17 +55,18 @@ def test_a_study_runs_what_is_missing_survives_a_failure_and_compares(
     diverging.write_text(diverging.read_text().replace('"digits-cnn"', '"diverging"', 1))
     study = STUDY.replace("[0, 1]", "[0]").replace("[1.0, 0.2]", "[1.0]")
     study_path.write_text(study.replace("]", f', "{diverging}"]', 1))
-    monkeypatch.setattr(study_module, "_measure_further", lambda *arguments: None)
+    monkeypatch.setattr(study_module, "_measure_first_runs", lambda *arguments: None)
 
     def popen(command, **options):
         commands.append(command)
         return real(command, **options)
 
-    monkeypatch.setattr(study_module.subprocess, "Popen", popen)
+    monkeypatch.setattr(subprocess, "Popen", popen)
     assert main(["study", str(study_path), "--out", str(out)]) == 0
     output = capsys.readouterr().out
+    failing = out / "digits" / "runs" / "diverging-1-0"
     assert "run 2 of 2" in output and "min left" in output
-    assert "failed: error: " in output and "training diverged" in output
+    assert f"{failing}: failed: " in output and "training diverged" in output
     assert (out / "digits" / "comparison" / "report.html").exists()
     finished = [
         path for path in (out / "digits" / "runs").iterdir() if RunFolder(path).is_finished()
@@ -81,41 +76,39 @@ def test_a_study_runs_what_is_missing_survives_a_failure_and_compares(
     failed = next(path for path in (out / "digits" / "runs").iterdir() if path not in finished)
     commands.clear()
     main(["study", str(study_path), "--out", str(out)])
-    assert "2 runs, 1 of them to do" in capsys.readouterr().out
+    assert "2 runs, 1 of them missing" in capsys.readouterr().out
     assert [command[3:5] for command in commands] == [["resume", str(failed)]]
 
 
-def made_runs(study: str, tmp_path: Path, labels: np.ndarray) -> list[StudyRun]:
-    """The finished runs of a study, none of them trained."""
-    (tmp_path / "made.toml").write_text(study)
-    runs = list(planned_runs(read_study(str(tmp_path / "made.toml")), tmp_path))
-    rng = np.random.default_rng(0)
+def begun_runs(study: str, folder: Path) -> list[PlannedRun]:
+    """Plan the runs of a study, and write what their folders hold when training begins."""
+    (folder / "small.toml").write_text(study)
+    runs = list(plan_runs(read_study(str(folder / "small.toml")), folder))
     for run in runs:
-        name, _, seed, *options = run.arguments
-        overrides = (f"runtime.seed={seed}", *options[1::2])
-        make_run(run.path, name, answers(labels, 0.8, rng), labels, overrides)
+        identity = fingerprints(run.recipe, ["cat", "dog"], "0" * 64, "test")
+        RunFolder.create(run.path).write_fingerprints(identity)
     return runs
 
 
-def test_one_run_of_each_recipe_is_measured_further_and_once(tmp_path, labels, monkeypatch):
-    """Of those that the page compares: the ones on all images, wherever they stand."""
+def test_the_first_run_of_each_recipe_is_measured_once(tmp_path, monkeypatch):
+    """Only runs on the largest training fraction are measured, wherever they are in the list."""
     study = """
         recipes = ["digits-cnn", "digits-vit"]
         seeds = [0, 1]
         train_fractions = [0.1, 1.0]
     """
-    runs = made_runs(study, tmp_path, labels)
+    runs = begun_runs(study, tmp_path)
     paths = [run.path for run in runs if run.recipe.data.train_fraction == 1]
     served, commands = [], []
-    monkeypatch.setattr(study_module, "serving_costs", served.extend)
+    monkeypatch.setattr(study_module, "measure_serving_costs", served.extend)
     monkeypatch.setattr(
         study_module, "_succeeds", lambda path, arguments: commands.append((path, arguments))
     )
-    RunFolder(paths[1]).write_robustness({"mean_corrupted_accuracy": 0.5})
-    study_module._measure_further(runs, None)
+    (paths[1] / "robustness.json").write_text("{}")
+    study_module._measure_first_runs(runs, None)
     assert served == paths[:2]
     assert commands == [(paths[0], ["evaluate", str(paths[0]), "--corruptions"])]
-    study_module._measure_further(runs, 50)
+    study_module._measure_first_runs(runs, 50)
     assert commands[1][1][2:] == ["--corruptions", "--images", "50"]
 
 
@@ -124,7 +117,7 @@ def test_one_run_of_each_recipe_is_measured_further_and_once(tmp_path, labels, m
     [
         ("seeds = [0, 1]", "seeds = 3", "seeds = 3 must be a list"),
         ("seeds = [0, 1]", "", "seeds must be a list that is not empty"),
-        ("training.epochs=1", "runtime.seed=3", "override 'runtime.seed=3': say it in seeds"),
+        ("training.epochs=1", "runtime.seed=3", "override 'runtime.seed=3': set it in seeds"),
         ("seeds", "robustness_images = 0\nseeds", "robustness_images = 0 must be a positive"),
         ("seeds", "seed", "unknown key seed"),
         ("digits-cnn", "digits-cmn", "digits-cnn"),
@@ -135,33 +128,33 @@ def test_one_run_of_each_recipe_is_measured_further_and_once(tmp_path, labels, m
 def test_a_wrong_study_is_refused_before_anything_runs(old, new, message, study_path, tmp_path):
     study_path.write_text(STUDY.replace(old, new))
     with pytest.raises(RequestError, match=message.replace("[", "\\[")):
-        list(planned_runs(read_study(str(study_path)), tmp_path))
+        list(plan_runs(read_study(str(study_path)), tmp_path))
 
 
 def test_two_recipes_of_one_name_are_refused(study_path, tmp_path):
-    """As a recipe and what `tune` made of it: the second would never be trained."""
+    """The second one would never be trained."""
     other = tmp_path / "best.toml"
     recipe = recipe_toml(read_recipe("digits-cnn", ["training.peak_learning_rate=0.3"]))
     other.write_text(recipe)
     study_path.write_text(STUDY.replace("]", f', "{other}"]', 1))
     with pytest.raises(RequestError, match="two runs of the study would be"):
-        list(planned_runs(read_study(str(study_path)), tmp_path))
+        list(plan_runs(read_study(str(study_path)), tmp_path))
     other.write_text(recipe.replace('"digits-cnn"', '"digits-cnn-tuned"', 1))
-    assert len(list(planned_runs(read_study(str(study_path)), tmp_path))) == 8
+    assert len(list(plan_runs(read_study(str(study_path)), tmp_path))) == 8
 
 
-def test_a_study_that_changed_is_not_shown_with_the_runs_from_before(tmp_path, labels, capsys):
-    run = made_runs(STUDY, tmp_path, labels)[0]
-    study = tmp_path / "made.toml"
+def test_a_changed_study_refuses_its_earlier_runs(tmp_path, capsys):
+    run = begun_runs(STUDY, tmp_path)[0]
+    study = tmp_path / "small.toml"
     study.write_text(STUDY.replace("epochs=1", "epochs=3"))
     assert main(["study", str(study), "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert f"{run.path}: is a run of another study: training.epochs was 1 and is 3" in error
 
 
-# A study whose only run does nothing but take a second to save when it is asked to stop.
+# A study with one run, which only waits, and takes a second to save when it is asked to stop.
 STOPPED = '''
-import sys
+import subprocess, sys
 from pathlib import Path
 from cifar_models.cli import main as cli
 from cifar_models.sweeps import study
@@ -176,14 +169,14 @@ open(sys.argv[1] + "-begun", "w").close()
 time.sleep(60)
 """
 cli.COMMANDS["study"] = lambda options: study._succeeds(Path("a run"), ["-c", RUN, sys.argv[1]])
-real = study.subprocess.Popen
-study.subprocess.Popen = lambda command, **options: real([command[0], *command[3:]], **options)
+real = subprocess.Popen
+subprocess.Popen = lambda command, **options: real([command[0], *command[3:]], **options)
 sys.exit(cli.main(["study", "digits"]))
 '''
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_study_that_is_stopped_waits_until_its_run_has_saved(number, tmp_path):
+def test_a_stopped_study_waits_until_its_run_has_saved(number, tmp_path):
     saved = tmp_path / "saved"
     command = [sys.executable, "-c", STOPPED, str(saved)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -194,19 +187,19 @@ def test_a_study_that_is_stopped_waits_until_its_run_has_saved(number, tmp_path)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + number
     assert saved.read_text() == "saved"
-    assert "stopping when all is saved" in errors
+    assert "stopping after the state is saved" in errors
 
 
-def test_a_study_that_is_stopped_says_how_to_go_on(study_path, tmp_path, monkeypatch, capsys):
+def test_a_stopped_study_says_how_to_resume(study_path, tmp_path, monkeypatch, capsys):
     def interrupted(*arguments):
         raise Interruption(signal.SIGINT)
 
-    monkeypatch.setattr(study_module, "_run_in_a_process", interrupted)
+    monkeypatch.setattr(study_module, "_train_in_process", interrupted)
     assert main(["study", str(study_path), "--out", str(tmp_path / "out")]) == 130
-    assert "stopped; the same command goes on" in capsys.readouterr().err
+    assert "stopped; the same command resumes the study" in capsys.readouterr().err
 
 
-def test_an_unknown_study(capsys):
+def test_an_unknown_study_is_refused(capsys):
     assert main(["study", "nothing"]) == 2
     assert (
         "study 'nothing': neither a file nor one of cifar10-small, digits"

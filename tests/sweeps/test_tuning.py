@@ -1,4 +1,4 @@
-"""A search on the digits: what it tries, where it goes on, what it leaves."""
+"""A search on the digits: its trials, its result, and how it is resumed."""
 
 import errno
 import json
@@ -14,7 +14,7 @@ from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.errors import RunError
 from cifar_models.storage.atomic_files import locked
-from cifar_models.sweeps import tuning as search_module
+from cifar_models.sweeps import tuning
 from cifar_models.sweeps.search_space import search_space, suggest
 from tests.conftest import killed_at
 
@@ -53,7 +53,7 @@ def tune(recipe_path: Path, out: Path, trials: int, *more: str) -> int:
     return main(["tune", str(recipe_path), "--trials", str(trials), "--out", str(out), *more])
 
 
-def test_every_proposal_lies_in_its_range(recipe_path):
+def test_every_proposal_is_in_its_range(recipe_path):
     recipe = read_recipe(str(recipe_path))
     space = search_space(recipe)
     seen, rates = set(), set()
@@ -71,7 +71,7 @@ def test_every_proposal_lies_in_its_range(recipe_path):
     assert len(rates) == 40
 
 
-def test_a_search_leaves_its_trials_and_a_winner_that_trains(recipe_path, tmp_path):
+def test_a_search_writes_its_trials_and_a_best_recipe_that_trains(recipe_path, tmp_path):
     out = tmp_path / "search"
     assert tune(recipe_path, out, 3) == 0
     scores = {}
@@ -84,34 +84,34 @@ def test_a_search_leaves_its_trials_and_a_winner_that_trains(recipe_path, tmp_pa
     best = max(scores, key=scores.get)
     text = (out / "best.toml").read_text()
     assert f"trial {best}" in text.splitlines()[0]
-    winner = tomllib.loads((out / "trials" / best / "recipe.toml").read_text())
-    assert winner["training"].pop("tuning_trials") == 0
+    best_trial = tomllib.loads((out / "trials" / best / "recipe.toml").read_text())
+    assert best_trial["training"].pop("tuning_trials") == 0
     content = tomllib.loads(text)
     assert content["training"].pop("tuning_trials") == 3
-    assert content.pop("name") == winner.pop("name") + "-tuned"
-    assert content == winner
-    assert tune(recipe_path, out, 1) == 0  # fewer than there are: all of them count
+    assert content.pop("name") == best_trial.pop("name") + "-tuned"
+    assert content == best_trial
+    assert tune(recipe_path, out, 1) == 0  # fewer than in the folder: all of them are used
     assert (out / "best.toml").read_text() == text
     assert main(["train", str(out / "best.toml"), "--run", str(tmp_path / "run")]) == 0
 
 
-def test_a_killed_search_goes_on_where_it_stopped(recipe_path, tmp_path, monkeypatch):
+def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeypatch):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert tune(recipe_path, whole, 3) == 0
     trained = []
-    real_run = search_module.run
+    real_train = tuning.train
 
-    def run_until_killed(recipe, path, evaluation_split):
+    def train_until_killed(recipe, path, evaluation_split):
         trained.append(path.name)
         if len(trained) == 2:
             path.mkdir(parents=True)
             (path / "recipe.toml").write_text("half a trial")
             raise KeyboardInterrupt
-        return real_run(recipe, path, evaluation_split)
+        return real_train(recipe, path, evaluation_split)
 
-    monkeypatch.setattr(search_module, "run", run_until_killed)
+    monkeypatch.setattr(tuning, "train", train_until_killed)
     assert tune(recipe_path, killed, 3) == 130
-    shutil.rmtree(killed / "keras_tuner")  # nor does it need what KerasTuner wrote
+    shutil.rmtree(killed / "keras_tuner")  # KerasTuner's own files are not needed
     assert tune(recipe_path, killed, 3) == 0
     assert trained == ["0001", "0002", "0002", "0003"]
     for trial in ("0001", "0002", "0003"):
@@ -120,38 +120,38 @@ def test_a_killed_search_goes_on_where_it_stopped(recipe_path, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("error", [RunError("loss is nan"), ValueError("loss is nan")])
-def test_a_failing_trial_is_shown_and_survived(recipe_path, tmp_path, monkeypatch, capsys, error):
-    real_run = search_module.run
+def test_a_failed_trial_does_not_end_the_search(recipe_path, tmp_path, monkeypatch, capsys, error):
+    real_train = tuning.train
 
     def fail_once(recipe, path, evaluation_split):
         if path.name == "0001":
             raise error
-        return real_run(recipe, path, evaluation_split)
+        return real_train(recipe, path, evaluation_split)
 
-    monkeypatch.setattr(search_module, "run", fail_once)
+    monkeypatch.setattr(tuning, "train", fail_once)
     out = tmp_path / "search"
     assert tune(recipe_path, out, 2) == 0
     assert "trial 0002" in (out / "best.toml").read_text().splitlines()[0]
     assert "trial 1 failed: loss is nan" in capsys.readouterr().out
 
 
-def test_a_search_whose_trials_all_fail_fails(recipe_path, tmp_path, monkeypatch, capsys):
+def test_a_search_fails_if_all_its_trials_fail(recipe_path, tmp_path, monkeypatch, capsys):
     def fail(recipe, path, evaluation_split):
-        raise search_module.RunError("loss is nan in epoch 1")
+        raise tuning.RunError("loss is nan in epoch 1")
 
-    monkeypatch.setattr(search_module, "run", fail)
+    monkeypatch.setattr(tuning, "train", fail)
     assert tune(recipe_path, tmp_path / "search", 4) == 1
     assert "loss is nan" in capsys.readouterr().err
 
 
-def test_a_spent_budget_begins_no_trial(recipe_path, tmp_path, monkeypatch, capsys):
+def test_no_trial_begins_after_the_budget_is_spent(recipe_path, tmp_path, monkeypatch, capsys):
     out = tmp_path / "search"
     assert tune(recipe_path, out, 1) == 0
     assert tune(recipe_path, out, 3, "--budget-seconds", "0") == 0
     assert [path.name for path in (out / "trials").iterdir()] == ["0001"]
 
 
-def test_a_folder_of_another_search_is_refused(recipe_path, tmp_path, capsys):
+def test_a_folder_with_another_search_is_refused(recipe_path, tmp_path, capsys):
     out = tmp_path / "search"
     assert tune(recipe_path, out, 1) == 0
     recipe_path.write_text(SEARCH.replace("batch_size = 128", "batch_size = 64"))
@@ -159,17 +159,17 @@ def test_a_folder_of_another_search_is_refused(recipe_path, tmp_path, capsys):
     assert "another search" in capsys.readouterr().err
 
 
-def test_a_folder_of_other_things_is_refused(recipe_path, tmp_path, capsys):
+def test_a_folder_with_other_files_is_refused(recipe_path, tmp_path, capsys):
     assert tune(recipe_path, tmp_path, 1) == 2
     assert "holds other files" in capsys.readouterr().err
 
 
-def test_a_killed_trial_goes_on_after_its_last_checkpoint(recipe_path, tmp_path, capsys):
+def test_a_killed_trial_resumes_after_its_last_checkpoint(recipe_path, tmp_path, capsys):
     out = tmp_path / "search"
     recipe_path.write_text(SEARCH + "\n[runtime]\ncheckpoint_seconds = 0\n")
     killed_at(5, ["tune", str(recipe_path), "--trials", "1", "--out", str(out)])
     capsys.readouterr()
-    recipe_path.write_text(SEARCH)  # how often it is saved is no part of a search
+    recipe_path.write_text(SEARCH)  # how often a run is saved does not make it another search
     assert tune(recipe_path, out, 1) == 0
     assert "resuming after step 4 of" in capsys.readouterr().out
 
@@ -179,15 +179,13 @@ def test_a_failed_trial_is_not_trained_again(recipe_path, tmp_path, capsys, monk
     recipe_path.write_text(SEARCH.replace("high = 1.0", "high = 1e33").replace("1e-3", "1e32"))
     assert tune(recipe_path, out, 1) == 1
     assert "training diverged" in capsys.readouterr().out
-    monkeypatch.setattr(search_module, "run", None)
-    monkeypatch.setattr(search_module, "resume", None)
+    monkeypatch.setattr(tuning, "train", None)
+    monkeypatch.setattr(tuning, "resume", None)
     assert tune(recipe_path, out, 1) == 1
     assert "training diverged" in capsys.readouterr().err
 
 
-def test_a_disk_that_is_full_ends_the_search_and_is_no_fault_of_the_trial(
-    recipe_path, tmp_path, capsys
-):
+def test_a_full_disk_ends_the_search_without_failing_the_trial(recipe_path, tmp_path, capsys):
     out, real = tmp_path / "search", Path.replace
 
     def replace(self, target):
@@ -200,13 +198,13 @@ def test_a_disk_that_is_full_ends_the_search_and_is_no_fault_of_the_trial(
         assert tune(recipe_path, out, 3) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "0002/model.keras: cannot be written: No space left on device" in error
-    assert error.endswith("then the same command goes on")
+    assert error.endswith("then the same command resumes the search")
     assert not (out / "best.toml").exists()
     assert tune(recipe_path, out, 3) == 0
     assert (out / "best.toml").exists()
 
 
-def test_one_search_at_a_time_in_a_folder(recipe_path, tmp_path, capsys):
+def test_a_folder_in_use_is_refused(recipe_path, tmp_path, capsys):
     out = tmp_path / "search"
     (out / "trials").mkdir(parents=True)
     with locked(out):

@@ -1,0 +1,91 @@
+"""Run Python in a child process, and turn its failure into an error of one line."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from cifar_models.errors import RequestError, RunError
+from cifar_models.runtime.signals import stop_request
+
+POLL_SECONDS = 0.5  # between two checks whether a signal asked this process to stop
+
+
+def run_python(
+    arguments: Sequence[str],
+    failure: str,
+    python: str = sys.executable,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Run Python in a child process and return its standard output.
+
+    Args:
+        arguments: Command-line arguments of the interpreter.
+        failure: Start of the error message, such as "cnn: cannot be measured".
+        python: Path of the interpreter.
+        environment: Environment variables to set in addition to those of this process.
+
+    Raises:
+        RequestError: The child ended with the exit status of a wrong request.
+        RunError: The child failed in another way.
+    """
+    result = subprocess.run(
+        [python, *arguments],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, **(environment or {})},
+    )
+    _check_status(result.returncode, result.stderr, failure)
+    return result.stdout
+
+
+def run_command(arguments: Sequence[str], failure: str) -> None:
+    """Run a command of this package in a child process, and discard its standard output.
+
+    If a signal asks this process to stop, the child is asked too. It may need time to save its
+    state, so the call returns only after the child has ended.
+
+    Args:
+        arguments: The command and its arguments, such as ["resume", "runs/cnn"].
+        failure: Start of the error message, such as "runs/cnn: failed".
+
+    Raises:
+        RequestError: The child ended with the exit status of a wrong request.
+        RunError: The child failed in another way.
+        Interruption: A signal asked this process to stop.
+    """
+    command = [sys.executable, "-m", "cifar_models", *arguments]
+    with (
+        stop_request() as stop,
+        stop.deferred(),
+        subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        errors = None
+        while errors is None:
+            if is_requested := stop.is_requested():
+                process.terminate()  # only once: the next call waits for the end of the child
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                _, errors = process.communicate(timeout=None if is_requested else POLL_SECONDS)
+    stop.raise_if_requested()
+    _check_status(process.returncode, errors, failure)
+
+
+def _check_status(status: int, errors: str, failure: str) -> None:
+    """Raise the error of a child process that failed, with the last line of its error output."""
+    if status == 0:
+        return
+    if status < 0:
+        name = signal.Signals(-status).name
+        raise RunError(f"{failure}: {name} ended the process; is memory short?")
+    reason = (errors.strip().splitlines() or ["no message"])[-1].removeprefix("error: ")
+    kind = RequestError if status == RequestError.exit_status else RunError
+    raise kind(f"{failure}: {reason}")
