@@ -11,29 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_models.comparison.runs import by_recipe
-from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import EXPERIMENTS
 from cifar_models.errors import RequestError, RunError
+from cifar_models.run.load import FinishedRun, load_run
 from cifar_models.storage.atomic_files import write_bytes_atomic
-from cifar_models.storage.run_folder import RunFolder
 
 RECORDS = "experiments/records"
 BEGIN, END = "<!-- results: made by make results -->", "<!-- end of results -->"
 UNITS = (("h", 3600), ("min", 60), ("s", 1))
 NUMBERS = ("accuracy", "epochs", "train_seconds", "parameters")  # of metrics.json, in the table
-
-
-@dataclass(frozen=True)
-class RecordedRun:
-    path: Path
-    recipe: Recipe
-    dataset: dict
-    metrics: dict
-
-    @property
-    def accuracy(self) -> float:
-        """Percent of the test images."""
-        return 100 * self.metrics["accuracy"]
 
 
 @dataclass(frozen=True)
@@ -43,27 +29,28 @@ class Result:
     record: str  # the folder's name
     recipe: str
     data: str
-    runs: tuple[RecordedRun, ...]
+    runs: tuple[FinishedRun, ...]
 
     @property
     def mean_accuracy(self) -> float:
-        return statistics.mean(run.accuracy for run in self.runs)
+        return statistics.mean(100 * run.metrics.accuracy for run in self.runs)
 
     @property
     def accuracy(self) -> str:
         """The mean and, of several runs, the sample standard deviation, in percent."""
         spread = ""
         if len(self.runs) > 1:
-            spread = f" ± {statistics.stdev(run.accuracy for run in self.runs):.2f}"
+            deviation = statistics.stdev(100 * run.metrics.accuracy for run in self.runs)
+            spread = f" ± {deviation:.2f}"
         return f"{self.mean_accuracy:.2f}{spread} %"
 
     def cells(self) -> dict[str, str]:
         """Column → what stands there."""
-        epochs = [run.metrics["epochs"] for run in self.runs]
+        epochs = [run.metrics.epochs for run in self.runs]
         fewest = f"{min(epochs)} to " if min(epochs) < max(epochs) else ""  # some stopped early
-        seconds = statistics.mean(run.metrics["train_seconds"] for run in self.runs)
+        seconds = statistics.mean(run.metrics.train_seconds for run in self.runs)
         what = f"[`{self.recipe}`]({RECORDS}/{self.record}), {fewest}{max(epochs)} epochs"
-        recipe, image_shape = self.runs[0].recipe, self.runs[0].dataset["image_shape"]
+        recipe, image_shape = self.runs[0].recipe, self.runs[0].dataset.image_shape
         if recipe.model.image_size not in image_shape[:2]:
             what += f", seen at {recipe.model.image_size} pixels"
         if recipe.augmentation.tta_views > 1:
@@ -74,8 +61,8 @@ class Result:
             "test accuracy": self.accuracy,
             "n": str(len(self.runs)),
             "training time": duration(seconds),
-            "device": self.runs[0].metrics["device"],
-            "parameters": f"{self.runs[0].metrics['parameters']:,}",
+            "device": self.runs[0].metrics.device,
+            "parameters": f"{self.runs[0].metrics.parameters:,}",
         }
 
 
@@ -152,38 +139,35 @@ def _read_record(record: Path, data_names: dict[str, str]) -> Iterator[Result]:
     files = [file for name in ("recipe.toml", "metrics.json") for file in record.rglob(name)]
     if not files:
         raise RequestError(f"{record}: holds no run; copy one into it, or remove it")
-    groups: dict[tuple, list[RecordedRun]] = defaultdict(list)
+    groups: dict[tuple, list[FinishedRun]] = defaultdict(list)
     for path in sorted({file.parent for file in files}):
         run = _read_run(path)
-        sha256 = run.dataset["sha256"]
+        sha256 = run.dataset.sha256
         if sha256 not in data_names:
             raise RequestError(
                 f"{path}: its data have no name yet; say what they are in a line of "
                 f'{record.parent / "data.toml"}: {sha256} = "…"'
             )
         part = run.recipe.data.train_fraction
-        groups[data_names[sha256], part, run.metrics["device"]].append(run)
+        groups[data_names[sha256], part, run.metrics.device].append(run)
     for (data, part, _), alike in groups.items():
         for recipe, runs in by_recipe(alike).items():
-            images = round(statistics.mean(run.dataset["train_images"] for run in runs))
+            images = round(statistics.mean(run.dataset.train_images for run in runs))
             limit = f"; {images:,} training images" if part < 1 else ""
             yield Result(record.name, recipe, data + limit, tuple(runs))
 
 
-def _read_run(path: Path) -> RecordedRun:
-    folder = RunFolder.open(path)
-    metrics = folder.read_metrics(*NUMBERS, "split", "device")
+def _read_run(path: Path) -> FinishedRun:
+    run = load_run(path)
     for key in NUMBERS:
-        if type(metrics[key]) not in (int, float) or not math.isfinite(metrics[key]):
-            raise RequestError(f"{path}: metrics.json has {key} = {metrics[key]!r}, not a number")
-    if metrics["split"] != "test":
+        value = getattr(run.metrics, key)
+        if not math.isfinite(value):
+            raise RequestError(f"{path}: metrics.json has {key} = {value!r}, not a number")
+    if run.metrics.split != "test":
         raise RequestError(
-            f"{path}: is measured on the {metrics['split']} split; a record is of the test split"
+            f"{path}: is measured on the {run.metrics.split} split; a record is of the test split"
         )
-    recipe = folder.read_recipe()
-    return RecordedRun(
-        path, recipe, folder.read_dataset("sha256", "train_images", "image_shape"), metrics
-    )
+    return run
 
 
 def main(root: Path = EXPERIMENTS.parent) -> int:

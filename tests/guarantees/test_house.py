@@ -65,7 +65,6 @@ def test_each_heavy_library_has_one_door():
             "evaluation/figures.py",
             "comparison/figures.py",
             "comparison/figure_style.py",
-            "comparison/robustness_figures.py",
             "explain/figures.py",
         },
         "tensorflow_datasets": {"data/tfds.py"},

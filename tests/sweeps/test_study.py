@@ -16,7 +16,7 @@ from cifar_models.runtime.signals import Interruption
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.sweeps import study as study_module
 from cifar_models.sweeps.study_file import STUDIES, StudyRun, planned_runs, read_study
-from tests.made_runs import answers, make_run
+from tests.made_runs import make_predictions, make_robustness, make_run
 
 STUDY = """
 recipes = ["digits-cnn"]
@@ -93,7 +93,7 @@ def made_runs(study: str, tmp_path: Path, labels: np.ndarray) -> list[StudyRun]:
     for run in runs:
         name, _, seed, *options = run.arguments
         overrides = (f"runtime.seed={seed}", *options[1::2])
-        make_run(run.path, name, answers(labels, 0.8, rng), labels, overrides)
+        make_run(run.path, name, make_predictions(labels, 0.8, rng), labels, overrides)
     return runs
 
 
@@ -111,7 +111,7 @@ def test_one_run_of_each_recipe_is_measured_further_and_once(tmp_path, labels, m
     monkeypatch.setattr(
         study_module, "_succeeds", lambda path, arguments: commands.append((path, arguments))
     )
-    RunFolder(paths[1]).write_robustness({"mean_corrupted_accuracy": 0.5})
+    RunFolder(paths[1]).write(make_robustness(0.5))
     study_module._measure_further(runs, None)
     assert served == paths[:2]
     assert commands == [(paths[0], ["evaluate", str(paths[0]), "--corruptions"])]
