@@ -45,7 +45,7 @@ class Pair:
             )
         power = (
             f"A true difference of {100 * d.detectable:.1f} points would be detected with a "
-            "probability of 80 %."
+            "probability of 80%."
         )
         if d.detectable > 1:
             power = "The runs vary too much, or are too few, to detect any difference."

@@ -85,12 +85,9 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
 def compare_accuracy(correct_a: np.ndarray, correct_b: np.ndarray, seed: int = 0) -> Difference:
     """Test the difference in accuracy of two models, whose runs predict the same test images.
 
-    Both the test images and the training runs are samples, so the variance of the difference is
-    the sum of two parts. The part of the images is the variance over images of the difference of
-    the mean correctness, minus the share of it that is due to chance between runs. The part of the
-    runs is Welch's. The degrees of freedom follow Satterthwaite. A model with one run adds no
-    variance between runs: with one run each, the result holds for these two networks and not for
-    their recipes.
+    The interval and the p-value are those of a t-test that treats both the test images and the
+    training runs as samples. A model with one run adds no variance between runs: with one run
+    each, the result holds for these two networks and not for their recipes.
 
     Args:
         correct_a: Images that each of the S runs of model A gets right, bool (S, N).
@@ -98,21 +95,14 @@ def compare_accuracy(correct_a: np.ndarray, correct_b: np.ndarray, seed: int = 0
         seed: Seed of the bootstrap.
     """
     runs_a, runs_b = np.asarray(correct_a, np.float64), np.asarray(correct_b, np.float64)
-    num_images = runs_a.shape[1]
     image_differences = runs_b.mean(axis=0) - runs_a.mean(axis=0)  # (N,)
     difference = float(image_differences.mean())
-    image_variance = image_differences.var(ddof=1)
-    parts = []  # of the variance, each with its degrees of freedom
-    for runs in (runs_a, runs_b):
-        if len(runs) > 1:
-            image_variance -= runs.var(axis=0, ddof=1).mean() / len(runs)
-            parts.append((runs.mean(axis=1).var(ddof=1) / len(runs), len(runs) - 1))
-    parts.append((max(image_variance, 0.0) / num_images, num_images - 1))
+    parts = _variance_parts(runs_a, runs_b)
     variance = sum(part for part, _ in parts)
     low = high = difference
     p_value, detectable = float(difference == 0), 0.0
     if variance > 0:
-        freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+        freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)  # Satterthwaite
         error, student = math.sqrt(variance), stats.t(freedom)
         half = student.ppf((1 + CONFIDENCE) / 2) * error
         low, high = max(difference - half, -1.0), min(difference + half, 1.0)
@@ -131,6 +121,27 @@ def compare_accuracy(correct_a: np.ndarray, correct_b: np.ndarray, seed: int = 0
         detectable=detectable,
         runs=(len(runs_a), len(runs_b)),
     )
+
+
+def _variance_parts(runs_a: np.ndarray, runs_b: np.ndarray) -> list[tuple[float, int]]:
+    """Return the parts of the variance of the difference, each with its degrees of freedom.
+
+    Each model with several runs adds the variance between its runs, as in Welch's test. The images
+    add the variance over images of the difference in mean correctness, minus the share of it that
+    is due to chance between runs.
+
+    Args:
+        runs_a: 1 for each image that a run of model A gets right, otherwise 0, float64 (S, N).
+        runs_b: The same for model B, float64 (T, N).
+    """
+    num_images = runs_a.shape[1]
+    image_variance = (runs_b.mean(axis=0) - runs_a.mean(axis=0)).var(ddof=1)
+    parts = []
+    for runs in (runs_a, runs_b):
+        if len(runs) > 1:
+            image_variance -= runs.var(axis=0, ddof=1).mean() / len(runs)
+            parts.append((runs.mean(axis=1).var(ddof=1) / len(runs), len(runs) - 1))
+    return [*parts, (max(image_variance, 0.0) / num_images, num_images - 1)]
 
 
 def _bootstrap(differences: np.ndarray, seed: int) -> tuple[float, float]:
