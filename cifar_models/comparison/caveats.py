@@ -42,7 +42,7 @@ def _validation_split(model: Model) -> Iterator[str]:
 
 
 def _missing_classes(model: Model) -> Iterator[str]:
-    names = np.array(list(model.runs[0].metrics.per_class))
+    names = np.array(model.runs[0].dataset.class_names)
     predicted = np.concatenate([run.probabilities.argmax(axis=1) for run in model.runs])
     counts = np.bincount(predicted, minlength=len(names))
     if missing := list(names[counts == 0]):

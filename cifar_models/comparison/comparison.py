@@ -48,7 +48,7 @@ class Pair:
             "probability of 80%."
         )
         if d.detectable > 1:
-            power = "The runs vary too much, or are too few, to detect any difference."
+            power = "The runs vary too much, or are too few, to detect any difference reliably."
         return (
             f"These runs cannot tell {self.better} and {self.worse} apart: the difference is "
             f"{size}{unadjusted}. {power}{single}"

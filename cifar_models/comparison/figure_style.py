@@ -20,7 +20,7 @@ from cifar_models.comparison.models import Model
 COLOURS = ("#3b76c4", "#d1772a", "#3c9a5f", "#a35bb5", "#c4474f", "#7d6b5d", "#c98fae", "#8a8a2c")
 GREY = "#888888"  # lines and numbers, readable on dark and on light
 STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text, so that the page can colour it
+    "svg.fonttype": "none",  # text stays text, so that the report can colour it
     "text.parse_math": False,  # class names may hold dollar signs
     "axes.edgecolor": GREY,
     "axes.labelcolor": GREY,

@@ -1,4 +1,4 @@
-"""Figures of a comparison, as SVG that takes its text colour from the surrounding page."""
+"""Figures of a comparison, as SVG that takes its text colour from the surrounding report."""
 
 from collections.abc import Sequence
 

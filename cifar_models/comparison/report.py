@@ -1,4 +1,4 @@
-"""The report of a comparison: a self-contained HTML page, Markdown, CSV and SVG figures."""
+"""The report of a comparison: self-contained HTML, Markdown, CSV and SVG figures."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError, RunError
 from cifar_models.storage.atomic_files import write_bytes_atomic
 
-MAX_DISAGREEMENTS = 24  # images on the page
+MAX_DISAGREEMENTS = 24  # images in the report
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
         ) from None
     for name, svg in figures.items():
         write_bytes_atomic(out / "figures" / f"{name}.svg", svg.encode())
-    write_bytes_atomic(out / "report.html", _page(comparison, figures, command).encode())
+    write_bytes_atomic(out / "report.html", _html(comparison, figures, command).encode())
     write_bytes_atomic(out / "comparison.md", markdown(comparison).encode())
     write_bytes_atomic(out / "comparison.csv", csv_table(comparison).encode())
 
@@ -74,8 +74,8 @@ def _draw_figures(comparison: Comparison) -> dict[str, str]:
     return figures
 
 
-def _page(comparison: Comparison, figures: dict[str, str], command: str) -> str:
-    """Return the HTML page."""
+def _html(comparison: Comparison, figures: dict[str, str], command: str) -> str:
+    """Return the HTML of the report."""
     environment = Environment(
         loader=PackageLoader("cifar_models.comparison", "templates"),
         autoescape=True,
@@ -107,7 +107,7 @@ def _robustness_images(comparison: Comparison) -> str:
 
 
 def largest_disagreements(comparison: Comparison) -> list[Disagreement]:
-    """Return the test images for which the probability of the true class differs most by model.
+    """Return the test images on which the models' probabilities of the true class differ most.
 
     The list is empty if there is only one model, or if the data are not on this machine.
     """

@@ -19,7 +19,7 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
 
     Raises:
         RequestError: A path holds no finished run, or a run cannot be compared: it has no
-            predictions, a probability is not finite, or a label is outside the classes.
+            predictions, or they do not fit its classes, or a probability is not finite.
     """
     folders: list[Path] = []
     for path in paths:
@@ -37,7 +37,13 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
 
 
 def _check_predictions(run: FinishedRun) -> None:
+    """Raise RequestError if the predictions of a run, which may be untrusted, cannot be used."""
     path, num_classes = run.folder.predictions_path, len(run.dataset.class_names)
+    if run.probabilities.shape != (len(run.labels), num_classes):
+        raise RequestError(
+            f"{path}: holds probabilities of shape {run.probabilities.shape} for {len(run.labels)} "
+            f"labels and {num_classes} classes; remove the file and evaluate the run again"
+        )
     not_finite = np.flatnonzero(~np.isfinite(run.probabilities).all(axis=1))
     if len(not_finite):
         raise RequestError(
@@ -48,7 +54,7 @@ def _check_predictions(run: FinishedRun) -> None:
     if len(outside):
         raise RequestError(
             f"{path}: row {outside[0]} has label {run.labels[outside[0]]}, outside the "
-            f"{num_classes} classes; evaluate the run again"
+            f"{num_classes} classes; remove the file and evaluate the run again"
         )
 
 

@@ -1,4 +1,4 @@
-"""The table of a comparison: cells for the page, Markdown and CSV."""
+"""The table of a comparison: cells for HTML, Markdown and CSV."""
 
 import csv
 import io

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from cifar_models.cli.main import main
-from cifar_models.comparison.comparison import compare
+from cifar_models.comparison.comparison import Pair, compare
 from cifar_models.comparison.figure_style import colour_of
 from cifar_models.comparison.figures import pareto_front
 from cifar_models.comparison.learning_curves import LearningCurve, Point, crossings
 from cifar_models.comparison.runs import read_runs
-from cifar_models.comparison.significance import Interval
+from cifar_models.comparison.significance import Interval, compare_accuracy
 from cifar_models.storage.run_folder import RunFolder
 from tests.made_runs import make_cost, make_predictions, make_robustness, make_run
 
@@ -62,6 +62,17 @@ def test_a_large_difference_is_found_and_a_small_one_is_not_claimed(tmp_path, la
     for pair in result.pairs:
         assert pair.p_value >= pair.difference.p_value  # adjusted
         assert pair.is_significant() == ("digits-vit" in (pair.better, pair.worse))
+
+
+def test_a_conclusion_mentions_single_runs_and_the_adjustment_for_pairs():
+    correct = np.random.default_rng(0).random((2, 400)) < [[0.8], [0.87]]
+    difference = compare_accuracy(correct[:1], correct[1:])
+    assert difference.p_value < 0.05
+    significant = Pair("b", "a", difference, difference.p_value).describe()
+    assert significant.startswith("b is better than a by ")
+    assert significant.endswith("only one run, so another seed may change this result.")
+    adjusted = Pair("b", "a", difference, 0.2, num_pairs=6).describe()
+    assert "significant for a single pair, but not after adjustment for 6 pairs" in adjusted
 
 
 def test_the_numbers_are_those_of_the_predictions(tmp_path, labels):
@@ -145,6 +156,10 @@ def test_missing_or_invalid_predictions_are_refused(tmp_path, labels, capsys):
     assert "row 5 has label 3, outside the 3 classes" in refused(
         capsys, "compare", run, "--out", out
     )
+    folder.write_predictions(labels, make_predictions(labels, 0.8, rng)[:, :2], ("cat", "dog"))
+    assert f"probabilities of shape ({IMAGES}, 2) for {IMAGES} labels and 3 classes" in refused(
+        capsys, "compare", run, "--out", out
+    )
     (run / "predictions.npz").unlink()
     error = refused(capsys, "compare", run, "--out", out)
     assert f"write it: python -m cifar_models evaluate {run}" in error
@@ -211,8 +226,8 @@ def test_cost_and_robustness_are_in_the_table(tmp_path, labels):
     for number, path in enumerate(paths):
         RunFolder(path).write(make_robustness(0.5 + number / 10))
     assert main(["compare", *map(str, paths), "--out", str(tmp_path / "out")]) == 0
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "<h2>Robustness</h2>" in page and "1,200 test images" in page
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "<h2>Robustness</h2>" in report and "1,200 test images" in report
     model = compare(read_runs(paths)).models[0]
     assert model.interval("latency_1_p95").mean == 2.5
     assert model.interval("peak_memory_megabytes").mean == 400
@@ -272,7 +287,7 @@ def test_no_point_beats_the_pareto_front():
 
 
 @pytest.fixture
-def page(tmp_path, labels, capsys) -> Path:
+def report(tmp_path, labels, capsys) -> Path:
     make_models(tmp_path / "runs", labels, cnn=0.80, vit=0.86, hybrid=0.92)
     out = tmp_path / "out"
     assert main(["compare", str(tmp_path / "runs"), "--out", str(out)]) == 0
@@ -280,13 +295,13 @@ def page(tmp_path, labels, capsys) -> Path:
     return out / "report.html"
 
 
-def test_the_page_is_one_file_and_says_how_to_reproduce_it(page, tmp_path):
-    text = page.read_text()
+def test_the_report_is_one_file_and_says_how_to_reproduce_it(report, tmp_path):
+    text = report.read_text()
     links = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert all(link.startswith(("data:", "#")) for link in links)
     assert text.count("<svg") == 6
     assert f"compare {tmp_path / 'runs'} --out {tmp_path / 'out'}" in text
-    assert {path.stem for path in (page.parent / "figures").iterdir()} == {
+    assert {path.stem for path in (report.parent / "figures").iterdir()} == {
         "accuracies",
         "training",
         "pareto",
@@ -296,14 +311,14 @@ def test_the_page_is_one_file_and_says_how_to_reproduce_it(page, tmp_path):
     }
 
 
-def test_the_table_is_also_written_as_csv_and_markdown(page):
-    with (page.parent / "comparison.csv").open() as file:
+def test_the_table_is_also_written_as_csv_and_markdown(report):
+    with (report.parent / "comparison.csv").open() as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
     assert set(rows) == {"digits-cnn", "digits-vit", "digits-hybrid"}
     row = rows["digits-hybrid"]
     assert float(row["accuracy_low"]) < float(row["accuracy"]) < float(row["accuracy_high"])
     assert float(row["accuracy"]) == pytest.approx(0.92, abs=0.02)
-    text = (page.parent / "comparison.md").read_text()
+    text = (report.parent / "comparison.md").read_text()
     assert text.splitlines()[2].startswith("| digits-hybrid | 3 | ")
     assert "## Conclusions" in text
     header, best = (text.splitlines()[number].split(" | ") for number in (0, 2))
@@ -341,9 +356,9 @@ addEventListener("load", () => {
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
-def test_a_browser_draws_the_figures_and_sorts_the_table(page, tmp_path):
-    clicked = page.with_name("clicked.html")
-    clicked.write_text(page.read_text().replace("</head>", CLICKS))
+def test_a_browser_draws_the_figures_and_sorts_the_table(report, tmp_path):
+    clicked = report.with_name("clicked.html")
+    clicked.write_text(report.read_text().replace("</head>", CLICKS))
     result = subprocess.run(
         [
             CHROMIUM,
