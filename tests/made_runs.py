@@ -1,5 +1,6 @@
-"""Run folders with known answers, made without training."""
+"""Finished run folders with known predictions, written without training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,19 +8,27 @@ import numpy as np
 from cifar_models.config.recipe_file import read_recipe, recipe_toml
 from cifar_models.config.run_identity import fingerprints
 from cifar_models.evaluation.metrics import classification_metrics
+from cifar_models.storage.records import (
+    DatasetInfo,
+    Environment,
+    Latency,
+    Robustness,
+    RunMetrics,
+    ServingCost,
+)
 from cifar_models.storage.run_folder import RunFolder
 
 CLASSES = ("cat", "dog", "eel")
 
 
-def answers(
-    labels: np.ndarray, accuracy: float, rng: np.random.Generator, sureness: float = 0.8
+def make_predictions(
+    labels: np.ndarray, accuracy: float, rng: np.random.Generator, confidence: float = 0.8
 ) -> np.ndarray:
-    """Probabilities (N, K) that are right in about so many cases, and as sure as said."""
+    """Return probabilities (N, 3) with about this accuracy and exactly this confidence."""
     right = rng.random(len(labels)) < accuracy
     predicted = np.where(right, labels, (labels + rng.integers(1, 3, len(labels))) % 3)
-    probabilities = np.full((len(labels), 3), (1 - sureness) / 2)
-    probabilities[np.arange(len(labels)), predicted] = sureness
+    probabilities = np.full((len(labels), 3), (1 - confidence) / 2)
+    probabilities[np.arange(len(labels)), predicted] = confidence
     return probabilities.astype(np.float32)
 
 
@@ -32,37 +41,83 @@ def make_run(
     dataset: dict | None = None,
     metrics: dict | None = None,
 ) -> Path:
-    """Writes a finished run whose model gave these answers."""
+    """Write a finished run whose network made these predictions.
+
+    Args:
+        path: Path of the run folder.
+        recipe_name: Name of the recipe.
+        probabilities: Predicted probabilities (N, 3).
+        labels: Labels (N,).
+        overrides: `table.key=value` each.
+        dataset: Fields of `DatasetInfo` to replace.
+        metrics: Fields of `RunMetrics` to replace.
+    """
     recipe = read_recipe(recipe_name, overrides)
-    description = {
-        "name": "pets",
-        "image_shape": [8, 8, 1],
-        "class_names": list(CLASSES),
-        "train_images": 300,
-        "validation_images": 30,
-        "test_images": len(labels),
-        "sha256": "0" * 64,
-        **(dataset or {}),
-    }
+    info = DatasetInfo(
+        name="pets",
+        image_shape=(8, 8, 1),
+        class_names=list(CLASSES),
+        train_images=300,
+        validation_images=30,
+        test_images=len(labels),
+        sha256="0" * 64,
+    )
+    info = replace(info, **(dataset or {}))
+    class_names = tuple(info.class_names)
+    record = RunMetrics(
+        **vars(classification_metrics(labels, probabilities, class_names)),
+        recipe=recipe.name,
+        dataset=info.name,
+        split="test",
+        seed=recipe.runtime.seed,
+        parameters=1000,
+        flops_per_image=10**6,
+        epochs=3,
+        best_epoch=3,
+        steps=300,
+        train_seconds=60.0,
+        compile_seconds=5.0,
+        images_per_second=500.0,
+        device="CPU",
+        precision="float32",
+    )
     folder = RunFolder.create(path)
     folder.write_recipe(recipe_toml(recipe))
-    folder.write_environment({"packages": {"keras": "3.15.1"}})
-    folder.write_dataset(description)
+    folder.write(Environment(precision="float32", packages={"keras": "3.15.1"}))
+    folder.write(info)
     folder.write_history(
         [
             {"epoch": epoch, "seconds": 2.0, "validation_accuracy": 0.5 + epoch / 10}
             for epoch in (1, 2, 3)
         ]
     )
-    folder.write_predictions(labels, probabilities, CLASSES)
-    folder.write_fingerprints(fingerprints(recipe, description, "test"))
-    measured = classification_metrics(labels, probabilities, CLASSES)
-    folder.write_metrics(
-        {
-            **{"recipe": recipe.name, "dataset": "pets", "split": "test", "precision": "float32"},
-            **{"seed": recipe.runtime.seed, **measured, "parameters": 1000, "device": "CPU"},
-            **{"flops_per_image": 10**6, "train_seconds": 60.0, "images_per_second": 500.0},
-            **{"epochs": 3, "steps": 300, **(metrics or {})},
-        }
-    )
+    folder.write_predictions(labels, probabilities, class_names)
+    folder.write_fingerprints(fingerprints(recipe, info.class_names, info.sha256, "test"))
+    folder.write(replace(record, **(metrics or {})))
     return path
+
+
+def make_cost() -> ServingCost:
+    """Return the serving cost of a run: 1.5 ms at the median for either batch size."""
+    return ServingCost(
+        latency_ms={batch: Latency(p50=1.5, p95=2.5) for batch in ("1", "128")},
+        images_per_second=80_000.0,
+        memory_of="process",
+        peak_memory_bytes=400_000_000,
+        memory_before_bytes=300_000_000,
+        model_bytes=2_000_000,
+        device="CPU",
+        precision="float32",
+    )
+
+
+def make_robustness(mean_corrupted_accuracy: float) -> Robustness:
+    """Return the robustness of a run to two corruptions."""
+    return Robustness(
+        images=1200,
+        clean_accuracy=0.8,
+        accuracy={"fog": [0.7, 0.6, 0.5, 0.4, 0.3], "snow": [0.5] * 5},
+        mean_corrupted_accuracy=mean_corrupted_accuracy,
+        entropy={"test": [9, 1], "noise": [2, 8], "shuffled": [5, 5], "bins": [0.0, 0.55, 1.1]},
+        roc_auc={"noise": 0.9, "shuffled": 0.7},
+    )

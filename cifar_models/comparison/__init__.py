@@ -1,1 +1,1 @@
-"""Comparison of finished runs: statistics, caveats, figures and one HTML page."""
+"""Comparison of finished runs: statistics, caveats, figures and an HTML report."""

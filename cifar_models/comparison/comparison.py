@@ -1,4 +1,4 @@
-"""Many finished runs become one comparison: means with intervals, paired tests, words, warnings."""
+"""Compare finished runs: means with intervals, pairwise tests, caveats and learning curves."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,81 +7,107 @@ from dataclasses import dataclass
 from cifar_models.comparison.caveats import find_caveats
 from cifar_models.comparison.learning_curves import LearningCurve, learning_curves
 from cifar_models.comparison.models import Model
-from cifar_models.comparison.runs import Run, by_recipe, refuse_other_data
+from cifar_models.comparison.runs import by_recipe, refuse_different_data
 from cifar_models.comparison.significance import CONFIDENCE, Difference, compare_accuracy, holm
+from cifar_models.run.load import FinishedRun
+from cifar_models.storage.records import DatasetInfo
 
 
 @dataclass(frozen=True)
 class Pair:
-    better: str  # by its mean, not necessarily beyond chance
-    worse: str
-    difference: Difference  # of the better one over the worse one
-    p_value: float  # adjusted for the number of pairs
-    of_pairs: int = 1  # that were tested
+    """Two models and the test of the difference in their accuracy."""
 
-    def is_certain(self) -> bool:
+    better: str  # the model with the higher mean accuracy; the difference may be chance
+    worse: str
+    difference: Difference  # accuracy of the better model minus that of the worse one
+    p_value: float  # adjusted for the number of pairs
+    num_pairs: int = 1  # tested pairs of the comparison
+
+    def is_significant(self) -> bool:
         return self.p_value < 1 - CONFIDENCE
 
-    def conclusion(self) -> str:
-        """What the test carries, and no more; differences in percentage points."""
-        of = self.difference
-        size = f"{100 * of.difference:.1f} points [{100 * of.low:.1f}, {100 * of.high:.1f}]"
-        about = "" if min(of.runs) > 1 else " These are single runs: another seed may change it."
-        if self.is_certain():
-            return f"{self.better} is better than {self.worse} by {size}.{about}"
-        alone = ""
-        if of.p_value < 1 - CONFIDENCE:
-            alone = f" (enough for one pair, but of {self.of_pairs} one may differ so by chance)"
+    def describe(self) -> str:
+        """Return what the test supports in words, with differences in percentage points."""
+        d = self.difference
+        size = f"{100 * d.difference:.1f} percentage points [{100 * d.low:.1f}, {100 * d.high:.1f}]"
+        single = ""
+        if min(d.runs) == 1:
+            single = (
+                " At least one of the two has only one run, so another seed may change this result."
+            )
+        if self.is_significant():
+            return f"{self.better} is better than {self.worse} by {size}.{single}"
+        unadjusted = ""
+        if d.p_value < 1 - CONFIDENCE:
+            unadjusted = (
+                f" (significant for a single pair, but not after adjustment for {self.num_pairs} "
+                "pairs)"
+            )
         power = (
-            f"A difference of {100 * of.detectable:.1f} points would have been found four times "
-            "out of five."
+            f"A true difference of {100 * d.detectable:.1f} points would be detected with a "
+            "probability of 80%."
         )
-        if of.detectable > 1:
-            power = "They vary so much, or are so few, that no difference would have been found."
+        if d.detectable > 1:
+            power = "The runs vary too much, or are too few, to detect any difference reliably."
         return (
-            f"These runs cannot tell {self.better} and {self.worse} apart: {size}{alone}. {power}"
-            f"{about}"
+            f"These runs cannot tell {self.better} and {self.worse} apart: the difference is "
+            f"{size}{unadjusted}. {power}{single}"
         )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    models: tuple[Model, ...]  # the highest mean accuracy first
+    """The result of a comparison."""
+
+    models: tuple[Model, ...]  # sorted by mean accuracy, the highest first
     pairs: tuple[Pair, ...]
-    warnings: tuple[str, ...]
+    caveats: tuple[str, ...]
     curves: tuple[LearningCurve, ...] = ()
 
     @property
-    def dataset(self) -> dict:
+    def dataset(self) -> DatasetInfo:
         return self.models[0].runs[0].dataset
 
 
-def compare(runs: Sequence[Run]) -> Comparison:
-    """Groups runs by recipe, and tests every pair of models on the same test images.
+def compare(runs: Sequence[FinishedRun]) -> Comparison:
+    """Group runs by recipe, and test every pair of models on the same test images.
 
-    Where the recipes were trained on several parts of the training images, the models are those
-    of the largest part, and the others are points of learning curves.
+    If recipes were trained on several fractions of the training images, the models are the runs on
+    the largest fraction. The runs on smaller fractions are points of the learning curves.
+
+    Args:
+        runs: At least one finished run.
 
     Raises:
-        RequestError: the runs are of other data, classes or test images than the first.
+        RequestError: A run has other data, classes or test images than the first one.
     """
     for run in runs[1:]:
-        refuse_other_data(runs[0], run)
+        refuse_different_data(runs[0], run)
     largest = max(run.recipe.data.train_fraction for run in runs)
     groups = by_recipe(runs)
     models = []
     for name, group in groups.items():
-        main = tuple(run for run in group if run.recipe.data.train_fraction == largest)
-        if main:
-            models.append(Model(name, main))
+        on_largest = tuple(run for run in group if run.recipe.data.train_fraction == largest)
+        if on_largest:
+            models.append(Model(name, on_largest))
     models.sort(key=lambda model: -model.accuracy.mean)
-    couples = list(itertools.combinations(models, 2))
-    differences = [compare_accuracy(worse.correct(), better.correct()) for better, worse in couples]
-    p_values = holm([difference.p_value for difference in differences])
-    pairs = tuple(
-        Pair(better.name, worse.name, difference, p_value, len(couples))
-        for (better, worse), difference, p_value in zip(couples, differences, p_values, strict=True)
-    )
-    names = [*(model.name for model in models), *groups]  # a recipe may have smaller parts alone
+    # Curves follow the order of the models. Recipes without a run on the largest fraction are last.
+    names = [*(model.name for model in models), *groups]
     curves = sorted(learning_curves(groups), key=lambda curve: names.index(curve.name))
-    return Comparison(tuple(models), pairs, tuple(find_caveats(models)), tuple(curves))
+    return Comparison(
+        models=tuple(models),
+        pairs=_test_pairs(models),
+        caveats=tuple(find_caveats(models)),
+        curves=tuple(curves),
+    )
+
+
+def _test_pairs(models: Sequence[Model]) -> tuple[Pair, ...]:
+    """Test each pair of models, which are sorted by accuracy, and adjust the p-values."""
+    pairs = list(itertools.combinations(models, 2))
+    differences = [compare_accuracy(worse.correct(), better.correct()) for better, worse in pairs]
+    p_values = holm([difference.p_value for difference in differences])
+    return tuple(
+        Pair(better.name, worse.name, difference, p_value, len(pairs))
+        for (better, worse), difference, p_value in zip(pairs, differences, p_values, strict=True)
+    )

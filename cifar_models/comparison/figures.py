@@ -1,41 +1,63 @@
-"""Figures of a comparison, as SVG that takes its colours from the page around it."""
+"""Figures of a comparison, as SVG that takes its text colour from the surrounding report."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from cifar_models.comparison.comparison import Comparison
-from cifar_models.comparison.figure_style import GREY, colour_of, folded, legend_above, panels, svg
+from cifar_models.comparison.figure_style import (
+    GREY,
+    add_legend_above,
+    colour_of,
+    draw_bars,
+    figure_svg,
+    panels_svg,
+    set_log_axis,
+    wrapped,
+)
 from cifar_models.comparison.models import Model
 from cifar_models.evaluation.metrics import CALIBRATION_BINS, confusion_matrix
 
+PARETO_COSTS = {  # metric → axis label
+    "flops_per_image": "FLOPs/image",
+    "train_seconds": "training time, s",
+    "latency_1_p50": "latency of 1 image, ms",
+}
+# Kind of input in `Robustness.entropy` → label and colour.
+ENTROPY_INPUTS = {
+    "test": ("test images", GREY),
+    "noise": ("uniform noise", "#c4474f"),
+    "shuffled": ("shuffled pixels", "#d1772a"),
+}
+MAX_CLASSES_WITH_NAMES = 20  # on the axes of a confusion matrix
+
 
 def draw_accuracies(comparison: Comparison) -> str:
-    """A point for each run, the mean and its 95 % interval for each model."""
+    """Draw the accuracy of each run, and the mean and its 95 % interval for each model."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for place, model in enumerate(reversed(comparison.models)):
+        for row, model in enumerate(reversed(comparison.models)):
             colour = colour_of(comparison, model)
             points = 100 * model.correct().mean(axis=1)
-            score = model.accuracy
-            axes.plot(points, [place] * len(points), "o", color=colour, alpha=0.5, markersize=5)
-            axes.plot(100 * score.mean, place, "D", color=colour, markersize=8)
+            accuracy = model.accuracy
+            axes.plot(points, [row] * len(points), "o", color=colour, alpha=0.5, markersize=5)
+            axes.plot(100 * accuracy.mean, row, "D", color=colour, markersize=8)
             if len(points) > 1:
-                axes.plot([100 * score.low, 100 * score.high], [place, place], color=colour, lw=2)
+                bounds = [100 * accuracy.low, 100 * accuracy.high]
+                axes.plot(bounds, [row, row], color=colour, lw=2)
         axes.set_yticks(range(len(comparison.models)))
-        axes.set_yticklabels([folded(model.name) for model in reversed(comparison.models)])
+        axes.set_yticklabels([wrapped(model.name) for model in reversed(comparison.models)])
         axes.set(xlabel="test accuracy, %", ylim=(-0.6, len(comparison.models) - 0.4))
         axes.grid(axis="x", alpha=0.3)
 
-    return svg("accuracies", draw, (7, 1 + 0.45 * len(comparison.models)))
+    return figure_svg("accuracies", draw, (7, 1 + 0.45 * len(comparison.models)))
 
 
 def draw_training(comparison: Comparison) -> str:
-    """Validation accuracy against the seconds of training, a line for each run."""
+    """Draw validation accuracy by training time, with one line for each run."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -46,16 +68,16 @@ def draw_training(comparison: Comparison) -> str:
                 accuracy = [100 * row["validation_accuracy"] for row in run.history]
                 label = model.name if number == 0 else None
                 axes.plot(seconds, accuracy, color=colour_of(comparison, model), label=label, lw=1)
-        axes.set(xlabel="seconds, compiling included", ylabel="validation accuracy, %")
+        axes.set(xlabel="time including compilation, s", ylabel="validation accuracy, %")
         axes.grid(alpha=0.3)
-        if axes.lines:  # runs without a validation split have none
+        if axes.lines:  # there are none if no run has a validation split
             axes.legend(frameon=False)
 
-    return svg("training", draw, (7, 3.6))
+    return figure_svg("training", draw, (7, 3.6))
 
 
 def draw_learning_curves(comparison: Comparison) -> str:
-    """Test accuracy against the number of training images, with 95 % intervals."""
+    """Draw test accuracy by the number of training images, with 95 % intervals."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -67,58 +89,55 @@ def draw_learning_curves(comparison: Comparison) -> str:
             high = [100 * point.accuracy.high for point in curve.points]
             axes.plot(images, mean, "o-", color=colour, label=curve.name)
             axes.fill_between(images, low, high, color=colour, alpha=0.15, lw=0)
-        axes.set(
-            xlabel="training images", ylabel="test accuracy, %", xscale="log", ylim=(None, 100)
-        )
+        axes.set(xlabel="training images", ylabel="test accuracy, %", ylim=(None, 100))
+        set_log_axis(axes)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
 
-    return svg("learning_curves", draw, (7, 3.6))
+    return figure_svg("learning_curves", draw, (7, 3.6))
 
 
-def draw_pareto(comparison: Comparison, costs: Sequence[tuple[str, str]]) -> str:
-    """Accuracy against each cost; the models that nothing beats in both are ringed and joined.
-
-    Args:
-        comparison: whose models have a mean for every cost.
-        costs: (key of metrics.json, label of the axis).
-    """
+def draw_pareto(comparison: Comparison) -> str:
+    """Draw accuracy against each cost that all models have. The Pareto front is circled."""
+    costs = _costs_of_all_models(comparison)
 
     def draw(figure: Figure) -> None:
-        for axes, (key, label) in zip(
-            np.atleast_1d(figure.subplots(1, len(costs), sharey=True)), costs, strict=True
-        ):
-            points = [
-                (model.mean(key), 100 * model.accuracy.mean, model) for model in comparison.models
-            ]
-            front = pareto_front([point[:2] for point in points])
-            ring = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "color": GREY}
-            axes.plot(*zip(*front, strict=True), lw=1, ls="--", zorder=0, **ring)
-            for cost, accuracy, model in points:
-                axes.plot(cost, accuracy, "o", color=colour_of(comparison, model))
-                axes.annotate(
-                    folded(model.name), (cost, accuracy), (5, 5), textcoords="offset points"
-                )
-            axes.set(xlabel=label, xscale="log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: short(value)))
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.margins(x=0.35, y=0.2)
-            if len({cost for cost, *_ in points}) == 1:  # else the axis would span all magnitudes
-                axes.set_xlim(points[0][0] / 3, points[0][0] * 3)
-            axes.grid(alpha=0.3)
-        figure.axes[0].set_ylabel("test accuracy, %")
+        grid = np.ravel(figure.subplots(1, len(costs), sharey=True, squeeze=False))
+        for axes, (label, values) in zip(grid, costs.items(), strict=True):
+            _draw_front(axes, comparison, values)
+            axes.set_xlabel(label)
+        grid[0].set_ylabel("test accuracy, %")
 
-    return svg("pareto", draw, (4 * len(costs), 3.4))
+    return figure_svg("pareto", draw, (4 * len(costs), 3.4))
 
 
-def short(value: float) -> str:
-    """A number for an axis: 0.3, 30, 3k, 300M."""
-    return f"{value:g}" if value < 1000 else EngFormatter(sep="")(value)
+def _costs_of_all_models(comparison: Comparison) -> dict[str, list[float]]:
+    """Map the axis label of each cost that all models have to one mean for each model."""
+    costs = {}
+    for metric, label in PARETO_COSTS.items():
+        intervals = [model.interval(metric) for model in comparison.models]
+        means = [interval.mean for interval in intervals if interval]
+        if len(means) == len(comparison.models):
+            costs[label] = means
+    return costs
+
+
+def _draw_front(axes: Axes, comparison: Comparison, costs: Sequence[float]) -> None:
+    accuracies = [100 * model.accuracy.mean for model in comparison.models]
+    front = pareto_front(list(zip(costs, accuracies, strict=True)))
+    axes.plot(*zip(*front, strict=True), "o--", color=GREY, lw=1, ms=12, mfc="none", zorder=0)
+    for model, cost, accuracy in zip(comparison.models, costs, accuracies, strict=True):
+        axes.plot(cost, accuracy, "o", color=colour_of(comparison, model))
+        axes.annotate(wrapped(model.name), (cost, accuracy), (5, 5), textcoords="offset points")
+    set_log_axis(axes)
+    axes.margins(x=0.35, y=0.2)
+    if len(set(costs)) == 1:  # a logarithmic axis around one value would span all magnitudes
+        axes.set_xlim(costs[0] / 3, costs[0] * 3)
+    axes.grid(alpha=0.3)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those (cost, value) that no other point beats in both, by cost."""
+    """Return the points (cost, value) that no other point beats in both, sorted by cost."""
     front: list[tuple[float, float]] = []
     for cost, value in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or value > front[-1][1]:
@@ -127,7 +146,10 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 
 
 def draw_reliability(comparison: Comparison) -> str:
-    """How often a model is right when it is so sure: Guo et al. 2017, arXiv:1706.04599."""
+    """Draw a reliability diagram for each model: accuracy by confidence.
+
+    Source: Guo et al. (2017), arXiv:1706.04599.
+    """
 
     def draw(axes: Axes, model: Model) -> None:
         confidence = np.concatenate([run.probabilities.max(axis=1) for run in model.runs])
@@ -137,45 +159,78 @@ def draw_reliability(comparison: Comparison) -> str:
         counts = np.bincount(bins, minlength=CALIBRATION_BINS)
         right = np.bincount(bins, weights=correct, minlength=CALIBRATION_BINS)
         accuracy = np.divide(right, counts, out=np.zeros_like(right), where=counts > 0)
-        axes.bar(edges[:-1], accuracy, 1 / CALIBRATION_BINS, align="edge",
-                 color=colour_of(comparison, model), alpha=0.7)  # fmt: skip
+        colour = colour_of(comparison, model)
+        width = 1 / CALIBRATION_BINS
+        axes.bar(edges[:-1], accuracy, width, align="edge", color=colour, alpha=0.7)
         axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
         axes.set(xlabel="confidence", xlim=(0, 1), ylim=(0, 1), box_aspect=1)
 
-    return panels("reliability", comparison, draw, "accuracy", 3.0)
+    return panels_svg("reliability", comparison, draw, "accuracy", 3.0)
 
 
 def draw_confusions(comparison: Comparison) -> str:
-    """Each true class's row: the share of its images that got each answer, over all runs."""
-    names = comparison.dataset["class_names"]
+    """Draw a confusion matrix over all runs for each model, with rows that sum to 1."""
+    names = comparison.dataset.class_names
 
     def draw(axes: Axes, model: Model) -> None:
         counts = np.sum(
             [confusion_matrix(run.labels, run.probabilities) for run in model.runs], axis=0
         )
-        axes.imshow(counts / counts.sum(axis=1, keepdims=True), cmap="viridis", vmin=0, vmax=1)
-        if len(names) <= 20:
+        fractions = counts / counts.sum(axis=1, keepdims=True).clip(1)
+        axes.imshow(fractions, cmap="viridis", vmin=0, vmax=1)
+        if len(names) <= MAX_CLASSES_WITH_NAMES:
             axes.set_xticks(range(len(names)), names, rotation=90)
             axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="predicted")
+        axes.set(xlabel="predicted class")
 
-    return panels("confusions", comparison, draw, "true", 3.6)
+    return panels_svg("confusions", comparison, draw, "true class", 3.6)
 
 
 def draw_classes(comparison: Comparison) -> str:
-    """The part of each class that is recognised, a bar for each model."""
-    names = comparison.dataset["class_names"]
+    """Draw the recall of each class, with one bar for each model."""
+    names = comparison.dataset.class_names
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        width = 0.8 / len(comparison.models)
-        for number, model in enumerate(comparison.models):
-            places = np.arange(len(names)) + (number - (len(comparison.models) - 1) / 2) * width
-            colour = colour_of(comparison, model)
-            axes.bar(places, 100 * model.class_accuracy(), width, color=colour)
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axes.set(ylabel="recognised, %", ylim=(0, 100))
-        axes.grid(axis="y", alpha=0.3)
-        legend_above(figure, comparison)
+        draw_bars(axes, comparison, names, lambda model: 100 * model.class_recall())
+        axes.set_ylabel("recall, %")
+        add_legend_above(figure, comparison)
 
-    return svg("classes", draw, (max(7, 0.35 * len(names)), 3.6))
+    return figure_svg("classes", draw, (max(7, 0.35 * len(names)), 3.6))
+
+
+def draw_corruptions(comparison: Comparison) -> str:
+    """Draw accuracy under each corruption, mean over severities and runs; dashed: uncorrupted."""
+    corruptions = list(comparison.models[0].robustness()[0].accuracy)
+
+    def accuracies(model: Model) -> list[float]:
+        return [
+            100 * float(np.mean([measured.accuracy[name] for measured in model.robustness()]))
+            for name in corruptions
+        ]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        draw_bars(axes, comparison, [n.replace("_", " ") for n in corruptions], accuracies)
+        for model in comparison.models:
+            clean = np.mean([measured.clean_accuracy for measured in model.robustness()])
+            axes.axhline(100 * float(clean), color=colour_of(comparison, model), lw=1, ls="--")
+        axes.set_ylabel("accuracy, %")
+        add_legend_above(figure, comparison)
+
+    return figure_svg("corruptions", draw, (9, 4))
+
+
+def draw_entropies(comparison: Comparison) -> str:
+    """Draw histograms of predictive entropy on test images and out-of-distribution inputs."""
+
+    def draw(axes: Axes, model: Model) -> None:
+        measured = model.robustness()
+        edges = measured[0].entropy["bins"]
+        for name, (label, colour) in ENTROPY_INPUTS.items():
+            counts = np.sum([one.entropy[name] for one in measured], axis=0)
+            axes.stairs(counts / counts.sum(), edges, color=colour, label=label, lw=1.5)
+        axes.set(xlabel="predictive entropy, nats")
+        axes.legend(frameon=False)
+
+    return panels_svg("entropies", comparison, draw, "fraction of images", 3.2)

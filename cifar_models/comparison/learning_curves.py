@@ -1,4 +1,4 @@
-"""Accuracy against the number of training images: which model for how much data."""
+"""Learning curves: test accuracy by the number of training images."""
 
 import itertools
 from collections import defaultdict
@@ -7,69 +7,84 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cifar_models.comparison.runs import Run
+from cifar_models.comparison.run_metrics import correct_predictions
 from cifar_models.comparison.significance import Interval, mean_interval
+from cifar_models.run.load import FinishedRun
 
 
 @dataclass(frozen=True)
 class Point:
-    images: int  # that were trained on, mean over the runs
-    accuracy: Interval  # on the test split, over the runs
+    """A point of a learning curve."""
+
+    images: int  # training images, mean over the runs
+    accuracy: Interval  # test accuracy over the runs, in [0, 1]
 
 
 @dataclass(frozen=True)
 class LearningCurve:
+    """The learning curve of one recipe."""
+
     name: str
-    points: tuple[Point, ...]  # the fewest images first
+    points: tuple[Point, ...]  # sorted by the number of images
 
 
-def learning_curves(groups: Mapping[str, Sequence[Run]]) -> Iterator[LearningCurve]:
-    """Yields a curve for each recipe's runs that have two numbers of images or more."""
+def learning_curves(groups: Mapping[str, Sequence[FinishedRun]]) -> Iterator[LearningCurve]:
+    """Yield a curve for each recipe that was trained on at least two fractions of the images.
+
+    Args:
+        groups: Recipe name → runs.
+    """
     for name, runs in groups.items():
-        parts: dict[float, list[Run]] = defaultdict(list)
+        fractions: dict[float, list[FinishedRun]] = defaultdict(list)
         for run in runs:
-            parts[run.recipe.data.train_fraction].append(run)
-        if len(parts) > 1:
-            yield LearningCurve(name, tuple(_point(parts[key]) for key in sorted(parts)))
+            fractions[run.recipe.data.train_fraction].append(run)
+        if len(fractions) > 1:
+            yield LearningCurve(name, tuple(_point(fractions[key]) for key in sorted(fractions)))
 
 
-def _point(runs: Sequence[Run]) -> Point:
-    images = round(np.mean([run.dataset["train_images"] for run in runs]))
-    return Point(images, mean_interval(np.array([run.correct.mean() for run in runs])))
+def _point(runs: Sequence[FinishedRun]) -> Point:
+    images = round(np.mean([run.dataset.train_images for run in runs]))
+    accuracies = np.array([correct_predictions(run).mean() for run in runs])
+    return Point(images, mean_interval(accuracies))
 
 
 def crossings(curves: Sequence[LearningCurve]) -> Iterator[str]:
-    """Yields a sentence for each pair of curves measured on the same numbers of images.
+    """Yield a sentence for each pair of curves with the same numbers of training images.
 
-    A lead counts where the 95 % intervals of the two means do not overlap.
+    A curve leads where the 95 % intervals of the two means do not overlap.
     """
-    for number, one in enumerate(curves):
-        for other in curves[number + 1 :]:
-            if [p.images for p in one.points] == [p.images for p in other.points]:
-                yield _relation(one, other)
+    for one, other in itertools.combinations(curves, 2):
+        if [p.images for p in one.points] == [p.images for p in other.points]:
+            yield _relation(one, other)
 
 
 def _relation(one: LearningCurve, other: LearningCurve) -> str:
-    leads = [
+    """Return a sentence on which of two curves leads at which number of images."""
+    leaders = [
         (_leader(one.name, p.accuracy, other.name, q.accuracy), p.images)
         for p, q in zip(one.points, other.points, strict=True)
     ]
-    clear = [(name, images) for name, images in leads if name]
-    names = {name for name, _ in clear}
-    if not clear:
-        return f"{one.name} and {other.name}: at no number of images do the runs tell them apart."
+    leads = [(name, images) for name, images in leaders if name]
+    names = {name for name, _ in leads}
+    if not leads:
+        return (
+            f"The runs cannot tell {one.name} and {other.name} apart at any number of training "
+            "images."
+        )
     if len(names) == 1:
-        at = ", ".join(f"{images:,}" for _, images in clear)
-        return f"{clear[0][0]} leads {({one.name, other.name} - names).pop()} with {at} images."
+        trailing = ({one.name, other.name} - names).pop()
+        numbers = ", ".join(f"{images:,}" for _, images in leads)
+        return f"{leads[0][0]} leads {trailing} at these numbers of training images: {numbers}."
     changes = [
-        f"{before} leads with {few:,} images, {after} with {many:,}"
-        for (before, few), (after, many) in itertools.pairwise(clear)
+        f"{before} leads at {fewer:,} training images, {after} leads at {more:,}"
+        for (before, fewer), (after, more) in itertools.pairwise(leads)
         if before != after
     ]
     return f"{one.name} and {other.name} cross: {'; '.join(changes)}."
 
 
 def _leader(one: str, a: Interval, other: str, b: Interval) -> str | None:
+    """Return the name whose interval lies above the other one, or None if they overlap."""
     if a.low > b.high:
         return one
     return other if b.low > a.high else None

@@ -1,68 +1,51 @@
-"""The runs of one recipe as one model: its scores and costs over the seeds."""
+"""The runs of one recipe as one model, with the mean of each metric over the seeds."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from cifar_models.comparison.runs import Run
+from cifar_models.comparison.run_metrics import correct_predictions, metric_of
 from cifar_models.comparison.significance import Interval, mean_interval
-
-SCORES = {  # of metrics.json → how a page calls it
-    "accuracy": "accuracy",
-    "loss": "loss",
-    "precision_macro": "precision",
-    "recall_macro": "recall",
-    "f1_macro": "F1",
-    "roc_auc_macro": "ROC AUC",
-    "expected_calibration_error": "calibration error",
-    "mean_corrupted_accuracy": "accuracy, corrupted",  # where `evaluate --corruptions` measured it
-}
-COSTS = {
-    "parameters": "parameters",
-    "flops_per_image": "FLOPs/image",
-    "train_seconds": "training s",
-    "images_per_second": "training images/s",
-    "latency_1_p50": "latency of 1, p50 ms",  # what `benchmark` measured, where it did
-    "latency_1_p95": "latency of 1, p95 ms",
-    "latency_128_p50": "latency of 128, p50 ms",
-    "latency_128_p95": "latency of 128, p95 ms",
-    "peak_memory_megabytes": "peak memory, MB",
-    "model_megabytes": "model file, MB",
-}
+from cifar_models.run.load import FinishedRun
+from cifar_models.storage.records import Robustness
 
 
 @dataclass(frozen=True)
 class Model:
-    """One recipe, in as many runs as there are seeds."""
+    """A recipe that was trained with one or several seeds.
+
+    Attributes:
+        name: Name of the recipe, unique in a comparison.
+        runs: Its S runs, one for each seed.
+    """
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[FinishedRun, ...]
 
     def correct(self) -> np.ndarray:
-        """bool (S, N)"""
-        return np.stack([run.correct for run in self.runs])
-
-    def score(self, key: str) -> Interval | None:
-        """Over the runs; None where one lacks the number, or all do that was measured later."""
-        values = [run.metrics.get(key) for run in self.runs]
-        if key in COSTS or key == "mean_corrupted_accuracy":
-            values = [value for value in values if value is not None] or [None]
-        return None if None in values else mean_interval(np.array(values, np.float64))
+        """Return which test images each run classifies correctly, bool (S, N)."""
+        return np.stack([correct_predictions(run) for run in self.runs])
 
     @property
     def accuracy(self) -> Interval:
+        """The mean accuracy of the predictions over the runs, in [0, 1]."""
         return mean_interval(self.correct().mean(axis=1))
 
-    def mean(self, key: str) -> float:
-        """Over the runs that have the number."""
-        values = [run.metrics[key] for run in self.runs if run.metrics.get(key) is not None]
-        return float(np.mean(values))
+    def interval(self, metric: str) -> Interval | None:
+        """Return the mean of a metric over the runs that have it, or None if no run has it.
 
-    def robustness(self) -> list[dict]:
-        """Of the runs of which it was measured."""
+        Args:
+            metric: Key of `run_metrics.SCORES` or `run_metrics.COSTS`.
+        """
+        values = [metric_of(run, metric) for run in self.runs]
+        measured = [value for value in values if value is not None]
+        return mean_interval(np.array(measured, np.float64)) if measured else None
+
+    def robustness(self) -> list[Robustness]:
+        """Return the robustness of the runs for which it was measured."""
         return [run.robustness for run in self.runs if run.robustness is not None]
 
-    def class_accuracy(self) -> np.ndarray:
-        """The part of each class that is recognised, mean over the runs: (K,)."""
-        rows = [[row["recall"] for row in run.metrics["per_class"].values()] for run in self.runs]
+    def class_recall(self) -> np.ndarray:
+        """Return the recall of each class, mean over the runs, float64 (K,), in [0, 1]."""
+        rows = [[row.recall for row in run.metrics.per_class.values()] for run in self.runs]
         return np.mean(rows, axis=0)

@@ -1,11 +1,8 @@
-"""A comparison as one self-contained page, a Markdown table, a CSV file and SVG figures."""
+"""The report of a comparison: self-contained HTML, Markdown, CSV and SVG figures."""
 
 import base64
-import csv
 import io
-import math
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,68 +11,71 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from cifar_models.comparison import figures as plots
-from cifar_models.comparison import robustness_figures as robustness_plots
 from cifar_models.comparison.comparison import Comparison
 from cifar_models.comparison.learning_curves import crossings
-from cifar_models.comparison.models import COSTS, SCORES, Model
+from cifar_models.comparison.tables import TITLES, cells, csv_table, markdown
 from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError, RunError
 from cifar_models.storage.atomic_files import write_bytes_atomic
 
-PARETO = {
-    "flops_per_image": "FLOPs/image",
-    "train_seconds": "training, s",
-    "latency_1_p50": "latency of one image, ms",
-}
-MAX_DISPUTED = 24  # images on the page
-PERCENTAGES = set(SCORES) - {"loss"}
-NOT_MEASURED = "–"
+MAX_DISAGREEMENTS = 24  # images in the report
 
 
 @dataclass(frozen=True)
-class Disputed:
-    """A test image that some models recognise and others do not."""
+class Disagreement:
+    """A test image that some models classify correctly and others do not."""
 
     png: str  # base64
     true_class: str
-    chances: list[tuple[str, float]]  # model → mean probability of the true class
+    probabilities: dict[str, float]  # model name → mean probability of the true class
 
 
 def write_report(comparison: Comparison, out: Path, command: str) -> None:
-    """Writes report.html, comparison.md, comparison.csv and figures/*.svg.
+    """Write report.html, comparison.md, comparison.csv and figures/*.svg.
 
     Args:
-        comparison: of at least one model.
-        out: the folder; made if need be, older files of these names are replaced.
-        command: that repeats it.
+        comparison: A comparison of at least one model.
+        out: Folder of the report. It is created if necessary; older files are replaced.
+        command: Command that reproduces the report.
 
     Raises:
-        WriteError: the folder cannot be written.
+        RequestError: The folder cannot be created.
+        WriteError: A file cannot be written.
     """
-    measured_costs = [
-        (key, label)
-        for key, label in PARETO.items()
-        if all(model.score(key) for model in comparison.models)
-    ]
+    figures = _draw_figures(comparison)
+    try:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(
+            f"{out}: cannot be created: {error.strerror}; choose another --out"
+        ) from None
+    for name, svg in figures.items():
+        write_bytes_atomic(out / "figures" / f"{name}.svg", svg.encode())
+    write_bytes_atomic(out / "report.html", _html(comparison, figures, command).encode())
+    write_bytes_atomic(out / "comparison.md", markdown(comparison).encode())
+    write_bytes_atomic(out / "comparison.csv", csv_table(comparison).encode())
+
+
+def _draw_figures(comparison: Comparison) -> dict[str, str]:
+    """Return the name and the <svg> element of each figure that the runs have the data for."""
     figures = {
         "accuracies": plots.draw_accuracies(comparison),
         "training": plots.draw_training(comparison),
-        "pareto": plots.draw_pareto(comparison, measured_costs),
+        "pareto": plots.draw_pareto(comparison),
         "reliability": plots.draw_reliability(comparison),
         "confusions": plots.draw_confusions(comparison),
         "classes": plots.draw_classes(comparison),
     }
     if all(model.robustness() for model in comparison.models):
-        figures["corruptions"] = robustness_plots.draw_corruptions(comparison)
-        figures["entropies"] = robustness_plots.draw_entropies(comparison)
+        figures["corruptions"] = plots.draw_corruptions(comparison)
+        figures["entropies"] = plots.draw_entropies(comparison)
     if comparison.curves:
         figures["learning_curves"] = plots.draw_learning_curves(comparison)
-    try:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"{out}: cannot be made: {error.strerror}") from None
-    for name, svg in figures.items():
-        write_bytes_atomic(out / "figures" / f"{name}.svg", svg.encode())
+    return figures
+
+
+def _html(comparison: Comparison, figures: dict[str, str], command: str) -> str:
+    """Return the HTML of the report."""
     environment = Environment(
         loader=PackageLoader("cifar_models.comparison", "templates"),
         autoescape=True,
@@ -83,83 +83,33 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html").render(
+    return environment.get_template("report.html").render(
         comparison=comparison,
-        columns=[*SCORES.values(), *COSTS.values()],
-        rows=[(model, list(_cells(model))) for model in comparison.models],
+        titles=TITLES,
+        rows=[(model, list(cells(model))) for model in comparison.models],
         figures=figures,
         robustness_images=_robustness_images(comparison),
         crossings=list(crossings(comparison.curves)),
-        disputed=disputed_images(comparison),
+        disagreements=largest_disagreements(comparison),
         command=command,
-        path_of=lambda run: shlex.quote(str(run.path)),
+        recipe_paths=[
+            shlex.quote(str(run.folder.recipe_path))
+            for model in comparison.models
+            for run in model.runs
+        ],
     )
-    write_bytes_atomic(out / "report.html", page.encode())
-    write_bytes_atomic(out / "comparison.md", markdown(comparison).encode())
-    write_bytes_atomic(out / "comparison.csv", _csv(comparison).encode())
 
 
 def _robustness_images(comparison: Comparison) -> str:
-    """Of how many test images the corruptions were measured; models may differ in it."""
-    numbers = {one["images"] for model in comparison.models for one in model.robustness()}
+    """Return the number of test images that were corrupted, which may differ between runs."""
+    numbers = {measured.images for model in comparison.models for measured in model.robustness()}
     return " or ".join(f"{number:,}" for number in sorted(numbers))
 
 
-def markdown(comparison: Comparison) -> str:
-    """The table, without the columns that nobody measured, the conclusions and the warnings."""
-    rows = [["model", "runs", *SCORES.values(), *COSTS.values()]]
-    rows += [
-        [model.name, str(len(model.runs)), *(text for text, _ in _cells(model))]
-        for model in comparison.models
-    ]
-    columns = [column for column in zip(*rows, strict=True) if set(column[1:]) != {NOT_MEASURED}]
-    header, *others = zip(*columns, strict=True)
-    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *others]]
-    sentences = [f"- {pair.conclusion()}" for pair in comparison.pairs]
-    sentences += [f"- {sentence}" for sentence in crossings(comparison.curves)]
-    warnings = [f"- {warning}" for warning in comparison.warnings]
-    parts = [lines, ["## What follows", "", *sentences] if sentences else []]
-    parts += [["## Before you believe it", "", *warnings] if warnings else []]
-    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+def largest_disagreements(comparison: Comparison) -> list[Disagreement]:
+    """Return the test images on which the models' probabilities of the true class differ most.
 
-
-def _cells(model: Model) -> Iterator[tuple[str, float]]:
-    """(text, number to sort by) for each column."""
-    for key in (*SCORES, *COSTS):
-        score = model.score(key)
-        if score is None:
-            yield NOT_MEASURED, float("-inf")
-        elif key in COSTS:
-            yield f"{score.mean:,.{0 if score.mean >= 100 else 2}f}", score.mean
-        else:
-            factor, digits, unit = (100, 2, " %") if key in PERCENTAGES else (1, 4, "")
-            text = f"{factor * score.mean:.{digits}f}{unit}"
-            if score.count > 1:
-                most = factor if key in PERCENTAGES else math.inf  # a mean near 100 % would pass it
-                low, high = max(factor * score.low, 0), min(factor * score.high, most)
-                text += f" [{low:.{digits - 1}f}, {high:.{digits - 1}f}]"
-            yield text, score.mean
-
-
-def _csv(comparison: Comparison) -> str:
-    content = io.StringIO()
-    writer = csv.writer(content, lineterminator="\n")
-    bounds = [f"{key}{part}" for key in SCORES for part in ("", "_low", "_high")]
-    writer.writerow(["model", "runs", *bounds, *COSTS])
-    for model in comparison.models:
-        scores = [model.score(key) for key in SCORES]
-        costs = [model.score(key) for key in COSTS]
-        numbers = [value for s in scores for value in ((s.mean, s.low, s.high) if s else [""] * 3)]
-        writer.writerow(
-            [model.name, len(model.runs), *numbers, *(cost.mean if cost else "" for cost in costs)]
-        )
-    return content.getvalue()
-
-
-def disputed_images(comparison: Comparison) -> list[Disputed]:
-    """The test images on which the models' chances of the true class lie furthest apart.
-
-    None where there is one model, or where the data are not on this machine.
+    The list is empty if there is only one model, or if the data are not on this machine.
     """
     first = comparison.models[0].runs[0]
     if len(comparison.models) == 1:
@@ -171,29 +121,24 @@ def disputed_images(comparison: Comparison) -> list[Disputed]:
     if not np.array_equal(test.labels, first.labels):
         return []
     rows = np.arange(len(first.labels))
-    chances = np.stack(
-        [
-            np.mean([run.probabilities[rows, run.labels] for run in model.runs], axis=0)
-            for model in comparison.models
-        ]
-    )  # (models, N)
-    apart = np.argsort(-np.ptp(chances, axis=0), kind="stable")[:MAX_DISPUTED]
-    names = first.dataset["class_names"]
+    probabilities = {
+        model.name: np.mean([run.probabilities[rows, run.labels] for run in model.runs], axis=0)
+        for model in comparison.models
+    }  # model → (N,)
+    ranges = np.ptp(list(probabilities.values()), axis=0)
+    chosen = np.argsort(-ranges, kind="stable")[:MAX_DISAGREEMENTS]
     return [
-        Disputed(
-            _png(test.images[place]),
-            names[first.labels[place]],
-            [
-                (model.name, float(chances[number, place]))
-                for number, model in enumerate(comparison.models)
-            ],
+        Disagreement(
+            png=_png(image),
+            true_class=first.dataset.class_names[first.labels[index]],
+            probabilities={name: float(row[index]) for name, row in probabilities.items()},
         )
-        for place in apart
+        for index, image in zip(chosen, test.images_at(chosen), strict=True)
     ]
 
 
 def _png(image: np.ndarray) -> str:
-    """(H, W, C) → base64."""
+    """Return an image (H, W, C) as PNG in base64."""
     content = io.BytesIO()
     Image.fromarray(image.squeeze()).save(content, "PNG")
     return base64.b64encode(content.getvalue()).decode()

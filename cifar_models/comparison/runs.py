@@ -1,173 +1,130 @@
-"""The runs of a comparison, read and found comparable."""
+"""Read the runs of a comparison, check that they can be compared, and group them by recipe."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import numpy as np
 
-from cifar_models.config.recipe import Recipe
 from cifar_models.config.run_identity import identifying_values
 from cifar_models.errors import RequestError
-from cifar_models.storage.run_folder import RunFolder
+from cifar_models.run.load import FinishedRun, load_run
 
 
-@dataclass(frozen=True)
-class Run:
-    path: Path
-    recipe: Recipe
-    dataset: dict
-    metrics: dict  # metrics.json, and what was measured later
-    environment: dict
-    robustness: dict | None  # where it was measured
-    history: list[dict[str, float]]
-    labels: np.ndarray  # int64 (N,)
-    probabilities: np.ndarray  # float32 (N, K)
+def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
+    """Read finished runs, each once.
 
-    @property
-    def correct(self) -> np.ndarray:
-        """bool (N,)"""
-        return self.probabilities.argmax(axis=1) == self.labels
-
-
-def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Reads finished runs; a folder that is none stands for those below it.
+    Args:
+        paths: Run folders, or folders that contain run folders at any depth.
 
     Raises:
-        RequestError: no finished run there, or one that cannot be compared: without predictions,
-            with probabilities that are no numbers, or labels outside the classes.
+        RequestError: A path holds no finished run, or a run cannot be compared: it has no
+            predictions, or they do not fit its classes, or a probability is not finite.
     """
     folders: list[Path] = []
     for path in paths:
         below = sorted(found.parent for found in path.rglob("metrics.json"))
         is_run = (path / "recipe.toml").is_file()
         if not is_run and not below:
-            raise RequestError(f"{path}: holds no finished run")
+            raise RequestError(
+                f"{path}: holds no finished run; give a run folder, or one that contains some"
+            )
         folders += [path] if is_run else below
-    return [_read_run(path) for path in dict.fromkeys(folders)]
+    runs = [load_run(path) for path in dict.fromkeys(folders)]
+    for run in runs:
+        _check_predictions(run)
+    return runs
 
 
-def _read_run(path: Path) -> Run:
-    folder = RunFolder.open(path)
-    labels, probabilities = folder.read_predictions()
-    dataset = folder.read_dataset()
-    bad_rows = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
-    if len(bad_rows):
+def _check_predictions(run: FinishedRun) -> None:
+    """Raise RequestError if the predictions of a run, which may be untrusted, cannot be used."""
+    path, num_classes = run.folder.predictions_path, len(run.dataset.class_names)
+    if run.probabilities.shape != (len(run.labels), num_classes):
         raise RequestError(
-            f"{folder.predictions_path}: row {bad_rows[0]} holds a probability that is not finite; "
-            "train the run again"
+            f"{path}: holds probabilities of shape {run.probabilities.shape} for {len(run.labels)} "
+            f"labels and {num_classes} classes; remove the file and evaluate the run again"
         )
-    strange = np.flatnonzero((labels < 0) | (labels >= len(dataset["class_names"])))
-    if len(strange):
+    not_finite = np.flatnonzero(~np.isfinite(run.probabilities).all(axis=1))
+    if len(not_finite):
         raise RequestError(
-            f"{folder.predictions_path}: row {strange[0]} has label {labels[strange[0]]}, outside "
-            f"the {len(dataset['class_names'])} classes"
+            f"{path}: row {not_finite[0]} holds a probability that is not finite; train the run "
+            "again"
         )
-    return Run(
-        path=path,
-        recipe=folder.read_recipe(),
-        dataset=dataset,
-        metrics={**folder.read_metrics(), **_measured_later(folder)},
-        environment=folder.read_environment(),
-        robustness=folder.read_robustness(),
-        history=folder.read_history(),
-        labels=labels,
-        probabilities=probabilities,
-    )
+    outside = np.flatnonzero((run.labels < 0) | (run.labels >= num_classes))
+    if len(outside):
+        raise RequestError(
+            f"{path}: row {outside[0]} has label {run.labels[outside[0]]}, outside the "
+            f"{num_classes} classes; remove the file and evaluate the run again"
+        )
 
 
-def _measured_later(folder: RunFolder) -> dict[str, float]:
-    """What `benchmark` and `evaluate --corruptions` measured of a run, flat."""
-    robustness, cost = folder.read_robustness(), folder.read_cost()
-    measured = {}
-    if robustness is not None:
-        measured["mean_corrupted_accuracy"] = robustness["mean_corrupted_accuracy"]
-    if cost is None:
-        return measured
-    return {
-        **measured,
-        **{
-            f"latency_{batch}_{part}": milliseconds
-            for batch, parts in cost["latency_ms"].items()
-            for part, milliseconds in parts.items()
-        },
-        "peak_memory_megabytes": cost["peak_memory_bytes"] / 1e6,
-        "model_megabytes": cost["model_bytes"] / 1e6,
-    }
+def by_recipe(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
+    """Group the runs that differ only in the seed and in the fraction of the training images.
 
+    The path of the data is ignored: all runs of a comparison use the same data.
 
-class OfARecipe(Protocol):
-    """A run, however much of it was read."""
-
-    @property
-    def path(self) -> Path: ...
-
-    @property
-    def recipe(self) -> Recipe: ...
-
-
-AnyRun = TypeVar("AnyRun", bound=OfARecipe)
-
-
-def by_recipe(runs: Sequence[AnyRun]) -> dict[str, list[AnyRun]]:
-    """Groups runs of which only the seed and the part of the training images differ.
-
-    The data are the same for all of them, whatever their path was.
+    Args:
+        runs: Runs on the same data.
 
     Returns:
-        Name → runs, the smallest part first, and by their seed; where recipes share a name, what
-        sets them apart is added to it.
+        Recipe name → runs, sorted by fraction and then by seed. If several recipes share a name,
+        the values in which they differ are appended to it.
 
     Raises:
-        RequestError: two runs of one recipe have one part and one seed.
+        RequestError: Two runs of one recipe have the same fraction and the same seed.
     """
     recipes = [identifying_values(run.recipe) for run in runs]
-    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for values in recipes:
+    values_of: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for recipe in recipes:
         for key in ("runtime.seed", "data.train_fraction", "data.dataset"):
-            del values[key]
-        for key, value in values.items():
-            found[values["name"]][key].add(repr(value))
-    groups: dict[str, list[AnyRun]] = defaultdict(list)
-    for run, values in zip(runs, recipes, strict=True):
-        alike = found[values["name"]]
-        apart = ", ".join(f"{key}={value}" for key, value in values.items() if len(alike[key]) > 1)
-        groups[values["name"] + (f" ({apart})" if apart else "")].append(run)
+            del recipe[key]
+        for key, value in recipe.items():
+            values_of[recipe["name"]][key].add(repr(value))
+    groups: dict[str, list[FinishedRun]] = defaultdict(list)
+    for run, recipe in zip(runs, recipes, strict=True):
+        name = recipe["name"]
+        differing = ", ".join(
+            f"{key}={value}" for key, value in recipe.items() if len(values_of[name][key]) > 1
+        )
+        groups[f"{name} ({differing})" if differing else name].append(run)
     for group in groups.values():
-        _refuse_twice(group)
-        group.sort(key=_part_and_seed)
+        _refuse_duplicates(group)
+        group.sort(key=_fraction_and_seed)
     return dict(groups)
 
 
-def _part_and_seed(run: OfARecipe) -> tuple[float, int]:
+def _fraction_and_seed(run: FinishedRun) -> tuple[float, int]:
     return run.recipe.data.train_fraction, run.recipe.runtime.seed
 
 
-def _refuse_twice(group: Iterable[OfARecipe]) -> None:
+def _refuse_duplicates(group: Iterable[FinishedRun]) -> None:
+    """Raise RequestError if two runs have the same fraction and the same seed."""
     seen: dict[tuple[float, int], Path] = {}
     for run in group:
-        other = seen.setdefault(_part_and_seed(run), run.path)
+        other = seen.setdefault(_fraction_and_seed(run), run.path)
         if other != run.path:
             raise RequestError(
-                f"{run.path}: is the same recipe and seed ({run.recipe.runtime.seed}) as {other}; "
-                "a run counts once: leave one out"
+                f"{run.path}: has the same recipe and seed ({run.recipe.runtime.seed}) as {other}; "
+                "leave one of them out"
             )
 
 
-def refuse_other_data(first: Run, other: Run) -> None:
-    """Raises RequestError, and shows the difference, where the test images are not the same."""
+def refuse_different_data(first: FinishedRun, other: FinishedRun) -> None:
+    """Raise RequestError if two runs were not evaluated on the same images of the same data."""
     for what, key in (("classes", "class_names"), ("data (SHA-256)", "sha256")):
-        ours, theirs = first.dataset.get(key), other.dataset.get(key)
-        if ours != theirs:
+        expected, found = getattr(first.dataset, key), getattr(other.dataset, key)
+        if found != expected:
             raise RequestError(
-                f"{other.path}: has {what} {theirs}; {first.path} has {ours}: not comparable"
+                f"{other.path}: has {what} {found}; {first.path} has {expected}; compare runs on "
+                "the same data"
             )
-    ours, theirs = first.metrics["split"], other.metrics["split"]
-    if ours != theirs:
+    if other.metrics.split != first.metrics.split:
         raise RequestError(
-            f"{other.path}: is measured on the {theirs} split, {first.path} on the {ours} split"
+            f"{other.path}: was evaluated on the {other.metrics.split} split; {first.path} on the "
+            f"{first.metrics.split} split; compare runs of one split"
         )
     if not np.array_equal(first.labels, other.labels):
-        raise RequestError(f"{other.path}: answers to other images than {first.path}")
+        raise RequestError(
+            f"{other.path}: was evaluated on other images than {first.path}; compare runs on the "
+            "same images"
+        )

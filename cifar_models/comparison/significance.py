@@ -1,4 +1,4 @@
-"""What paired predictions on one test split can say about two models."""
+"""Confidence intervals and tests for the accuracy of models on one test split."""
 
 import math
 from dataclasses import dataclass
@@ -6,38 +6,56 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-CONFIDENCE = 0.95
-POWER = 0.8
-RESAMPLES = 2000
+CONFIDENCE = 0.95  # of every interval
+POWER = 0.8  # probability of detecting the smallest detectable difference
+RESAMPLES = 2000  # of the bootstrap
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval; the bounds are NaN where one value alone is known."""
+    """A mean with its 95 % confidence interval."""
 
     mean: float
-    low: float
-    high: float
-    count: int
+    low: float  # NaN if there is only one value
+    high: float  # NaN if there is only one value
+    count: int  # values
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of model B minus that of model A, both as parts of 1."""
+    """Accuracy of model B minus accuracy of model A, in [-1, 1], with its test.
+
+    Attributes:
+        difference: The difference.
+        low: Lower bound of its 95 % interval over the test images and, if a model has several
+            runs, over its runs.
+        high: Upper bound of the same interval.
+        p_value: Two-sided p-value of the hypothesis that the accuracies are equal.
+        bootstrap_low: Lower bound of the 95 % bootstrap interval over only the test images.
+        bootstrap_high: Upper bound of the same interval.
+        mcnemar_p_value: Exact p-value of McNemar's test, the median over pairs of runs.
+        detectable: Smallest true difference that is detected with a probability of 80 %. Above 1:
+            no difference is detectable.
+        runs: Number of runs of model A and of model B.
+    """
 
     difference: float
-    low: float  # of the 95 % interval, over test images and, where there are several, training runs
+    low: float
     high: float
-    p_value: float  # two-sided, of no difference
-    bootstrap_low: float  # of the 95 % interval over the test images alone
+    p_value: float
+    bootstrap_low: float
     bootstrap_high: float
-    mcnemar_p_value: float  # exact; the median over pairs of runs
-    detectable: float  # the smallest that would be found four times out of five; above 1: none
+    mcnemar_p_value: float
+    detectable: float
     runs: tuple[int, int]
 
 
 def mean_interval(values: np.ndarray) -> Interval:
-    """Student's interval for the mean of independent runs: (S,) → mean, low, high."""
+    """Return the mean of independent runs with Student's 95 % interval.
+
+    Args:
+        values: One value for each run, float (S,).
+    """
     values = np.asarray(values, np.float64)
     mean, count = float(values.mean()), len(values)
     if count == 1:
@@ -47,9 +65,15 @@ def mean_interval(values: np.ndarray) -> Interval:
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
-    """The exact two-sided p-value that two classifiers err equally often: bool (N,) each.
+    """Return the exact two-sided p-value of the hypothesis that two error rates are equal.
 
-    McNemar 1947: only the images count on which one of them is right and the other is wrong.
+    Only the images that exactly one of the two classifiers gets right carry information.
+
+    Args:
+        correct_a: Images that classifier A gets right, bool (N,).
+        correct_b: Images that classifier B gets right, bool (N,).
+
+    Source: McNemar (1947), Psychometrika 12, pages 153-157.
     """
     only_a = int((correct_a & ~correct_b).sum())
     only_b = int((correct_b & ~correct_a).sum())
@@ -59,41 +83,32 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
 
 
 def compare_accuracy(correct_a: np.ndarray, correct_b: np.ndarray, seed: int = 0) -> Difference:
-    """Compares two models by the answers of their training runs to the same test images.
+    """Test the difference in accuracy of two models, whose runs predict the same test images.
 
-    The test images are a sample, and so are the training runs; the variance of the difference is
-    the sum of both parts. That of the images is the variance over images of the difference of
-    mean answers, less what of it is chance between runs; that of the runs is Welch's. The degrees
-    of freedom are Satterthwaite's. With one run each, the runs are taken as they are: the result
-    speaks of these two networks and not of their recipes.
+    The interval and the p-value are those of a t-test that treats both the test images and the
+    training runs as samples. A model with one run adds no variance between runs: with one run
+    each, the result holds for these two networks and not for their recipes.
 
     Args:
-        correct_a: bool (S, N), S runs of the first model on N images.
-        correct_b: bool (T, N), of the second.
-        seed: of the bootstrap.
+        correct_a: Images that each of the S runs of model A gets right, bool (S, N).
+        correct_b: Images that each of the T runs of model B gets right, bool (T, N).
+        seed: Seed of the bootstrap.
     """
     runs_a, runs_b = np.asarray(correct_a, np.float64), np.asarray(correct_b, np.float64)
-    num_images = runs_a.shape[1]
-    of_images = runs_b.mean(axis=0) - runs_a.mean(axis=0)  # (N,)
-    difference = float(of_images.mean())
-    image_variance = of_images.var(ddof=1)
-    parts = []
-    for runs in (runs_a, runs_b):
-        if len(runs) > 1:
-            image_variance -= runs.var(axis=0, ddof=1).mean() / len(runs)
-            parts.append((runs.mean(axis=1).var(ddof=1) / len(runs), len(runs) - 1))
-    parts.append((max(image_variance, 0.0) / num_images, num_images - 1))
+    image_differences = runs_b.mean(axis=0) - runs_a.mean(axis=0)  # (N,)
+    difference = float(image_differences.mean())
+    parts = _variance_parts(runs_a, runs_b)
     variance = sum(part for part, _ in parts)
     low = high = difference
     p_value, detectable = float(difference == 0), 0.0
     if variance > 0:
-        freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+        freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)  # Satterthwaite
         error, student = math.sqrt(variance), stats.t(freedom)
         half = student.ppf((1 + CONFIDENCE) / 2) * error
         low, high = max(difference - half, -1.0), min(difference + half, 1.0)
         p_value = 2 * float(student.sf(abs(difference) / error))
         detectable = float(student.ppf((1 + CONFIDENCE) / 2) + student.ppf(POWER)) * error
-    bootstrap_low, bootstrap_high = _bootstrap(of_images, seed)
+    bootstrap_low, bootstrap_high = _bootstrap(image_differences, seed)
     pairs = zip(np.asarray(correct_a, bool), np.asarray(correct_b, bool), strict=False)
     return Difference(
         difference=difference,
@@ -108,8 +123,29 @@ def compare_accuracy(correct_a: np.ndarray, correct_b: np.ndarray, seed: int = 0
     )
 
 
+def _variance_parts(runs_a: np.ndarray, runs_b: np.ndarray) -> list[tuple[float, int]]:
+    """Return the parts of the variance of the difference, each with its degrees of freedom.
+
+    Each model with several runs adds the variance between its runs, as in Welch's test. The images
+    add the variance over images of the difference in mean correctness, minus the share of it that
+    is due to chance between runs.
+
+    Args:
+        runs_a: 1 for each image that a run of model A gets right, otherwise 0, float64 (S, N).
+        runs_b: The same for model B, float64 (T, N).
+    """
+    num_images = runs_a.shape[1]
+    image_variance = (runs_b.mean(axis=0) - runs_a.mean(axis=0)).var(ddof=1)
+    parts = []
+    for runs in (runs_a, runs_b):
+        if len(runs) > 1:
+            image_variance -= runs.var(axis=0, ddof=1).mean() / len(runs)
+            parts.append((runs.mean(axis=1).var(ddof=1) / len(runs), len(runs) - 1))
+    return [*parts, (max(image_variance, 0.0) / num_images, num_images - 1)]
+
+
 def _bootstrap(differences: np.ndarray, seed: int) -> tuple[float, float]:
-    """Percentile interval of the mean over images: (N,) → low, high."""
+    """Return the 95 % percentile interval (low, high) of the mean of differences (N,)."""
     if np.ptp(differences) == 0:
         return float(differences[0]), float(differences[0])
     result = stats.bootstrap(
@@ -125,11 +161,20 @@ def _bootstrap(differences: np.ndarray, seed: int) -> tuple[float, float]:
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """Adjusts the p-values of several tests, so that one false finding among them is rare.
+    """Adjust the p-values of several tests to control the family-wise error rate.
 
-    Holm 1979: the k-th smallest of m is multiplied by m - k + 1, and none falls below a smaller.
+    The k-th smallest of m p-values is multiplied by m - k + 1. No adjusted value is below that of
+    a smaller p-value.
+
+    Args:
+        p_values: Two-sided p-values, in [0, 1].
+
+    Returns:
+        The adjusted p-values in the same order, in [0, 1].
+
+    Source: Holm (1979), Scandinavian Journal of Statistics 6, pages 65-70.
     """
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)
     adjusted = np.maximum.accumulate(np.asarray(p_values)[order] * factors).clip(max=1.0)
-    return [float(adjusted[place]) for place in np.argsort(order)]
+    return [float(adjusted[rank]) for rank in np.argsort(order)]

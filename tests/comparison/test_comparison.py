@@ -1,23 +1,24 @@
-"""A comparison of runs whose truth is known: what it says, what it refuses, what it warns of."""
+"""Comparisons of runs with known predictions: conclusions, refusals and caveats."""
 
 import csv
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cifar_models.cli.main import main
-from cifar_models.comparison.comparison import compare
+from cifar_models.comparison.comparison import Pair, compare
 from cifar_models.comparison.figure_style import colour_of
 from cifar_models.comparison.figures import pareto_front
 from cifar_models.comparison.learning_curves import LearningCurve, Point, crossings
 from cifar_models.comparison.runs import read_runs
-from cifar_models.comparison.significance import Interval
+from cifar_models.comparison.significance import Interval, compare_accuracy
 from cifar_models.storage.run_folder import RunFolder
-from tests.made_runs import answers, make_run
+from tests.made_runs import make_cost, make_predictions, make_robustness, make_run
 
 IMAGES = 900
 
@@ -28,11 +29,11 @@ def labels() -> np.ndarray:
 
 
 def make_models(root: Path, labels: np.ndarray, **accuracies: float) -> list[Path]:
-    """Three seeds of each digits recipe; a keyword is the recipe's name and its accuracy."""
+    """Make three seeds of each digits recipe. A keyword is a recipe's name and its accuracy."""
     rng, paths = np.random.default_rng(0), []
     for name, accuracy in accuracies.items():
         for seed in range(3):
-            probabilities = answers(labels, accuracy, rng)
+            probabilities = make_predictions(labels, accuracy, rng)
             overrides = (f"runtime.seed={seed}",)
             path = root / f"{name}-{seed}"
             paths.append(make_run(path, f"digits-{name}", probabilities, labels, overrides))
@@ -50,13 +51,28 @@ def test_a_large_difference_is_found_and_a_small_one_is_not_claimed(tmp_path, la
     result = compare(read_runs(make_models(tmp_path, labels, cnn=0.80, vit=0.92, hybrid=0.80)))
     assert result.models[0].name == "digits-vit"
     assert len(result.pairs) == 3
-    words = {frozenset((pair.better, pair.worse)): pair.conclusion() for pair in result.pairs}
-    found = words[frozenset(("digits-vit", "digits-cnn"))]
-    assert re.match(r"digits-vit is better than digits-cnn by 1[0-4]\.\d points \[", found)
-    assert words[frozenset(("digits-cnn", "digits-hybrid"))].startswith("These runs cannot tell")
+    sentences = {frozenset((pair.better, pair.worse)): pair.describe() for pair in result.pairs}
+    found = sentences[frozenset(("digits-vit", "digits-cnn"))]
+    assert re.match(
+        r"digits-vit is better than digits-cnn by 1[0-4]\.\d percentage points \[", found
+    )
+    assert sentences[frozenset(("digits-cnn", "digits-hybrid"))].startswith(
+        "These runs cannot tell"
+    )
     for pair in result.pairs:
         assert pair.p_value >= pair.difference.p_value  # adjusted
-        assert pair.is_certain() == ("digits-vit" in (pair.better, pair.worse))
+        assert pair.is_significant() == ("digits-vit" in (pair.better, pair.worse))
+
+
+def test_a_conclusion_mentions_single_runs_and_the_adjustment_for_pairs():
+    correct = np.random.default_rng(0).random((2, 400)) < [[0.8], [0.87]]
+    difference = compare_accuracy(correct[:1], correct[1:])
+    assert difference.p_value < 0.05
+    significant = Pair("b", "a", difference, difference.p_value).describe()
+    assert significant.startswith("b is better than a by ")
+    assert significant.endswith("only one run, so another seed may change this result.")
+    adjusted = Pair("b", "a", difference, 0.2, num_pairs=6).describe()
+    assert "significant for a single pair, but not after adjustment for 6 pairs" in adjusted
 
 
 def test_the_numbers_are_those_of_the_predictions(tmp_path, labels):
@@ -69,19 +85,19 @@ def test_the_numbers_are_those_of_the_predictions(tmp_path, labels):
     assert model.accuracy.mean == pytest.approx(np.mean(by_hand))
     half = 4.302652729911275 * np.std(by_hand, ddof=1) / np.sqrt(3)  # Student, 2 degrees
     assert model.accuracy.high == pytest.approx(np.mean(by_hand) + half)
-    assert model.class_accuracy().mean() == pytest.approx(model.score("recall_macro").mean)
+    assert model.class_recall().mean() == pytest.approx(model.interval("recall_macro").mean)
 
 
-def test_a_folder_stands_for_the_runs_below_it(tmp_path, labels):
+def test_a_folder_is_read_as_all_runs_in_it(tmp_path, labels):
     paths = make_models(tmp_path / "study", labels, cnn=0.8)
     assert [run.path for run in read_runs([tmp_path / "study", paths[0]])] == sorted(paths)
 
 
-def test_two_forms_of_one_recipe_are_two_models(tmp_path, labels):
+def test_one_recipe_with_two_settings_is_two_models(tmp_path, labels):
     rng = np.random.default_rng(0)
     for epochs in (5, 9):
         make_run(
-            tmp_path / str(epochs), "digits-cnn", answers(labels, 0.8, rng), labels,
+            tmp_path / str(epochs), "digits-cnn", make_predictions(labels, 0.8, rng), labels,
             (f"training.epochs={epochs}",),
         )  # fmt: skip
     names = {model.name for model in compare(read_runs([tmp_path])).models}
@@ -97,9 +113,9 @@ def test_two_forms_of_one_recipe_are_two_models(tmp_path, labels):
 )
 def test_other_data_is_refused(change, message, tmp_path, labels, capsys):
     rng = np.random.default_rng(0)
-    one = make_run(tmp_path / "one", "digits-cnn", answers(labels, 0.8, rng), labels)
+    one = make_run(tmp_path / "one", "digits-cnn", make_predictions(labels, 0.8, rng), labels)
     other = make_run(
-        tmp_path / "other", "digits-vit", answers(labels, 0.8, rng), labels, dataset=change
+        tmp_path / "other", "digits-vit", make_predictions(labels, 0.8, rng), labels, dataset=change
     )
     error = refused(capsys, "compare", one, other, "--out", tmp_path / "out")
     assert f"{other}: {message}" in error and str(one) in error
@@ -108,34 +124,40 @@ def test_other_data_is_refused(change, message, tmp_path, labels, capsys):
 
 def test_other_images_another_split_and_the_same_seed_are_refused(tmp_path, labels, capsys):
     rng = np.random.default_rng(0)
-    one = make_run(tmp_path / "one", "digits-cnn", answers(labels, 0.8, rng), labels)
-    images = make_run(tmp_path / "images", "digits-vit", answers(labels, 0.8, rng), labels[::-1])
+    one = make_run(tmp_path / "one", "digits-cnn", make_predictions(labels, 0.8, rng), labels)
+    images = make_run(
+        tmp_path / "images", "digits-vit", make_predictions(labels, 0.8, rng), labels[::-1]
+    )
     trial = make_run(
-        tmp_path / "trial", "digits-vit", answers(labels, 0.8, rng), labels,
+        tmp_path / "trial", "digits-vit", make_predictions(labels, 0.8, rng), labels,
         metrics={"split": "validation"},
     )  # fmt: skip
-    again = make_run(tmp_path / "again", "digits-cnn", answers(labels, 0.8, rng), labels)
+    again = make_run(tmp_path / "again", "digits-cnn", make_predictions(labels, 0.8, rng), labels)
     for other, message in (
-        (images, "answers to other images"),
-        (trial, "is measured on the validation split"),
-        (again, "is the same recipe and seed (0)"),
+        (images, "was evaluated on other images"),
+        (trial, "was evaluated on the validation split"),
+        (again, "has the same recipe and seed (0)"),
     ):
         assert message in refused(capsys, "compare", one, other, "--out", tmp_path / "out")
 
 
-def test_predictions_that_are_missing_or_no_numbers(tmp_path, labels, capsys):
+def test_missing_or_invalid_predictions_are_refused(tmp_path, labels, capsys):
     rng = np.random.default_rng(0)
-    run = make_run(tmp_path / "run", "digits-cnn", answers(labels, 0.8, rng), labels)
+    run = make_run(tmp_path / "run", "digits-cnn", make_predictions(labels, 0.8, rng), labels)
     folder, out = RunFolder(run), tmp_path / "out"
-    bad = answers(labels, 0.8, rng)
+    bad = make_predictions(labels, 0.8, rng)
     bad[17, 1] = np.nan
     folder.write_predictions(labels, bad, ("cat", "dog", "eel"))
     error = refused(capsys, "compare", run, "--out", out)
     assert f"{run / 'predictions.npz'}: row 17 holds a probability that is not finite" in error
     outside = labels.copy()
     outside[5] = 3
-    folder.write_predictions(outside, answers(labels, 0.8, rng), ("cat", "dog", "eel"))
+    folder.write_predictions(outside, make_predictions(labels, 0.8, rng), ("cat", "dog", "eel"))
     assert "row 5 has label 3, outside the 3 classes" in refused(
+        capsys, "compare", run, "--out", out
+    )
+    folder.write_predictions(labels, make_predictions(labels, 0.8, rng)[:, :2], ("cat", "dog"))
+    assert f"probabilities of shape ({IMAGES}, 2) for {IMAGES} labels and 3 classes" in refused(
         capsys, "compare", run, "--out", out
     )
     (run / "predictions.npz").unlink()
@@ -152,30 +174,30 @@ def test_evaluate_writes_missing_predictions(finished_run, tmp_path):
     assert (run / "predictions.npz").read_bytes() == before
 
 
-def test_what_a_reviewer_would_object_to(tmp_path, labels):
+def test_caveats_of_one_model_and_of_different_settings(tmp_path, labels):
     rng = np.random.default_rng(0)
-    sure = answers(labels, 0.6, rng, sureness=0.99)
-    never = answers(labels, 0.7, rng)
+    confident = make_predictions(labels, 0.6, rng, confidence=0.99)
+    never = make_predictions(labels, 0.7, rng)
     never[:, 2] = 0
-    make_run(tmp_path / "a", "digits-cnn", sure, labels, metrics={"steps": 100})
+    make_run(tmp_path / "a", "digits-cnn", confident, labels, metrics={"steps": 100})
     make_run(
         tmp_path / "b", "digits-vit", never / never.sum(1, keepdims=True), labels,
         ("model.image_size=16",), metrics={"steps": 300, "precision": "mixed_bfloat16"},
     )  # fmt: skip
-    text = " ".join(compare(read_runs([tmp_path])).warnings)
+    text = " ".join(compare(read_runs([tmp_path])).caveats)
     for expected in (
         "digits-cnn was trained once",
-        "digits-cnn is overconfident: on average it is sure of 99.0%",
+        "digits-cnn is overconfident: its mean confidence is 99.0% and its accuracy is ",
         "digits-vit never predicts eel.",
-        "digits-vit had 3.0 times the training images seen of digits-cnn",
-        "differ in resolution in pixels (",
+        "the number of processed training images of digits-vit is 3.0 times that of digits-cnn",
+        "differ in the input resolution in pixels (",
         "differ in precision (",
     ):
         assert expected in text, expected
     assert "number of runs" not in text and "device" not in text
 
 
-def test_objections_to_how_settings_were_chosen(tmp_path, labels):
+def test_caveats_on_the_choice_of_settings(tmp_path, labels):
     rng = np.random.default_rng(0)
     seen = {"test_images_in_train": 7}
     for name, recipe, overrides in (
@@ -183,53 +205,89 @@ def test_objections_to_how_settings_were_chosen(tmp_path, labels):
         ("b", "digits-cnn", ("training.peak_learning_rate=0.5",)),
         ("c", "digits-vit", ()),
     ):
-        make_run(tmp_path / name, recipe, answers(labels, 0.8, rng), labels, overrides, seen)
-    text = " ".join(compare(read_runs([tmp_path])).warnings)
-    assert f"7 of the {len(labels)} test images are training images too: whoever remembers" in text
-    assert "are residual_cnn with other settings: whoever keeps the best" in text
+        make_run(
+            tmp_path / name, recipe, make_predictions(labels, 0.8, rng), labels, overrides, seen
+        )
+    text = " ".join(compare(read_runs([tmp_path])).caveats)
+    assert f"7 of the {len(labels)} test images are also training images, so" in text
+    assert "are residual_cnn with different settings. Choosing the best" in text
     assert "are vit with" not in text
-    assert "differ in trials of the search that chose their settings" in text
+    assert "differ in the number of trials of the search that chose their settings" in text
     assert "digits-vit: 0" in text and ": 20" in text
 
 
-def test_nothing_to_object_to(tmp_path, labels):
-    assert compare(read_runs(make_models(tmp_path, labels, cnn=0.8, vit=0.8))).warnings == ()
+def test_equal_conditions_have_no_caveats(tmp_path, labels):
+    assert compare(read_runs(make_models(tmp_path, labels, cnn=0.8, vit=0.8))).caveats == ()
 
 
-def test_what_was_measured_later_stands_in_the_table_too(tmp_path, labels):
+def test_cost_and_robustness_are_in_the_table(tmp_path, labels):
     paths = make_models(tmp_path, labels, cnn=0.8)
-    latency = {batch: {"p50": 1.5, "p95": 2.5} for batch in ("1", "128")}
-    RunFolder(paths[0]).write_cost(
-        {"latency_ms": latency, "peak_memory_bytes": 4e8, "model_bytes": 2e6}
-    )
+    RunFolder(paths[0]).write(make_cost())
     for number, path in enumerate(paths):
-        RunFolder(path).write_robustness(
-            {
-                **{"mean_corrupted_accuracy": 0.5 + number / 10, "clean_accuracy": 0.8},
-                "images": 1200,
-                "accuracy": {"fog": [0.7, 0.6, 0.5, 0.4, 0.3], "snow": [0.5] * 5},
-                "entropy": {
-                    **{"test": [9, 1], "noise": [2, 8], "shuffled": [5, 5]},
-                    "bins": [0.0, 0.55, 1.1],
-                },
-            }
-        )
+        RunFolder(path).write(make_robustness(0.5 + number / 10))
     assert main(["compare", *map(str, paths), "--out", str(tmp_path / "out")]) == 0
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "Under bad conditions" in page and "1,200 test images" in page
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "<h2>Robustness</h2>" in report and "1,200 test images" in report
     model = compare(read_runs(paths)).models[0]
-    assert model.score("latency_1_p95").mean == 2.5
-    assert model.score("peak_memory_megabytes").mean == 400
-    assert model.score("mean_corrupted_accuracy").mean == pytest.approx(0.6)
+    assert model.interval("latency_1_p95").mean == 2.5
+    assert model.interval("peak_memory_megabytes").mean == 400
+    assert model.interval("mean_corrupted_accuracy").mean == pytest.approx(0.6)
 
 
-def test_the_front_holds_what_nothing_beats():
+def test_a_metric_is_averaged_over_the_runs_that_have_it(tmp_path, labels):
+    paths = make_models(tmp_path, labels, cnn=0.8)
+    model = compare(read_runs(paths)).models[0]
+    assert model.interval("mean_corrupted_accuracy") is None
+    assert model.interval("model_megabytes") is None
+    for path, accuracy in zip(paths, (0.5, 0.7), strict=False):
+        RunFolder(path).write(make_robustness(accuracy))
+    measured = compare(read_runs(paths)).models[0].interval("mean_corrupted_accuracy")
+    assert (measured.mean, measured.count) == (pytest.approx(0.6), 2)
+
+
+def test_comparing_runs_does_not_import_tensorflow(tmp_path, labels):
+    make_models(tmp_path / "runs", labels, cnn=0.8, vit=0.9)
+    code = (
+        "import sys; from cifar_models.cli.main import main; "
+        "assert main(sys.argv[1:]) == 0; assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    command = ["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    result = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_dollar_signs_in_class_names_do_not_break_a_figure(tmp_path, labels):
+    """Matplotlib would read the text between two dollar signs as a formula."""
+    rng, names = np.random.default_rng(0), ["from_$10_to_$20", "from_$20_to_$50", "more"]
+    for recipe in ("digits-cnn", "digits-vit"):
+        for fraction in (0.1, 1.0):
+            path = make_run(
+                tmp_path / "runs" / f"{recipe}-{fraction}",
+                recipe,
+                make_predictions(labels, 0.8, rng),
+                labels,
+                (f"data.train_fraction={fraction}",),
+                dataset={"class_names": names, "train_images": round(3000 * fraction)},
+            )
+            RunFolder(path).write(make_robustness(0.5))
+            RunFolder(path).write(make_cost())
+    assert main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    figures = {path.stem: path.read_text() for path in (tmp_path / "out" / "figures").glob("*.svg")}
+    assert len(figures) == 9
+    for name in ("classes", "confusions"):
+        assert all(f">{class_name}</text>" in figures[name] for class_name in names), name
+    texts = " ".join(re.findall(r"<text[^>]*>([^<]*)", " ".join(figures.values())))
+    assert "mathdefault" not in texts  # a logarithmic axis must not show the source of a formula
+    assert ">1k</text>" in figures["learning_curves"]
+
+
+def test_no_point_beats_the_pareto_front():
     points = [(1.0, 80.0), (2.0, 79.0), (2.0, 85.0), (3.0, 85.0), (4.0, 90.0)]
     assert pareto_front(points) == [(1.0, 80.0), (2.0, 85.0), (4.0, 90.0)]
 
 
 @pytest.fixture
-def page(tmp_path, labels, capsys) -> Path:
+def report(tmp_path, labels, capsys) -> Path:
     make_models(tmp_path / "runs", labels, cnn=0.80, vit=0.86, hybrid=0.92)
     out = tmp_path / "out"
     assert main(["compare", str(tmp_path / "runs"), "--out", str(out)]) == 0
@@ -237,39 +295,44 @@ def page(tmp_path, labels, capsys) -> Path:
     return out / "report.html"
 
 
-def test_the_page_is_one_file_and_says_how_to_repeat_it(page, tmp_path):
-    text = page.read_text()
+def test_the_report_is_one_file_and_says_how_to_reproduce_it(report, tmp_path):
+    text = report.read_text()
     links = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert all(link.startswith(("data:", "#")) for link in links)
     assert text.count("<svg") == 6
     assert f"compare {tmp_path / 'runs'} --out {tmp_path / 'out'}" in text
-    assert {path.stem for path in (page.parent / "figures").iterdir()} == {
-        *("accuracies", "training", "pareto", "reliability", "confusions", "classes")
+    assert {path.stem for path in (report.parent / "figures").iterdir()} == {
+        "accuracies",
+        "training",
+        "pareto",
+        "reliability",
+        "confusions",
+        "classes",
     }
 
 
-def test_the_table_stands_in_csv_and_markdown_too(page):
-    with (page.parent / "comparison.csv").open() as file:
+def test_the_table_is_also_written_as_csv_and_markdown(report):
+    with (report.parent / "comparison.csv").open() as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
     assert set(rows) == {"digits-cnn", "digits-vit", "digits-hybrid"}
     row = rows["digits-hybrid"]
     assert float(row["accuracy_low"]) < float(row["accuracy"]) < float(row["accuracy_high"])
     assert float(row["accuracy"]) == pytest.approx(0.92, abs=0.02)
-    text = (page.parent / "comparison.md").read_text()
+    text = (report.parent / "comparison.md").read_text()
     assert text.splitlines()[2].startswith("| digits-hybrid | 3 | ")
-    assert "## What follows" in text
+    assert "## Conclusions" in text
     header, best = (text.splitlines()[number].split(" | ") for number in (0, 2))
     cells = dict(zip(header, best, strict=True))
     assert cells["accuracy"].startswith(f"{100 * float(row['accuracy']):.2f} %")
     assert cells["parameters"] == "1,000"
-    assert "model file, MB" not in text  # nobody measured it
+    assert "model file, MB" not in text  # it was not measured
 
 
-def test_names_cannot_bring_markup(tmp_path, labels):
+def test_markup_in_names_is_escaped(tmp_path, labels):
     rng = np.random.default_rng(0)
     names = ["<script>alert(1)</script>", "dog", "eel"]
     make_run(
-        tmp_path / "a", "digits-cnn", answers(labels, 0.8, rng), labels,
+        tmp_path / "a", "digits-cnn", make_predictions(labels, 0.8, rng), labels,
         dataset={"class_names": names, "name": "<b>pets</b>"},
     )  # fmt: skip
     assert main(["compare", str(tmp_path / "a"), "--out", str(tmp_path / "out")]) == 0
@@ -293,14 +356,21 @@ addEventListener("load", () => {
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
-def test_a_browser_draws_the_figures_and_sorts_the_table(page, tmp_path):
-    clicked = page.with_name("clicked.html")
-    clicked.write_text(page.read_text().replace("</head>", CLICKS))
+def test_a_browser_draws_the_figures_and_sorts_the_table(report, tmp_path):
+    clicked = report.with_name("clicked.html")
+    clicked.write_text(report.read_text().replace("</head>", CLICKS))
     result = subprocess.run(
         [
-            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-            *(f"--user-data-dir={tmp_path / 'profile'}", "--disable-background-networking"),
-            *("--virtual-time-budget=10000", "--dump-dom", clicked.as_uri()),
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--disable-background-networking",
+            "--virtual-time-budget=10000",
+            "--dump-dom",
+            clicked.as_uri(),
         ],
         capture_output=True,
         text=True,
@@ -316,16 +386,16 @@ def test_a_browser_draws_the_figures_and_sorts_the_table(page, tmp_path):
 
 
 def test_learning_curves_and_where_they_cross(tmp_path, labels):
-    """The CNN is ahead with few images and the ViT with all; the hybrid is the CNN's twin."""
+    """The CNN leads with few images and the ViT with all; the hybrid equals the CNN."""
     rng, names = np.random.default_rng(0), ("cnn", "vit", "hybrid")
     accuracies = {0.1: (0.7, 0.5, 0.7), 1.0: (0.8, 0.92, 0.8)}
-    for fraction, of_fraction in accuracies.items():
-        for name, accuracy in zip(names, of_fraction, strict=True):
+    for fraction, of_models in accuracies.items():
+        for name, accuracy in zip(names, of_models, strict=True):
             for seed in range(4):
                 make_run(
                     tmp_path / "runs" / f"{name}-{fraction}-{seed}",
                     f"digits-{name}",
-                    answers(labels, accuracy, rng),
+                    make_predictions(labels, accuracy, rng),
                     labels,
                     (f"runtime.seed={seed}", f"data.train_fraction={fraction}"),
                     dataset={"train_images": round(3000 * fraction)},
@@ -338,52 +408,52 @@ def test_learning_curves_and_where_they_cross(tmp_path, labels):
     ]
     sentences = list(crossings(result.curves))
     assert (
-        "digits-vit and digits-cnn cross: digits-cnn leads with 300 images, "
-        "digits-vit with 3,000." in sentences
+        "digits-vit and digits-cnn cross: digits-cnn leads at 300 training images, "
+        "digits-vit leads at 3,000." in sentences
     )
     assert (
-        "digits-hybrid and digits-cnn: at no number of images do the runs tell them apart."
+        "The runs cannot tell digits-hybrid and digits-cnn apart at any number of training images."
         in sentences
     )
     assert main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
-    assert "How much data it wants" in (tmp_path / "out" / "report.html").read_text()
+    assert "<h2>Learning curves</h2>" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_the_same_data_at_another_path_are_no_other_model(tmp_path, labels):
+def test_the_path_of_the_data_does_not_make_another_model(tmp_path, labels):
     for seed in (0, 1):
         path, rng = tmp_path / str(seed), np.random.default_rng(seed)
         overrides = (f"runtime.seed={seed}", f"data.dataset=folder:/home/{seed}")
-        make_run(path, "digits-cnn", answers(labels, 0.8, rng), labels, overrides)
+        make_run(path, "digits-cnn", make_predictions(labels, 0.8, rng), labels, overrides)
     assert [len(model.runs) for model in compare(read_runs([tmp_path])).models] == [2]
 
 
-def test_what_runs_cannot_tell_stays_below_100_points(tmp_path, labels):
-    """Two runs each, that differ more from each other than any models could."""
+def test_intervals_and_detectable_differences_stay_within_100_points(tmp_path, labels):
+    """The two runs of each model differ more than the models do."""
     rng = np.random.default_rng(0)
     for name, accuracies in (("cnn", (0.1, 0.9)), ("vit", (0.2, 0.95))):
         for seed, accuracy in enumerate(accuracies):
             path = tmp_path / f"{name}-{seed}"
-            answered = answers(labels, accuracy, rng)
-            make_run(path, f"digits-{name}", answered, labels, (f"runtime.seed={seed}",))
+            predicted = make_predictions(labels, accuracy, rng)
+            make_run(path, f"digits-{name}", predicted, labels, (f"runtime.seed={seed}",))
     (pair,) = compare(read_runs([tmp_path])).pairs
     assert (pair.difference.low, pair.difference.high) == (-1, 1)
-    assert "[-100.0, 100.0]" in pair.conclusion()
-    assert "no difference would have been found" in pair.conclusion()
+    assert "[-100.0, 100.0]" in pair.describe()
+    assert "too few, to detect any difference" in pair.describe()
 
 
 def test_two_recipes_of_one_name_have_a_curve_each(tmp_path, labels):
-    """Here two learning rates; a third recipe has one part alone, and no curve."""
+    """Two learning rates have a curve each; a recipe with one fraction has none."""
     rng = np.random.default_rng(0)
     for rate, accuracy in ((0.1, 0.6), (0.3, 0.9)):
         for fraction in (0.1, 1.0):
             make_run(
                 tmp_path / f"{rate}-{fraction}",
                 "digits-cnn",
-                answers(labels, accuracy, rng),
+                make_predictions(labels, accuracy, rng),
                 labels,
                 (f"training.peak_learning_rate={rate}", f"data.train_fraction={fraction}"),
             )
-    make_run(tmp_path / "vit", "digits-vit", answers(labels, 0.95, rng), labels)
+    make_run(tmp_path / "vit", "digits-vit", make_predictions(labels, 0.95, rng), labels)
     result = compare(read_runs([tmp_path]))
     names = [f"digits-cnn (training.peak_learning_rate={rate})" for rate in (0.3, 0.1)]
     assert [model.name for model in result.models] == ["digits-vit", *names]
@@ -394,7 +464,7 @@ def test_two_recipes_of_one_name_have_a_curve_each(tmp_path, labels):
         assert colour_of(result, curve) == colour_of(result, model)
 
 
-def test_one_lead_is_a_lead_and_no_crossing():
+def test_a_curve_that_leads_everywhere_does_not_cross():
     def curve(name: str, *means: float) -> LearningCurve:
         points = [
             Point(images, Interval(mean, mean - 0.02, mean + 0.02, 3))
@@ -403,4 +473,4 @@ def test_one_lead_is_a_lead_and_no_crossing():
         return LearningCurve(name, tuple(points))
 
     a, b = curve("a", 0.5, 0.7, 0.9), curve("b", 0.6, 0.8, 0.91)
-    assert list(crossings([a, b])) == ["b leads a with 100, 1,000 images."]
+    assert list(crossings([a, b])) == ["b leads a at these numbers of training images: 100, 1,000."]

@@ -1,0 +1,89 @@
+"""The table of a comparison: cells for HTML, Markdown and CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cifar_models.comparison.comparison import Comparison
+from cifar_models.comparison.learning_curves import crossings
+from cifar_models.comparison.models import Model
+from cifar_models.comparison.run_metrics import COSTS, SCORES
+from cifar_models.comparison.significance import Interval
+
+TITLES = (*SCORES.values(), *COSTS.values())
+PERCENTAGES = set(SCORES) - {"loss"}
+NOT_MEASURED = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the table."""
+
+    text: str
+    value: float  # to sort by
+
+
+def cells(model: Model) -> Iterator[Cell]:
+    """Yield the cell of each column in `TITLES`."""
+    for metric in (*SCORES, *COSTS):
+        interval = model.interval(metric)
+        if interval is None:
+            yield Cell(NOT_MEASURED, -math.inf)
+        elif metric in COSTS:
+            yield Cell(_cost_text(interval), interval.mean)
+        else:
+            yield Cell(_score_text(metric, interval), interval.mean)
+
+
+def _score_text(metric: str, score: Interval) -> str:
+    """Return the mean and, for several runs, the interval, limited to possible values."""
+    factor, digits, unit = (100, 2, " %") if metric in PERCENTAGES else (1, 4, "")
+    text = f"{factor * score.mean:.{digits}f}{unit}"
+    if score.count == 1:
+        return text
+    maximum = factor if metric in PERCENTAGES else math.inf
+    low, high = max(factor * score.low, 0), min(factor * score.high, maximum)
+    return f"{text} [{low:.{digits - 1}f}, {high:.{digits - 1}f}]"
+
+
+def _cost_text(cost: Interval) -> str:
+    return f"{cost.mean:,.{0 if cost.mean >= 100 else 2}f}"
+
+
+def markdown(comparison: Comparison) -> str:
+    """Return the table without the columns that were not measured, the conclusions and caveats."""
+    rows = [["model", "runs", *TITLES]]
+    rows += [
+        [model.name, str(len(model.runs)), *(cell.text for cell in cells(model))]
+        for model in comparison.models
+    ]
+    columns = [column for column in zip(*rows, strict=True) if set(column[1:]) != {NOT_MEASURED}]
+    header, *others = zip(*columns, strict=True)
+    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *others]]
+    parts = ["\n".join(lines)]
+    conclusions = [pair.describe() for pair in comparison.pairs]
+    conclusions += crossings(comparison.curves)
+    for heading, sentences in (("Conclusions", conclusions), ("Caveats", comparison.caveats)):
+        if sentences:
+            parts += [f"## {heading}", "\n".join(f"- {sentence}" for sentence in sentences)]
+    return "\n\n".join(parts) + "\n"
+
+
+def csv_table(comparison: Comparison) -> str:
+    """Return the table as CSV, with full precision and the bounds of every score's interval."""
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    bounds = [f"{metric}{part}" for metric in SCORES for part in ("", "_low", "_high")]
+    writer.writerow(["model", "runs", *bounds, *COSTS])
+    for model in comparison.models:
+        row: list[object] = [model.name, len(model.runs)]
+        for metric in SCORES:
+            score = model.interval(metric)
+            row += [score.mean, score.low, score.high] if score else ["", "", ""]
+        for metric in COSTS:
+            cost = model.interval(metric)
+            row.append(cost.mean if cost else "")
+        writer.writerow(row)
+    return content.getvalue()
