@@ -130,9 +130,9 @@ def _tune(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from cifar_models.comparison.compare_runs import compare_runs
+    from cifar_models.comparison.compare_runs import compare
 
-    print(compare_runs(options.runs, options.out))
+    print(compare(options.runs, options.out))
 
 
 def _study(options: argparse.Namespace) -> None:

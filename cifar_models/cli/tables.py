@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.benchmark.training_speed import TrainingSpeed
+from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.config.recipe_file import read_recipe, recipe_paths
 from cifar_models.errors import RequestError
 from cifar_models.run.evaluate import Evaluation

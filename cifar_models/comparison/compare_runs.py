@@ -1,10 +1,11 @@
 """Compare finished runs and write the report."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def compare_runs(paths: list[Path], out: Path) -> str:
+def compare(paths: Sequence[Path | str], out: Path | str) -> str:
     """Write the report of a comparison and return it as Markdown.
 
     Args:
@@ -15,12 +16,13 @@ def compare_runs(paths: list[Path], out: Path) -> str:
         RequestError: The runs cannot be compared, or the folder cannot be created.
         RunError: A file of the report cannot be written.
     """
-    from cifar_models.comparison.comparison import compare
+    from cifar_models.comparison.comparison import analyze
     from cifar_models.comparison.report import write_report
     from cifar_models.comparison.runs import read_runs
     from cifar_models.comparison.tables import markdown
 
-    comparison = compare(read_runs(paths))
+    out = Path(out)
+    comparison = analyze(read_runs([Path(path) for path in paths]))
     command = ["python", "-m", "cifar_models", "compare", *map(str, paths), "--out", str(out)]
     write_report(comparison, out, shlex.join(command))
     return f"{markdown(comparison)}\n{out / 'report.html'}"

@@ -69,7 +69,7 @@ class Comparison:
         return self.models[0].runs[0].dataset
 
 
-def compare(runs: Sequence[FinishedRun]) -> Comparison:
+def analyze(runs: Sequence[FinishedRun]) -> Comparison:
     """Group runs by recipe, and test every pair of models on the same test images.
 
     If recipes were trained on several fractions of the training images, the models are the runs on

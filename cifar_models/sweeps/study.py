@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_models.benchmark.serving_cost import measure_serving_costs
-from cifar_models.comparison.compare_runs import compare_runs
+from cifar_models.comparison.compare_runs import compare
 from cifar_models.config.run_identity import identifying_values, recipe_differences, summarize
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.signals import Interruption
@@ -109,7 +109,7 @@ def _compare_dataset(
         raise RunError(f"{out / dataset}: no run succeeded; each run's log.txt gives the reason")
     _measure_first_runs(finished, robustness_images)
     folder = out / dataset / "comparison"
-    logger.info("%s", compare_runs([run.path for run in finished], folder))
+    logger.info("%s", compare([run.path for run in finished], folder))
     return folder / "report.html"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cifar_models.cli.main import main
-from cifar_models.comparison.comparison import Pair, compare
+from cifar_models.comparison.comparison import Pair, analyze
 from cifar_models.comparison.figure_style import colour_of
 from cifar_models.comparison.figures import pareto_front
 from cifar_models.comparison.learning_curves import LearningCurve, Point, crossings
@@ -48,7 +48,7 @@ def refused(capsys, *command: object) -> str:
 
 
 def test_a_large_difference_is_found_and_a_small_one_is_not_claimed(tmp_path, labels):
-    result = compare(read_runs(make_models(tmp_path, labels, cnn=0.80, vit=0.92, hybrid=0.80)))
+    result = analyze(read_runs(make_models(tmp_path, labels, cnn=0.80, vit=0.92, hybrid=0.80)))
     assert result.models[0].name == "digits-vit"
     assert len(result.pairs) == 3
     sentences = {frozenset((pair.better, pair.worse)): pair.describe() for pair in result.pairs}
@@ -77,7 +77,7 @@ def test_a_conclusion_mentions_single_runs_and_the_adjustment_for_pairs():
 
 def test_the_numbers_are_those_of_the_predictions(tmp_path, labels):
     paths = make_models(tmp_path, labels, cnn=0.8)
-    model = compare(read_runs(paths)).models[0]
+    model = analyze(read_runs(paths)).models[0]
     by_hand = []
     for path in paths:
         with np.load(path / "predictions.npz") as content:
@@ -100,7 +100,7 @@ def test_one_recipe_with_two_settings_is_two_models(tmp_path, labels):
             tmp_path / str(epochs), "digits-cnn", make_predictions(labels, 0.8, rng), labels,
             (f"training.epochs={epochs}",),
         )  # fmt: skip
-    names = {model.name for model in compare(read_runs([tmp_path])).models}
+    names = {model.name for model in analyze(read_runs([tmp_path])).models}
     assert names == {"digits-cnn (training.epochs=5)", "digits-cnn (training.epochs=9)"}
 
 
@@ -184,7 +184,7 @@ def test_caveats_of_one_model_and_of_different_settings(tmp_path, labels):
         tmp_path / "b", "digits-vit", never / never.sum(1, keepdims=True), labels,
         ("model.image_size=16",), metrics={"steps": 300, "precision": "mixed_bfloat16"},
     )  # fmt: skip
-    text = " ".join(compare(read_runs([tmp_path])).caveats)
+    text = " ".join(analyze(read_runs([tmp_path])).caveats)
     for expected in (
         "digits-cnn was trained once",
         "digits-cnn is overconfident: its mean confidence is 99.0% and its accuracy is ",
@@ -208,7 +208,7 @@ def test_caveats_on_the_choice_of_settings(tmp_path, labels):
         make_run(
             tmp_path / name, recipe, make_predictions(labels, 0.8, rng), labels, overrides, seen
         )
-    text = " ".join(compare(read_runs([tmp_path])).caveats)
+    text = " ".join(analyze(read_runs([tmp_path])).caveats)
     assert f"7 of the {len(labels)} test images are also training images, so" in text
     assert "are residual_cnn with different settings. Choosing the best" in text
     assert "are vit with" not in text
@@ -217,7 +217,7 @@ def test_caveats_on_the_choice_of_settings(tmp_path, labels):
 
 
 def test_equal_conditions_have_no_caveats(tmp_path, labels):
-    assert compare(read_runs(make_models(tmp_path, labels, cnn=0.8, vit=0.8))).caveats == ()
+    assert analyze(read_runs(make_models(tmp_path, labels, cnn=0.8, vit=0.8))).caveats == ()
 
 
 def test_cost_and_robustness_are_in_the_table(tmp_path, labels):
@@ -228,7 +228,7 @@ def test_cost_and_robustness_are_in_the_table(tmp_path, labels):
     assert main(["compare", *map(str, paths), "--out", str(tmp_path / "out")]) == 0
     report = (tmp_path / "out" / "report.html").read_text()
     assert "<h2>Robustness</h2>" in report and "1,200 test images" in report
-    model = compare(read_runs(paths)).models[0]
+    model = analyze(read_runs(paths)).models[0]
     assert model.interval("latency_1_p95").mean == 2.5
     assert model.interval("peak_memory_megabytes").mean == 400
     assert model.interval("mean_corrupted_accuracy").mean == pytest.approx(0.6)
@@ -236,12 +236,12 @@ def test_cost_and_robustness_are_in_the_table(tmp_path, labels):
 
 def test_a_metric_is_averaged_over_the_runs_that_have_it(tmp_path, labels):
     paths = make_models(tmp_path, labels, cnn=0.8)
-    model = compare(read_runs(paths)).models[0]
+    model = analyze(read_runs(paths)).models[0]
     assert model.interval("mean_corrupted_accuracy") is None
     assert model.interval("model_megabytes") is None
     for path, accuracy in zip(paths, (0.5, 0.7), strict=False):
         RunFolder(path).write(make_robustness(accuracy))
-    measured = compare(read_runs(paths)).models[0].interval("mean_corrupted_accuracy")
+    measured = analyze(read_runs(paths)).models[0].interval("mean_corrupted_accuracy")
     assert (measured.mean, measured.count) == (pytest.approx(0.6), 2)
 
 
@@ -400,7 +400,7 @@ def test_learning_curves_and_where_they_cross(tmp_path, labels):
                     (f"runtime.seed={seed}", f"data.train_fraction={fraction}"),
                     dataset={"train_images": round(3000 * fraction)},
                 )
-    result = compare(read_runs([tmp_path / "runs"]))
+    result = analyze(read_runs([tmp_path / "runs"]))
     assert {model.name for model in result.models} == {f"digits-{name}" for name in names}
     assert all(len(model.runs) == 4 for model in result.models)
     assert [[point.images for point in curve.points] for curve in result.curves] == 3 * [
@@ -424,7 +424,7 @@ def test_the_path_of_the_data_does_not_make_another_model(tmp_path, labels):
         path, rng = tmp_path / str(seed), np.random.default_rng(seed)
         overrides = (f"runtime.seed={seed}", f"data.dataset=folder:/home/{seed}")
         make_run(path, "digits-cnn", make_predictions(labels, 0.8, rng), labels, overrides)
-    assert [len(model.runs) for model in compare(read_runs([tmp_path])).models] == [2]
+    assert [len(model.runs) for model in analyze(read_runs([tmp_path])).models] == [2]
 
 
 def test_intervals_and_detectable_differences_stay_within_100_points(tmp_path, labels):
@@ -435,7 +435,7 @@ def test_intervals_and_detectable_differences_stay_within_100_points(tmp_path, l
             path = tmp_path / f"{name}-{seed}"
             predicted = make_predictions(labels, accuracy, rng)
             make_run(path, f"digits-{name}", predicted, labels, (f"runtime.seed={seed}",))
-    (pair,) = compare(read_runs([tmp_path])).pairs
+    (pair,) = analyze(read_runs([tmp_path])).pairs
     assert (pair.difference.low, pair.difference.high) == (-1, 1)
     assert "[-100.0, 100.0]" in pair.describe()
     assert "too few, to detect any difference" in pair.describe()
@@ -454,7 +454,7 @@ def test_two_recipes_of_one_name_have_a_curve_each(tmp_path, labels):
                 (f"training.peak_learning_rate={rate}", f"data.train_fraction={fraction}"),
             )
     make_run(tmp_path / "vit", "digits-vit", make_predictions(labels, 0.95, rng), labels)
-    result = compare(read_runs([tmp_path]))
+    result = analyze(read_runs([tmp_path]))
     names = [f"digits-cnn (training.peak_learning_rate={rate})" for rate in (0.3, 0.1)]
     assert [model.name for model in result.models] == ["digits-vit", *names]
     assert [curve.name for curve in result.curves] == names

@@ -90,7 +90,6 @@ def test_each_heavy_library_is_imported_in_few_places():
             "evaluation/figures.py",
             "comparison/figures.py",
             "comparison/figure_style.py",
-            "comparison/robustness_figures.py",
             "explain/figures.py",
         },
         "tensorflow_datasets": {"data/tfds.py"},

@@ -21,10 +21,21 @@ from tests.conftest import as_overrides
 
 CONTRIBUTING = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 TINY = ["train", "digits-cnn", "training.epochs=2", "data.train_fraction=0.3"]
+# The architecture has other keys than the one of digits-cnn.
+RECIPE = """
+[data]
+dataset = "digits"
+train_fraction = 0.3
+[model]
+architecture = "small_cnn"
+[training]
+epochs = 2
+batch_size = 64
+"""
 
 
 def examples() -> dict[str, str]:
-    """The Python examples of CONTRIBUTING.md by the name of the file that their first line gives."""
+    """The Python examples of CONTRIBUTING.md by the name that the first line gives."""
     blocks = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", CONTRIBUTING.read_text(), re.DOTALL)
     return dict(blocks)
 
@@ -49,29 +60,31 @@ def additions(tmp_path, monkeypatch) -> Path:
         del DATA_SOURCES[name]
 
 
-def train(tmp_path: Path, *options: str) -> dict:
-    run = tmp_path / "run"
-    assert main([*as_overrides([*TINY, *options]), "--run", str(run)]) == 0
+def train(folder: Path, command: list[str], *options: str) -> dict:
+    """Train a run and return its metrics."""
+    run = folder / "run"
+    assert main([*as_overrides([*command, *options]), "--run", str(run)]) == 0
     return json.loads((run / "metrics.json").read_text())
 
 
 def test_an_architecture(additions, capsys):
     import small_cnn  # noqa: F401
 
-    metrics = train(additions, "model.architecture=small_cnn", "model.filters=6")
+    (additions / "small.toml").write_text(RECIPE)
+    command = ["train", str(additions / "small.toml")]
+    metrics = train(additions, command, "model.filters=6")
     convolution, classifier = 3 * 3 * 1 * 6 + 6, 6 * 10 + 10
     assert metrics["parameters"] == convolution + classifier
     assert main(["list", "models"]) == 0
     assert "one convolution, global average pooling" in capsys.readouterr().out
-    wrong = as_overrides([*TINY, "model.architecture=small_cnn", "model.filtres=6"])
-    assert main(wrong) == 2
+    assert main(as_overrides([*command, "model.filtres=6"])) == 2
     assert "did you mean model.filters?" in capsys.readouterr().err
 
 
 def test_an_optimizer(additions, capsys):
     import lion
 
-    train(additions, "training.optimizer=lion", "training.peak_learning_rate=1e-3")
+    train(additions, TINY, "training.optimizer=lion", "training.peak_learning_rate=1e-3")
     assert lion.built
     assert main(as_overrides([*TINY, "training.optimizer=loin"])) == 2
     assert '"muon_sgd" or "lion"' in capsys.readouterr().err
@@ -87,7 +100,7 @@ def test_an_augmentation(additions, images):
     from cifar_models.augmentation.augment import augment_batch
     from cifar_models.augmentation.batch import Batch
 
-    train(additions, "augmentation.invert_probability=0.5")
+    train(additions, TINY, "augmentation.invert_probability=0.5")
     assert invert.traced
     config = TABLES["augmentation"](invert_probability=0.5)
     many = np.repeat(images, 50, axis=0)
@@ -101,7 +114,7 @@ def test_an_augmentation(additions, images):
 def test_a_data_source(additions, capsys):
     import stripes  # noqa: F401
 
-    metrics = train(additions, "data.dataset=stripes", "training.batch_size=16")
+    metrics = train(additions, TINY, "data.dataset=stripes", "training.batch_size=16")
     assert set(metrics["per_class"]) == {"horizontal", "vertical"}
     assert main(["list", "datasets"]) == 0
     assert "stripes of random width" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cifar_models.config.architectures import ARCHITECTURES
+from cifar_models.config.documentation import keys_markdown
 from cifar_models.config.recipe_file import recipe_paths
 from tests.guarantees.test_code_structure import LAYERS
 from tests.models.test_models import GOLDEN
@@ -43,6 +44,10 @@ def anchors_of(path: Path) -> set[str]:
     """Return the anchors of a document's headings, as a Markdown viewer makes them."""
     headings = [line.lstrip("#") for line in path.read_text().splitlines() if line.startswith("#")]
     return {heading.strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_page_of_recipe_keys_is_what_the_declarations_give():
+    assert text_of("docs/recipe_keys.md") == keys_markdown()
 
 
 def test_the_readme_is_short():
