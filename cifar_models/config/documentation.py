@@ -45,11 +45,11 @@ def _section(title: str, table: type, prefix: str, level: str = "##") -> str:
             f"`{prefix}.{each.name}`",
             f"`{_value(each.default)}`",
             each.metadata["doc"],
-            _allowed(each),
+            _constraint(each),
         )
         for each in fields(table)
     ]
-    return f"{level} {title}\n\n" + _table(("key", "default", "meaning", "allowed"), rows)
+    return f"{level} {title}\n\n" + _table(("key", "default", "meaning", "constraint"), rows)
 
 
 def _architectures() -> Iterator[tuple[str, str]]:
