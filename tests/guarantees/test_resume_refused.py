@@ -57,7 +57,7 @@ def test_another_recipe(tmp_path, capsys):
     edit(run, "epochs = 2", "epochs = 3")
     edit(run, "seed = 0", "seed = 1")
     error = refused(capsys, "resume", run)
-    assert f"{run}: cannot go on as another run: training.epochs was 2 and is 3" in error
+    assert f"{run}: cannot be resumed: training.epochs was 2 and is 3" in error
     assert "runtime.seed was 0 and is 1" in error
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cifar_models.cli.main import main
 from cifar_models.optimizers.weight_average import WeightAverage
-from cifar_models.run.load import restore_network
+from cifar_models.run.load import load_run
 from cifar_models.storage.checkpoint_file import decode_checkpoint
 from cifar_models.storage.run_folder import RunFolder
 from tests.conftest import EVERY_STEP, TINY_CNN, as_overrides
@@ -49,7 +49,7 @@ def test_what_is_measured_and_kept_is_the_average(keep, tmp_path):
     arrays, record = decode_checkpoint(folder.checkpoint_paths()[0].read_bytes())
     kept = {"best": "best/", "last": "average/"}[keep]
     expected = [arrays[name] for name in sorted(arrays) if name.startswith(kept)]
-    for weight, array in zip(restore_network(folder).weights, expected, strict=True):
+    for weight, array in zip(load_run(run).load_network().weights, expected, strict=True):
         np.testing.assert_array_equal(weight, array)
     if keep == "best":
         assert record["best_epoch"] == 2  # so that the newest averages are the best weights

@@ -62,4 +62,4 @@ def test_a_search_needs_a_validation_split(tmp_path, capsys):
 @pytest.mark.parametrize("override", ["training.keep=best", "training.early_stopping_epochs=2"])
 def test_what_needs_validation_is_refused(override, tmp_path, capsys):
     assert main([*EVERY_IMAGE, "--set", override, "--run", str(tmp_path / "run")]) == 2
-    assert "where data.validation_fraction is 0" in capsys.readouterr().err
+    assert "if data.validation_fraction is 0" in capsys.readouterr().err
