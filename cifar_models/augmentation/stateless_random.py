@@ -6,8 +6,8 @@ import tensorflow as tf
 def uniform(shape: tuple[int, ...], key: tf.Tensor) -> tf.Tensor:
     """Draw float32 numbers in [0, 1).
 
-    They are built from bits, which TensorFlow and XLA draw alike. Floats that they draw from the
-    same key differ.
+    They are built from bits. TensorFlow and XLA draw the same bits from a key, but different
+    floats.
     """
     bits = tf.random.stateless_uniform(
         shape, key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
@@ -26,3 +26,8 @@ def split_key(key: tf.Tensor, count: int) -> list[tf.Tensor]:
         (count, 2), key, minval=None, maxval=None, dtype=tf.int32, alg="philox"
     )
     return tf.unstack(bits)
+
+
+def fold_key(key: tf.Tensor, number: int) -> tf.Tensor:
+    """Derive a key, int32 (2,), from a key and a number."""
+    return tf.random.experimental.stateless_fold_in(key, number, alg="philox")

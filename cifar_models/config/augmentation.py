@@ -18,8 +18,8 @@ class AugmentationSpec:
         apply: "module:function" of a function (batch, key, config) → Batch, which is imported when
             a step is compiled. See `augmentation/batch.py`.
         keys: Keys of the `augmentation` table; the augmentation is on if one of them is not 0.
-        stream: Number of its stream of random numbers. Each one has its own, and keeps it: another
-            number would change the random numbers of every recipe.
+        stream: Number of its stream of random numbers, which no other entry has. It never changes,
+            because another number would change the results of recipes.
         description: One line.
     """
 
@@ -92,12 +92,12 @@ class AugmentationConfig:
         1.0, "Fraction of all steps after which no image is mixed.", UNIT_INTERVAL
     )
     tta_views: int = key(
-        1, "Test-time augmentation views whose logits are averaged: 1, 2 (flip) or 6 (and shift)."
+        1,
+        "Test-time augmentation views whose logits are averaged; 2: with flip, 6: and shifts.",
+        choices=(1, 2, 6),
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, what is wrong) for values that do not fit each other."""
         if self.horizontal_flip and self.alternating_flip:
             yield "alternating_flip", "replaces horizontal_flip: choose one"
-        if self.tta_views not in (1, 2, 6):
-            yield "tta_views", "must be 1, 2 or 6"

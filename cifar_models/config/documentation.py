@@ -60,7 +60,7 @@ def _architectures() -> Iterator[tuple[str, str]]:
 def _constraint(each) -> str:
     choices, bounds = each.metadata["choices"], each.metadata["bounds"]
     if choices is not None:
-        return _code(list(choices() if callable(choices) else choices))
+        return _code(choices)
     return str(bounds) if bounds else ""
 
 

@@ -2,13 +2,18 @@
 
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
 
 from cifar_models.errors import RequestError
 
-# Messages name a type as a user of TOML knows it.
-TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+# Messages name a type, and a list of it, as a user of TOML knows them.
+TYPE_NAMES = {
+    str: ("text", "texts"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "true or false"),
+}
 
 AnyValue = typing.TypeVar("AnyValue")
 
@@ -36,17 +41,12 @@ class Bounds:
         return value == self.maximum and self.exclusive != "maximum"
 
     def __str__(self) -> str:
-        """Return the bounds in the words of an error message."""
-        if self.maximum is None and self.exclusive == "minimum":
-            return f"must be above {self.minimum:g}"
+        """Return the bounds in the words of an error message: "at least 0 and below 1"."""
+        lower = "above" if self.exclusive == "minimum" else "at least"
+        upper = "below" if self.exclusive == "maximum" else "at most"
         if self.maximum is None:
-            is_zero = self.minimum == 0
-            return "must not be negative" if is_zero else f"must be at least {self.minimum:g}"
-        if self.exclusive == "minimum":
-            return f"must be above {self.minimum:g} and at most {self.maximum:g}"
-        if self.exclusive == "maximum":
-            return f"must be at least {self.minimum:g} and below {self.maximum:g}"
-        return f"must lie between {self.minimum:g} and {self.maximum:.10g}"
+            return f"{lower} {self.minimum}"
+        return f"{lower} {self.minimum} and {upper} {self.maximum}"
 
 
 AT_LEAST_ONE = Bounds(1)
@@ -55,19 +55,18 @@ POSITIVE = Bounds(0, exclusive="minimum")
 UNIT_INTERVAL = Bounds(0, 1)
 BELOW_ONE = Bounds(0, 1, exclusive="maximum")
 
-Choices = Collection[str] | Callable[[], Collection[str]]
-
 
 def key(
-    default: AnyValue, doc: str, bounds: Bounds | None = None, choices: Choices | None = None
+    default: AnyValue, doc: str, bounds: Bounds | None = None, choices: Collection | None = None
 ) -> AnyValue:
     """Declare a key of a recipe as the field of a dataclass.
 
     Args:
         default: Value of a recipe that leaves the key out.
         doc: One line with the meaning, the unit and what 0 means.
-        bounds: Allowed numbers.
-        choices: Allowed texts, or a function that returns them when a recipe is checked.
+        bounds: Allowed numbers; for a list, of each item.
+        choices: Allowed values. They are read when a recipe is checked, so a dictionary that
+            grows later may be given.
     """
     metadata = {"doc": doc, "bounds": bounds, "choices": choices}
     return field(default=default, metadata=metadata)  # type: ignore[return-value]
@@ -76,19 +75,17 @@ def key(
 def problems_of(table: typing.Any) -> Iterator[tuple[str, str]]:
     """Yield (key, what is wrong) for every value of a table that its constraint forbids.
 
+    Problems between several keys come last, so that a caller that stops at the first problem may
+    rely on the constraints of single keys there.
+
     Args:
         table: A dataclass whose fields are keys. Its method `problems()`, if it has one, yields
             what is wrong between several keys.
     """
     for each in fields(table):
-        value = getattr(table, each.name)
-        bounds, choices = each.metadata.get("bounds"), each.metadata.get("choices")
-        if choices is not None:
-            yield from _choice_problem(each.name, value, choices)
-        if bounds and isinstance(value, tuple) and not all(map(bounds.allow, value)):
-            yield each.name, "must hold positive integers"
-        elif bounds and not isinstance(value, tuple) and not bounds.allow(value):
-            yield each.name, str(bounds)
+        problem = _problem(getattr(table, each.name), **each.metadata)
+        if problem:
+            yield each.name, problem
     if hasattr(table, "problems"):
         yield from table.problems()
 
@@ -111,20 +108,42 @@ def typed(value: typing.Any, expected: typing.Any, where: str) -> typing.Any:
     Raises:
         RequestError: The value has another type, or is not a number.
     """
-    if typing.get_origin(expected) is tuple and isinstance(value, list | tuple):
-        return tuple(typed(item, typing.get_args(expected)[0], where) for item in value)
+    is_list = typing.get_origin(expected) is tuple
+    item_type = typing.get_args(expected)[0] if is_list else expected
+    if is_list and isinstance(value, list | tuple):
+        return tuple(typed(item, item_type, where) for item in value)
     if expected is float and type(value) is int:
         return float(value)
     if expected is float and type(value) is float and value != value:
         raise RequestError(f"{where} is not a number")
     if isinstance(expected, types.GenericAlias) or type(value) is not expected:
-        wanted = TYPE_NAMES.get(expected, "a list of whole numbers")
+        one, several = TYPE_NAMES[item_type]
+        wanted = f"a list of {several}" if is_list else one
         raise RequestError(f"{where} = {value!r}: must be {wanted}")
     return value
 
 
-def _choice_problem(name: str, value: object, choices: Choices) -> Iterator[tuple[str, str]]:
-    allowed = list(choices() if callable(choices) else choices)
-    if value not in allowed:
-        *others, last = (f'"{choice}"' for choice in allowed)
-        yield name, f"must be {', '.join(others)} or {last}"
+def any_of(words: Iterable[str]) -> str:
+    """Return "a, b or c"."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _problem(
+    value: typing.Any,
+    doc: str = "",
+    bounds: Bounds | None = None,
+    choices: Collection | None = None,
+) -> str:
+    """Return what is wrong with the value of one key, or "" if it is allowed."""
+    if choices is not None and value not in choices:
+        words = [f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in choices]
+        return f"must be {any_of(words)}"
+    if isinstance(value, tuple):
+        if not value:
+            return "must not be empty"
+        if bounds and not all(map(bounds.allow, value)):
+            return f"must hold only numbers that are {bounds}"
+    elif bounds and not bounds.allow(value):
+        return f"must be {bounds}"
+    return ""

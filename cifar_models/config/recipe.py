@@ -31,13 +31,8 @@ class DataConfig:
         Bounds(0, 1, exclusive="minimum"),
     )
     folder_image_size: int = key(
-        32, "Height and width to which the images of a folder are resized, pixels."
+        32, "Height and width to which the images of a folder are resized, pixels.", Bounds(4)
     )
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, what is wrong)."""
-        if self.folder_image_size < 4:
-            yield "folder_image_size", "must be at least 4 pixels"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ RENAMED_ARCHITECTURES = {
 
 
 def with_current_names(content: dict) -> dict:
-    """Return the tables of a saved recipe with the names of today."""
+    """Return the tables of a saved recipe with the current names."""
     content = {
         name: dict(table) if isinstance(table, dict) else table for name, table in content.items()
     }
@@ -23,6 +23,10 @@ def with_current_names(content: dict) -> dict:
         table, _, key = old.partition(".")
         if isinstance(content.get(table), dict) and key in content[table]:
             content[table][new.partition(".")[2]] = content[table].pop(key)
+    if isinstance(content.get("search"), dict):
+        content["search"] = {
+            RENAMED_KEYS.get(key, key): entry for key, entry in content["search"].items()
+        }
     model = content.get("model")
     if isinstance(model, dict) and isinstance(model.get("architecture"), str):
         model["architecture"] = current_architecture(model["architecture"])
@@ -30,5 +34,5 @@ def with_current_names(content: dict) -> dict:
 
 
 def current_architecture(name: str) -> str:
-    """Return the name of today for an architecture."""
+    """Return the current name of an architecture."""
     return RENAMED_ARCHITECTURES.get(name, name)

@@ -13,6 +13,7 @@ from cifar_models.config.keys import (
     NOT_NEGATIVE,
     POSITIVE,
     UNIT_INTERVAL,
+    any_of,
     default_of,
     key,
 )
@@ -69,7 +70,7 @@ class TrainingConfig:
 
     epochs: int = key(20, "Passes over the training images.", AT_LEAST_ONE)
     batch_size: int = key(128, "Images in a training step.", AT_LEAST_ONE)
-    optimizer: str = key("sgd", "Name of an optimizer.", choices=lambda: OPTIMIZERS)
+    optimizer: str = key("sgd", "Name of an optimizer.", choices=OPTIMIZERS)
     peak_learning_rate: float = key(0.1, "Learning rate after warm-up.", POSITIVE)
     schedule: str = key("cosine", "Decay after warm-up.", choices=("cosine", "linear"))
     warmup_fraction: float = key(0.1, "Fraction of all steps with a rising rate.", BELOW_ONE)
@@ -129,4 +130,4 @@ class TrainingConfig:
         for read, names in readers.items():
             is_set = getattr(self, read) != default_of(type(self), read)
             if is_set and self.optimizer not in names:
-                yield read, f"is for the optimizer {' or '.join(names)}; leave it out"
+                yield read, f"is for the optimizer {any_of(names)}; leave it out"

@@ -17,9 +17,11 @@ def build_network(
         image_shape: Shape (H, W, C) of the images of the data set.
         num_classes: Number of classes K.
     """
-    builder = next(
-        architecture.builder
-        for architecture in ARCHITECTURES.values()
-        if type(architecture.config) is type(config)
-    )
-    return resolve_name(builder)(config, image_shape, num_classes)
+    cls = type(config)
+    builders = {each.builder for each in ARCHITECTURES.values() if type(each.config) is cls}
+    if len(builders) != 1:
+        raise ValueError(
+            f"ARCHITECTURES has {len(builders)} builders for {cls.__name__}; it needs exactly one, "
+            "so give each builder a class of its own"
+        )
+    return resolve_name(builders.pop())(config, image_shape, num_classes)

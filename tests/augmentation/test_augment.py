@@ -1,4 +1,6 @@
-"""Each augmentation against numpy, PIL or scipy, and under XLA."""
+"""Each augmentation against numpy, PIL or scipy, its random numbers, and XLA."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from scipy import ndimage, stats
 
 from cifar_models.augmentation import augment, crop, erase, flip, mix, rand_augment
 from cifar_models.augmentation.batch import Batch
-from cifar_models.augmentation.stateless_random import split_key
+from cifar_models.augmentation.stateless_random import split_key, uniform_integers
 from cifar_models.config.augmentation import AUGMENTATIONS, AugmentationConfig, AugmentationSpec
 
 KEY = tf.constant([3, 7], tf.int32)
@@ -32,28 +34,28 @@ def test_a_crop_is_a_window_of_the_reflected_image(images):
         places = np.argwhere((windows == window).all(axis=(2, 3, 4)))
         assert len(places) == 1
         offsets.add(tuple(places[0]))
-    assert len(offsets) > 4  # each image its own
+    assert len(offsets) > 4  # each image has its own
 
 
-def test_crop_offsets_reach_every_place_equally():
-    picture = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1).repeat(9000, axis=0)
-    cropped = crop.apply_random_crop(tf.constant(picture), KEY, 1).numpy()
+def test_crop_offsets_are_uniform():
+    image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1).repeat(9000, axis=0)
+    cropped = crop.apply_random_crop(tf.constant(image), KEY, 1).numpy()
     _, counts = np.unique(cropped[:, 3, 3, 0], return_counts=True)
     assert len(counts) == 9
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
-def test_a_flip_mirrors_half_of_the_images():
+def test_half_of_the_images_are_flipped():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (1000, 4, 4, 3), np.uint8)
-    flipped = flip.apply_horizontal_flip(tf.constant(images), KEY).numpy()
-    mirrored = (flipped == images[:, :, ::-1]).all(axis=(1, 2, 3))
-    same = (flipped == images).all(axis=(1, 2, 3))
-    assert (mirrored ^ same).all()
-    assert stats.binomtest(int(mirrored.sum()), 1000, 0.5).pvalue > 1e-3
+    result = flip.apply_horizontal_flip(tf.constant(images), KEY).numpy()
+    flipped = (result == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    same = (result == images).all(axis=(1, 2, 3))
+    assert (flipped ^ same).all()
+    assert stats.binomtest(int(flipped.sum()), 1000, 0.5).pvalue > 1e-3
 
 
-def test_cutout_blanks_one_whole_square_anywhere():
+def test_cutout_blanks_one_complete_square_anywhere():
     images = tf.zeros((3000, 6, 7, 1), tf.uint8)
     blanked = erase.apply_cutout(images, KEY, 4).numpy()[..., 0]
     assert set(np.unique(blanked)) == {0, 128}
@@ -78,7 +80,7 @@ def test_erasing_changes_one_rectangle_of_the_right_area():
     assert 0.05 < erased[touched].mean() < 0.18  # uniform over 0.02 … 0.33, cut at the border
 
 
-def test_mixed_targets_are_the_share_of_the_picture(images):
+def test_mixed_targets_are_the_share_of_each_image(images):
     """White images mixed with black ones: the mean grey is the share of the white image."""
     white_and_black = np.concatenate(
         [np.full((500, 16, 16, 1), 255, np.uint8), np.zeros((500, 16, 16, 1), np.uint8)]
@@ -96,7 +98,7 @@ def test_mixed_targets_are_the_share_of_the_picture(images):
         assert abs(is_box.mean() - expected) < 0.1
 
 
-def test_mixing_can_be_switched_off_after_a_part_of_the_run(images):
+def test_mixing_ends_after_its_fraction_of_the_run(images):
     recipe = AugmentationConfig(cutmix_alpha=1.0, mix_until_fraction=0.5)
     targets = tf.eye(8)
     for progress, changes in ((0.49, True), (0.5, False), (0.9, False)):
@@ -115,7 +117,7 @@ def test_beta_numbers_are_beta_distributed(alpha):
     assert stats.kstest(numbers, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
 
 
-def test_an_empty_recipe_changes_nothing(images):
+def test_the_default_recipe_changes_nothing(images):
     targets = tf.eye(8)
     same, shares, _ = augment.augment_batch(
         AugmentationConfig(), Batch(tf.constant(images), targets, tf.constant(0.0)), KEY
@@ -124,7 +126,7 @@ def test_an_empty_recipe_changes_nothing(images):
     np.testing.assert_array_equal(shares, targets)
 
 
-def test_the_key_decides_everything(images):
+def test_the_result_is_a_function_of_the_key(images):
     def augmented(key):
         return augment.augment_batch(
             EVERYTHING, Batch(tf.constant(images), tf.eye(8), tf.constant(0.0)), key
@@ -146,7 +148,7 @@ def test_xla_computes_the_same(channels):
     compiled, compiled_targets, _ = tf.function(augmented, jit_compile=True)(images)
     assert plain.dtype == tf.uint8
     difference = np.abs(plain.numpy().astype(int) - compiled.numpy().astype(int))
-    # Both round at the end, from floats that may differ in their last bit.
+    # Both round at the end, and their floats may differ in the last bit.
     assert (difference > 1).mean() < 1e-3
     np.testing.assert_allclose(plain_targets, compiled_targets, atol=1e-5)
 
@@ -181,19 +183,19 @@ PIL_COUNTERPARTS = {
 
 
 @pytest.mark.parametrize("name", rand_augment.COLOUR)
-def test_colour_transformations_are_pils(name):
+def test_colour_transformations_equal_those_of_pil(name):
     rng = np.random.default_rng(1)
     smooth = np.clip(rng.normal(110, 40, (4, 32, 32, 3)), 5, 240).astype(np.uint8)
     ours = transformed(smooth, name, STRENGTH)
     for image, result in zip(smooth, ours, strict=True):
         theirs = np.asarray(PIL_COUNTERPARTS[name](Image.fromarray(image)), np.float32)
-        # PIL rounds inside; ours stays a float.
+        # PIL rounds intermediate results; ours are floats.
         assert np.abs(result - theirs).max() <= (2 if name != "sharpness" else 3)
 
 
 @pytest.mark.parametrize("name", rand_augment.GEOMETRIC)
 @pytest.mark.parametrize("strength", [0.7, -0.4])
-def test_geometric_transformations_are_pils(name, strength):
+def test_geometric_transformations_equal_those_of_pil(name, strength):
     y, x = np.mgrid[0:32, 0:32]
     smooth = np.stack([4 * x + 60, 4 * y + 60, 2 * (x + y) + 60], axis=-1).astype(np.uint8)
     ours = transformed(smooth[np.newaxis], name, strength)[0]
@@ -219,15 +221,15 @@ def test_geometric_transformations_are_pils(name, strength):
         (32, 32), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR
     )
     theirs = np.asarray(theirs, np.float32)
-    inside = theirs.min(axis=-1) > 40  # PIL fills with black, ours with grey,
-    inside = ndimage.binary_erosion(inside, iterations=2)  # and the two blend over one pixel
+    inside = theirs.min(axis=-1) > 40  # PIL fills with black and ours with grey;
+    inside = ndimage.binary_erosion(inside, iterations=2)  # the border is blended over one pixel
     assert inside.mean() > 0.3
     assert np.abs(ours - theirs)[inside].max() <= 2
 
 
 def test_every_image_draws_its_own_transformation():
-    picture = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
-    images = tf.constant(picture.repeat(64, axis=0))
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    images = tf.constant(image.repeat(64, axis=0))
     results = rand_augment.apply_rand_augment(images, KEY, num_layers=1, magnitude=9).numpy()
     assert len({result.tobytes() for result in results}) >= 14
 
@@ -251,9 +253,60 @@ def test_each_augmentation_keeps_its_stream_of_random_numbers(images, monkeypatc
         cutmix_alpha=1.0,
     )
     batch = Batch(tf.constant(images), tf.eye(8), tf.constant(0.0))
-    for number_of_others in (0, 1, 4):  # as another project might add
-        spec = AugmentationSpec("none:none", ("not_there",), 5 + number_of_others, "off")
-        monkeypatch.setitem(AUGMENTATIONS, "other", spec)
+    for stream in (None, 6, 9):  # without an addition, and with one of this stream
+        if stream:
+            spec = AugmentationSpec("none:none", ("not_there",), stream, "off")
+            monkeypatch.setitem(AUGMENTATIONS, "other", spec)
         result = augment.augment_batch(config, batch, KEY)
         np.testing.assert_array_equal(result.images, expected)
         np.testing.assert_array_equal(result.targets, targets)
+
+
+def test_two_augmentations_with_one_stream_are_refused(images, monkeypatch):
+    spec = AugmentationSpec("none:none", ("not_there",), AUGMENTATIONS["cutout"].stream, "off")
+    monkeypatch.setitem(AUGMENTATIONS, "other", spec)
+    batch = Batch(tf.constant(images), tf.eye(8), tf.constant(0.0))
+    with pytest.raises(ValueError, match="same stream"):
+        augment.augment_batch(EVERYTHING, batch, KEY)
+
+
+def test_the_crop_and_the_flip_use_the_published_bits(images):
+    """The key, the offsets and the mask are computed here by the formula of the first version."""
+    config = AugmentationConfig(crop_padding=4, horizontal_flip=True)
+    batch = Batch(tf.constant(images), tf.eye(8), tf.constant(0.0))
+    result = augment.augment_batch(config, batch, KEY).images
+
+    def bits(key, *shape, dtype=tf.uint32) -> np.ndarray:
+        options = {"minval": None, "maxval": None, "dtype": dtype, "alg": "philox"}
+        return tf.random.stateless_uniform(shape, key, **options).numpy()
+
+    crop_key, flip_key, *_ = bits(KEY, 6, 2, dtype=tf.int32)
+    offsets = np.floor((bits(crop_key, 8, 2) >> 8) / 2**24 * 9).astype(int)
+    flips = (bits(flip_key, 8, 1, 1, 1).ravel() >> 8) / 2**24 < 0.5
+    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
+    for i, (y, x) in enumerate(offsets):
+        expected = padded[i, y : y + 32, x : x + 32]
+        np.testing.assert_array_equal(result[i], expected[:, ::-1] if flips[i] else expected)
+
+
+def noise(batch: Batch, key: tf.Tensor, config: AugmentationConfig) -> Batch:
+    """Replace the images by random bits, as an added augmentation that shows its random numbers."""
+    bits = uniform_integers(batch.images.shape, key, 256)
+    return batch._replace(images=tf.cast(bits, tf.uint8))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_every_stream_has_its_own_random_numbers(images, monkeypatch, jit_compile):
+    batch = Batch(tf.constant(images), tf.eye(8), tf.constant(0.0))
+    config = AugmentationConfig(cutout_size=1)
+    for name, spec in AUGMENTATIONS.items():  # out of the way
+        monkeypatch.setitem(AUGMENTATIONS, name, dataclasses.replace(spec, stream=-1 - spec.stream))
+    drawn = set()
+    for stream in (*range(5), 6, 7, 100):
+        spec = AugmentationSpec(f"{__name__}:noise", ("cutout_size",), stream, "noise")
+        monkeypatch.setitem(AUGMENTATIONS, "noise", spec)
+        step = tf.function(
+            lambda batch: augment.augment_batch(config, batch, KEY), jit_compile=jit_compile
+        )
+        drawn.add(step(batch).images.numpy().tobytes())
+    assert len(drawn) == 8

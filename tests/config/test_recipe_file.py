@@ -1,10 +1,20 @@
+"""Reading, overriding, checking and writing recipes."""
+
+import dataclasses
 import tomllib
 
 import pytest
 
 from cifar_models.config.architectures import ARCHITECTURES
-from cifar_models.config.recipe import SearchChoices, SearchRange
-from cifar_models.config.recipe_file import read_recipe, recipe_paths, recipe_toml, with_values
+from cifar_models.config.recipe import TABLES
+from cifar_models.config.recipe_file import (
+    read_recipe,
+    recipe_paths,
+    recipe_tables,
+    recipe_toml,
+    with_values,
+)
+from cifar_models.config.search import SearchChoices, SearchRange
 from cifar_models.errors import RequestError
 
 
@@ -28,9 +38,9 @@ def test_a_resolved_recipe_reads_back_unchanged(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", recipe_paths())
-def test_the_head_of_a_recipe_says_what_it_is_and_how_to_run_it(name):
-    what, command = recipe_paths()[name].read_text().splitlines()[:2]
-    assert what.startswith(f"# {name}: ")
+def test_the_head_of_a_recipe_describes_it_and_its_command(name):
+    description, command = recipe_paths()[name].read_text().splitlines()[:2]
+    assert description.startswith(f"# {name}: ")
     assert command in (f"# make train-{name}", f"# python -m cifar_models train {name}")
 
 
@@ -43,9 +53,13 @@ def test_every_key_of_a_file_reaches_the_recipe():
     assert recipe.model.hidden_dim == written["model"]["hidden_dim"] == 192
 
 
-def test_a_preset_can_be_named_and_changed():
+def test_a_recipe_overrides_the_values_of_its_architecture():
     recipe = read_recipe("cnn", ["model.architecture=resnet18"])
-    assert recipe.model.stage_blocks == (1, 1, 1)  # the recipe's own keys win over the preset's
+    assert recipe.model.stage_blocks == (
+        1,
+        1,
+        1,
+    )  # from the recipe, not from resnet18
     recipe = with_values(recipe, {"model.stage_blocks": [3, 3, 3]})
     assert recipe.model.stage_blocks == (3, 3, 3)
     assert ARCHITECTURES["resnet18"].config.stage_blocks == (2, 2, 2, 2)
@@ -72,15 +86,23 @@ def test_overrides_are_typed():
         ("training.epochs=true", "must be a whole number"),
         ("training.peak_learning_rate=nan", "not a number"),
         ("training.optimizer=adam", 'must be "sgd", "adamw", "muon" or "muon_sgd"'),
-        ("model.l2=-1e-4", "model.l2 = -0.0001 must not be negative"),
+        ("model.l2=-1e-4", "model.l2 = -0.0001 must be at least 0"),
         ("model.stage_blocks=[1, 1]", "one entry for each of the 3 stage_filters"),
         ("model.stage_blocks=3", "must be a list of whole numbers"),
         ("model.architecture=resnet81", "did you mean resnet18?"),
         ("training.epochs", "write it as table.key=value"),
-        ("runtime.precision=float8", 'must be "auto", "float32"'),
+        ("runtime.precision=float8", 'must be "auto", "float32", "mixed_bfloat16" or'),
+        ("runtime.seed=-1", "must be at least 0 and at most 2147483647"),
+        ("data.train_fraction=0", "must be above 0 and at most 1"),
+        ("training.peak_learning_rate=0", "must be above 0"),
+        ("augmentation.tta_views=3", "must be 1, 2 or 6"),
+        ("augmentation.rand_augment_magnitude=11", "must be at least 0 and at most 10"),
+        ("model.stage_filters=[]", "must not be empty"),
+        ("model.stage_filters=[8, 0, 8]", "must hold only numbers that are at least 1"),
+        ("model.architecture=[1]", "model.architecture [1] is not one of residual_cnn"),
     ],
 )
-def test_a_bad_override_is_named_with_its_mend(override, message):
+def test_a_wrong_override_is_refused_with_its_fix(override, message):
     assert message in refusal(override)
 
 
@@ -91,13 +113,13 @@ def test_a_patch_must_divide_the_image():
 
 
 @pytest.mark.parametrize("recipe", ["vit", "hybrid"])
-def test_waves_need_a_width_in_fours(recipe):
+def test_mimetic_initialization_needs_a_width_that_4_divides(recipe):
     overrides = ["model.hidden_dim=54", "model.num_heads=3", "model.mimetic_init=true"]
     with pytest.raises(RequestError, match="needs a hidden_dim that 4 divides"):
         read_recipe(recipe, overrides)
 
 
-def test_what_one_optimizer_alone_reads_is_refused_for_another():
+def test_a_key_of_another_optimizer_is_refused():
     for key, others in (
         ("sgd_momentum", ("sgd", "adamw", "muon")),
         ("sgd_learning_rate_factor", ("sgd", "adamw", "muon")),
@@ -117,11 +139,11 @@ def test_heads_must_divide_the_width():
     assert "does not divide hidden_dim 192" in refusal("model.num_heads=5", recipe="vit")
 
 
-def test_an_unknown_recipe_is_named_with_the_nearest():
+def test_an_unknown_recipe_is_refused_with_a_suggestion():
     assert "did you mean hybrid?" in refusal(recipe="hybird")
 
 
-def test_broken_toml_is_named_with_its_line(tmp_path):
+def test_broken_toml_is_refused_with_its_line(tmp_path):
     path = tmp_path / "broken.toml"
     path.write_text("[training\nepochs = 3\n")
     message = refusal(recipe=str(path))
@@ -158,7 +180,7 @@ def search_recipe(tmp_path, entry: str) -> str:
         ('"training.epochs" = { low = 1.5, high = 2.5 }', "must be a whole number"),
     ],
 )
-def test_a_search_range_that_cannot_work_is_refused(entry, message, tmp_path):
+def test_an_impossible_search_entry_is_refused(entry, message, tmp_path):
     assert message in refusal(recipe=search_recipe(tmp_path, entry))
 
 
@@ -171,3 +193,31 @@ def test_search_ranges_and_choices_are_read(tmp_path):
         "training.epochs": SearchRange(1, 9),
         "model.pooling": SearchChoices(("mean",)),
     }
+
+
+def test_every_key_has_one_line_of_documentation():
+    models = {type(architecture.config) for architecture in ARCHITECTURES.values()}
+    for table in (*models, *TABLES.values()):
+        for field in dataclasses.fields(table):
+            doc = field.metadata["doc"]
+            assert doc[0].isupper() and doc.endswith(".") and "\n" not in doc, field.name
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_values_of_every_architecture_are_allowed(name, tmp_path):
+    path = tmp_path / "bare.toml"
+    path.write_text(f'[model]\narchitecture = "{name}"\n')
+    assert read_recipe(str(path)).model == ARCHITECTURES[name].config
+
+
+@pytest.mark.parametrize(
+    ("recipe", "keys"),
+    [
+        ("digits-vit", ["architecture", "image_size", "patch_size", "hidden_dim", "num_layers"]),
+        ("digits-hybrid", ["architecture", "image_size", "conv_layers", "conv_kernel_size"]),
+        ("cnn", ["architecture", "image_size", "stem_filters", "stem_kernel_size"]),
+        ("cnn-fast", ["architecture", "image_size", "whitening_size", "stage_filters"]),
+    ],
+)
+def test_the_order_of_keys_in_a_run_folder_never_changes(recipe, keys):
+    assert list(recipe_tables(read_recipe(recipe))["model"])[: len(keys)] == keys

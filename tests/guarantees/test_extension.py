@@ -3,6 +3,7 @@
 The code that is registered here is read from CONTRIBUTING.md.
 """
 
+import importlib
 import json
 import re
 import sys
@@ -12,12 +13,12 @@ import numpy as np
 import pytest
 
 from cifar_models.cli.main import main
-from cifar_models.config.architectures import ARCHITECTURES
+from cifar_models.config.architectures import ARCHITECTURES, Architecture
 from cifar_models.config.augmentation import AUGMENTATIONS
 from cifar_models.config.recipe import TABLES
 from cifar_models.config.training import OPTIMIZERS
 from cifar_models.data.load import DATA_SOURCES
-from tests.conftest import as_overrides
+from tests.conftest import EVERY_STEP, as_overrides, killed_at, outcome_of, weights_of
 
 CONTRIBUTING = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
 TINY = ["train", "digits-cnn", "training.epochs=2", "data.train_fraction=0.3"]
@@ -109,6 +110,49 @@ def test_an_augmentation(additions, images):
     inverted = (result == 255 - many).all(axis=(1, 2, 3))
     assert (inverted | (result == many).all(axis=(1, 2, 3))).all()
     assert 150 < inverted.sum() < 250  # of 400
+
+
+def test_a_run_with_every_addition_resumes_to_the_same_bytes(additions):
+    for name in ("small_cnn", "lion", "invert"):
+        importlib.import_module(name)
+    (additions / "all.toml").write_text(
+        f'{RECIPE}optimizer = "lion"\npeak_learning_rate = 1e-3\n'
+        "[augmentation]\ninvert_probability = 0.5\n"
+    )
+    whole, killed = additions / "whole", additions / "killed"
+    arguments = ["train", str(additions / "all.toml"), "--deterministic"]
+    assert main([*arguments, "--run", str(whole)]) == 0
+    killed_at(7, [*arguments, *EVERY_STEP, "--run", str(killed)])
+    assert main(["resume", str(killed)]) == 0
+    assert outcome_of(killed) == outcome_of(whole)
+    for override in (
+        "model.filters=6",
+        "training.optimizer=sgd",
+        "augmentation.invert_probability=0.0",
+    ):
+        other = additions / override
+        assert main([*arguments, "--set", override, "--run", str(other)]) == 0
+        assert weights_of(other) != weights_of(whole), override
+
+
+def test_two_builders_for_one_configuration_class_are_refused(additions):
+    small_cnn = importlib.import_module("small_cnn")
+    ARCHITECTURES["other"] = Architecture(small_cnn.SmallCNNConfig(), "other:build", "another one")
+    from cifar_models.models.catalog import build_network
+
+    with pytest.raises(ValueError, match="2 builders for SmallCNNConfig"):
+        build_network(small_cnn.SmallCNNConfig(), (8, 8, 1), 10)
+
+
+def test_a_wrong_value_of_an_added_key_is_refused(additions, capsys):
+    importlib.import_module("invert")
+    for override, message in {
+        "augmentation.invert_probability=2": "must be at least 0 and at most 1",
+        "augmentation.invert_probabilty=1": "did you mean augmentation.invert_probability?",
+    }.items():
+        assert main(as_overrides([*TINY, override])) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
 
 
 def test_a_data_source(additions, capsys):

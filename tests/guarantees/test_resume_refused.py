@@ -119,8 +119,8 @@ def test_a_trial_of_a_search_stays_on_validation(tmp_path, monkeypatch):
     ("override", "problem"),
     [
         ("training.ema_decay=1.0", "must be at least 0 and below 1"),
-        ("runtime.checkpoint_seconds=-1.0", "must not be negative"),
-        ("runtime.steps_per_execution=-1", "must not be negative"),
+        ("runtime.checkpoint_seconds=-1.0", "must be at least 0"),
+        ("runtime.steps_per_execution=-1", "must be at least 0"),
     ],
 )
 def test_impossible_values(override, problem, capsys):

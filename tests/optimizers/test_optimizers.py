@@ -1,4 +1,4 @@
-"""Muon, Lookahead, the linear schedule and the norms' own rate, against numpy and Keras."""
+"""Optimizers, Lookahead and schedules against numpy and Keras."""
 
 import dataclasses
 
@@ -8,14 +8,14 @@ import pytest
 import tensorflow as tf
 
 from cifar_models.config.architectures import ARCHITECTURES, AirbenchConfig
-from cifar_models.config.recipe import TrainingConfig
+from cifar_models.config.training import OPTIMIZERS, TrainingConfig
 from cifar_models.models.catalog import build_network
 from cifar_models.optimizers.lookahead import Lookahead
 from cifar_models.optimizers.optimizers import make_optimizer, variables_without_decay
 from cifar_models.optimizers.schedules import make_schedule
 
 
-def test_the_linear_schedule_is_a_triangle():
+def test_the_linear_schedule_rises_and_decays_linearly():
     recipe = TrainingConfig(
         schedule="linear",
         peak_learning_rate=2.0,
@@ -29,14 +29,14 @@ def test_the_linear_schedule_is_a_triangle():
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
-def test_the_linear_schedule_without_warm_up():
+def test_the_linear_schedule_without_warm_up_only_decays():
     recipe = TrainingConfig(schedule="linear", peak_learning_rate=2.0, warmup_fraction=0)
     schedule = make_schedule(recipe, 10)
     rates = [float(schedule(step)) for step in range(11)]
     np.testing.assert_allclose(rates, np.linspace(2, 0, 11), atol=1e-6)
 
 
-def test_a_cosine_may_begin_above_zero():
+def test_the_warm_up_of_a_cosine_can_begin_above_zero():
     recipe = TrainingConfig(
         peak_learning_rate=2.0, warmup_fraction=0.5, initial_learning_rate_fraction=0.1
     )
@@ -45,7 +45,7 @@ def test_a_cosine_may_begin_above_zero():
     np.testing.assert_allclose(rates, np.linspace(0.2, 2, 6), rtol=1e-5)
 
 
-def test_norms_learn_faster_by_their_factor():
+def test_normalization_layers_have_their_own_learning_rate():
     network = build_network(ARCHITECTURES["residual_cnn"].config, (32, 32, 3), 10)
     before = [v.numpy() for v in network.trainable_variables]
     recipe = TrainingConfig(
@@ -59,7 +59,7 @@ def test_norms_learn_faster_by_their_factor():
 
 
 def two_optimizers(name: str, network: keras.Model) -> list[keras.optimizers.Optimizer]:
-    """Ours, and Keras' own with the same settings."""
+    """Return our optimizer and that of Keras with the same settings."""
     recipe = TrainingConfig(
         optimizer=name, peak_learning_rate=0.01, weight_decay=0.1, gradient_clip_norm=1.0
     )
@@ -86,40 +86,40 @@ def two_optimizers(name: str, network: keras.Model) -> list[keras.optimizers.Opt
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
-def test_a_step_is_that_of_keras_and_asks_the_schedule_once(name, monkeypatch):
+def test_a_step_equals_that_of_keras_and_evaluates_the_schedule_once(name, monkeypatch):
     inputs = keras.Input((12,))
     x = keras.layers.LayerNormalization()(keras.layers.Dense(8)(inputs))
     network = keras.Model(inputs, keras.layers.Dense(3, name="classifier")(x))
     variables, begin = network.trainable_variables, network.get_weights()
-    asked = []
+    calls = []
     schedule = keras.optimizers.schedules.CosineDecay
     call = schedule.__call__
-    monkeypatch.setattr(schedule, "__call__", lambda *args: asked.append(1) or call(*args))
+    monkeypatch.setattr(schedule, "__call__", lambda *args: calls.append(1) or call(*args))
     found, counts = [], []
     for optimizer in two_optimizers(name, network):
         network.set_weights(begin)
-        asked.clear()
+        calls.clear()
         for seed in range(6):  # of 8: in the warm-up and after it
             rng = np.random.default_rng(seed)
             gradients = [tf.constant(rng.normal(size=v.shape), tf.float32) for v in variables]
             optimizer.apply(gradients, variables)
         found.append([*network.get_weights(), *(v.numpy() for v in optimizer.variables)])
-        counts.append(len(asked))
+        counts.append(len(calls))
     assert counts[0] == 6 < counts[1]
-    # Our Muon adds in another order; the others are Keras' to the last bit.
+    # Our Muon adds in another order; the others equal those of Keras to the last bit.
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if name == "muon" else {"rtol": 0}
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, **tolerance)
 
 
-def test_no_trace_is_handed_the_rate_of_another():
+def test_the_learning_rate_of_a_trace_is_not_used_in_another():
     variable = keras.Variable([1.0, 2.0])
     optimizer = make_optimizer(TrainingConfig(optimizer="adamw"), keras.Model(), 8)
     optimizer.build([variable])
     for _ in range(2):
         apply = tf.function(lambda: optimizer.apply([tf.ones(2)], [variable]))
         apply.get_concrete_function()
-    assert float(optimizer.learning_rate) == 0  # where warm-up begins
+    assert float(optimizer.learning_rate) == 0  # at the start of warm-up
 
 
 MUON = TrainingConfig(
@@ -132,7 +132,7 @@ MUON = TrainingConfig(
 
 
 def muon_step(name: str, seed: int = 0) -> tuple[keras.Model, list, list, list]:
-    """A network after one step; its weights before, its gradients, and how far they moved."""
+    """Return a network after one step, its weights before, its gradients and its changes."""
     network = build_network(ARCHITECTURES[name].config, (32, 32, 3), 10)
     rng = np.random.default_rng(seed)
     before = [v.numpy() for v in network.trainable_variables]
@@ -144,18 +144,18 @@ def muon_step(name: str, seed: int = 0) -> tuple[keras.Model, list, list, list]:
 
 
 @pytest.mark.parametrize("name", ["residual_cnn", "cct2_3x2"])
-def test_muon_moves_every_kernel_by_an_orthogonal_matrix(name):
+def test_a_step_of_muon_is_an_orthogonal_matrix_for_every_kernel(name):
     network, _, gradients, moved = muon_step(name)
     for variable, gradient, step in zip(network.trainable_variables, gradients, moved, strict=True):
         if variable.name != "kernel" or "classifier" in variable.path:
-            # AdamW's first step is the rate by the gradient's sign.
+            # The first step of AdamW is the learning rate times the sign of the gradient.
             np.testing.assert_allclose(step, -0.05 * np.sign(gradient), rtol=1e-2, atol=1e-3)
             continue
         shape = variable.shape
         is_projection = len(shape) == 3 and "attention_output" not in variable.path
         as_matrix = (shape[0], -1) if is_projection else (-1, shape[-1])
         matrix = step.reshape(as_matrix)
-        scale = 0.5 * 0.2 * np.sqrt(max(matrix.shape))  # the rate, and Liu et al.'s 0.2 sqrt(max)
+        scale = 0.5 * 0.2 * np.sqrt(max(matrix.shape))  # rate, and the factor of Liu et al.
         singular = np.linalg.svd(matrix / scale, compute_uv=False)
         # Five iterations bring all but the very smallest singular values near 1.
         assert np.quantile(singular, 0.05) > 0.5 and singular.max() < 1.4, variable.path
@@ -165,7 +165,7 @@ def test_muon_moves_every_kernel_by_an_orthogonal_matrix(name):
         assert cosine > 0.97, variable.path
 
 
-def test_muon_is_keras_on_a_matrix():
+def test_muon_equals_that_of_keras_on_a_matrix():
     weights = np.random.default_rng(0).normal(size=(12, 8)).astype(np.float32)
     results = []
     for ours in (True, False):
@@ -184,7 +184,7 @@ def test_muon_is_keras_on_a_matrix():
     np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-5)
 
 
-def test_what_muon_leaves_to_adamw_decays_at_adamws_rate():
+def test_weights_left_to_adamw_decay_at_its_learning_rate():
     network = build_network(ARCHITECTURES["residual_cnn"].config, (32, 32, 3), 10)
     before = [v.numpy() for v in network.trainable_variables]
     zeros = [tf.zeros(v.shape) for v in network.trainable_variables]
@@ -197,7 +197,7 @@ def test_what_muon_leaves_to_adamw_decays_at_adamws_rate():
 
 
 @pytest.mark.parametrize(("total_steps", "decay_at_last"), [(10, 1.0), (9, 0.9**3)])
-def test_lookahead_by_hand(total_steps, decay_at_last):
+def test_lookahead_equals_its_formula(total_steps, decay_at_last):
     inputs = keras.Input((3,))
     x = keras.layers.BatchNormalization()(keras.layers.Dense(2)(inputs))
     network = keras.Model(inputs, x)
@@ -217,11 +217,11 @@ def test_lookahead_by_hand(total_steps, decay_at_last):
             fast = [weight.copy() for weight in slow]
         for ours, expected in zip(network.get_weights(), fast, strict=True):
             np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
-    assert len(network.weights) == 6  # batch norm's statistics too
+    assert len(network.weights) == 6  # with the statistics of batch norm
 
 
 def orthogonal_by_hand(matrix: np.ndarray) -> np.ndarray:
-    """Three steps of the quintic iteration of Jordan et al. 2024, on (outputs, inputs)."""
+    """Take three steps of the quintic iteration of Jordan et al. (2024)."""
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = wide / np.linalg.norm(wide)
     for _ in range(3):
@@ -230,7 +230,7 @@ def orthogonal_by_hand(matrix: np.ndarray) -> np.ndarray:
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
-def test_muon_beside_sgd_by_hand():
+def test_muon_sgd_equals_its_formula():
     recipe = TrainingConfig(
         optimizer="muon_sgd",
         peak_learning_rate=0.25,
@@ -268,3 +268,15 @@ def test_muon_beside_sgd_by_hand():
             weights[i] = weights[i] + 0.85 * momenta[i] - rate * gradient
     for variable, weight in zip(variables, weights, strict=True):
         np.testing.assert_allclose(variable.numpy(), weight, atol=1e-4, err_msg=variable.path)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_reads_only_keys_of_the_table_and_can_train(name):
+    spec = OPTIMIZERS[name]
+    assert set(spec.reads) <= set(vars(TrainingConfig()))
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    before = network.get_weights()[0]
+    optimizer = make_optimizer(TrainingConfig(optimizer=name, warmup_fraction=0), network, 8)
+    ones = [tf.ones(variable.shape) for variable in network.trainable_variables]
+    optimizer.apply(ones, network.trainable_variables)
+    assert np.abs(network.get_weights()[0] - before).max() > 0

@@ -1,4 +1,4 @@
-"""The average of the weights, against numpy."""
+"""The moving average of the weights against TensorFlow, and in a run."""
 
 import keras
 import numpy as np
@@ -19,8 +19,8 @@ def normalized_network() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dropout(0.5)(x))
 
 
-def test_the_average_follows_the_rule_of_tensorflow():
-    """tf.train.ExponentialMovingAverage(decay, num_updates=step) is the independent truth."""
+def test_the_average_equals_that_of_tensorflow():
+    """The reference is tf.train.ExponentialMovingAverage(decay, num_updates=step)."""
     network = normalized_network()
     average = WeightAverage(network, normalized_network(), decay=0.6)
     theirs = tf.train.ExponentialMovingAverage(0.6, num_updates=tf.Variable(0))
@@ -35,23 +35,23 @@ def test_the_average_follows_the_rule_of_tensorflow():
         theirs._num_updates.assign(step)
         theirs.apply(shadows)
         average.update(tf.constant(step, tf.int64))
-    assert len(average.network.weights) == 6  # batch norm's statistics too
+    assert len(average.network.weights) == 6  # with the statistics of batch norm
     for ours, shadow in zip(average.network.weights, shadows, strict=True):
         np.testing.assert_allclose(ours, theirs.average(shadow), rtol=1e-5)
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_what_is_measured_and_kept_is_the_average(keep, tmp_path):
+def test_the_average_is_evaluated_and_saved(keep, tmp_path):
     arguments = [*TINY_CNN, "training.ema_decay=0.9", f"training.keep={keep}"]
     run = tmp_path / "run"
     assert main([*as_overrides(arguments), *EVERY_STEP, "--run", str(run)]) == 0
     folder = RunFolder(run)
     arrays, record = decode_checkpoint(folder.checkpoint_paths()[0].read_bytes())
-    kept = {"best": "best/", "last": "average/"}[keep]
-    expected = [arrays[name] for name in sorted(arrays) if name.startswith(kept)]
+    prefix = {"best": "best/", "last": "average/"}[keep]
+    expected = [arrays[name] for name in sorted(arrays) if name.startswith(prefix)]
     for weight, array in zip(load_run(run).load_network().weights, expected, strict=True):
         np.testing.assert_array_equal(weight, array)
     if keep == "best":
-        assert record["best_epoch"] == 2  # so that the newest averages are the best weights
+        assert record["best_epoch"] == 2  # so the newest averages are the best weights
         averages = [arrays[name] for name in sorted(arrays) if name.startswith("average/")]
         np.testing.assert_array_equal(expected[0], averages[0])

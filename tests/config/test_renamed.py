@@ -1,0 +1,84 @@
+"""Names of earlier versions: refused in a user's recipe, read in a run folder."""
+
+import pytest
+
+from cifar_models.config.recipe_file import read_recipe, read_saved_recipe
+from cifar_models.config.renamed import RENAMED_ARCHITECTURES, RENAMED_KEYS
+from cifar_models.config.run_identity import identifying_values, recipe_differences
+from cifar_models.errors import RequestError
+
+OLD = """
+name = "old"
+[model]
+architecture = "hybrid"
+mimetic_start = true
+[augmentation]
+test_views = 6
+[search]
+"model.mimetic_start" = { choices = [true, false] }
+"""
+
+
+def refusal(path) -> str:
+    with pytest.raises(RequestError) as error:
+        read_recipe(str(path))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("key", RENAMED_KEYS)
+def test_an_old_key_in_a_recipe_is_refused_with_its_new_name(key, tmp_path):
+    table, _, name = key.partition(".")
+    path = tmp_path / "mine.toml"
+    path.write_text(f"[{table}]\n{name} = 1\n")
+    assert f"{path}: {key} is now called {RENAMED_KEYS[key]}" in refusal(path)
+    path.write_text(f'[search]\n"{key}" = {{ choices = [1] }}\n')
+    assert f"{key} is now called {RENAMED_KEYS[key]}" in refusal(path)
+    with pytest.raises(RequestError, match=f"{key} is now called"):
+        read_recipe("vit", [f"{key}=1"])
+
+
+@pytest.mark.parametrize("name", RENAMED_ARCHITECTURES)
+def test_an_old_architecture_in_a_recipe_is_refused_with_its_new_name(name, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(f'[model]\narchitecture = "{name}"\n')
+    expected = f"'{name}' is now called '{RENAMED_ARCHITECTURES[name]}'"
+    assert f"{path}: model.architecture {expected}" in refusal(path)
+
+
+def test_the_recipe_of_an_old_run_is_read_with_the_current_names(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(OLD)
+    recipe = read_saved_recipe(path)
+    assert recipe.name == "old"
+    assert recipe.architecture == "cct2_3x2"
+    assert recipe.model.mimetic_init is True
+    assert recipe.augmentation.tta_views == 6
+    assert list(recipe.search) == ["model.mimetic_init"]
+
+
+def test_an_unknown_key_in_an_old_run_is_refused(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(OLD + "[training]\nepohcs = 3\n")
+    with pytest.raises(RequestError, match=r"did you mean training\.epochs"):
+        read_saved_recipe(path)
+    path.write_text("model = 3\n")
+    with pytest.raises(RequestError, match="model must be a table"):
+        read_saved_recipe(path)
+
+
+def test_fingerprints_with_old_names_equal_the_current_recipe(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(OLD)
+    now = identifying_values(read_saved_recipe(path))
+    then = dict(now)
+    then["model.mimetic_start"] = then.pop("model.mimetic_init")
+    then["augmentation.test_views"] = then.pop("augmentation.tta_views")
+    then["model.architecture"] = "hybrid"
+    assert recipe_differences({"recipe": then}, now) == []
+    then["augmentation.test_views"] = 2
+    then["model.architecture"] = "vit"
+    assert recipe_differences({"recipe": then}, now) == [
+        "model.architecture was 'vit' and is 'cct2_3x2'",
+        "augmentation.tta_views was 2 and is 6",
+    ]
