@@ -88,7 +88,7 @@ def test_some_images_spread_over_all_of_them(finished_run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--images", "5"], "--images goes with --corruptions; add it"),
+        (["--images", "5"], "--images needs --corruptions; add it"),
         (["--corruptions", "--split", "train"], "leave out --dataset and --split"),
         (["--corruptions", "--dataset", "cifar10"], "leave out --dataset and --split"),
         (["--corruptions", "--images", "0"], "--images 0: must be at least 1"),
