@@ -112,6 +112,7 @@ def test_an_augmentation(additions, images):
     assert 150 < inverted.sum() < 250  # of 400
 
 
+@pytest.mark.slow
 def test_a_run_with_every_addition_resumes_to_the_same_bytes(additions):
     for name in ("small_cnn", "lion", "invert"):
         importlib.import_module(name)

@@ -1,5 +1,7 @@
 """Every architecture against the contract of models, and sizes against published numbers."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -43,6 +45,13 @@ def build(name: str) -> keras.Model:
     return contract.build(CONFIGS[name])
 
 
+def shallow(name: str) -> ModelConfig:
+    """Return a configuration with at most two encoder blocks, which take most of the time."""
+    config = CONFIGS[name]
+    is_deep = getattr(config, "num_layers", 0) > 2
+    return dataclasses.replace(config, num_layers=2) if is_deep else config
+
+
 def test_every_architecture_has_a_line():
     assert set(GOLDEN) == set(ARCHITECTURES)
 
@@ -55,29 +64,29 @@ def test_size(name):
 @pytest.mark.parametrize("shape", [(32, 32, 3), (28, 28, 1), (8, 8, 1)])
 @pytest.mark.parametrize("name", SMALL)
 def test_logits_of_any_image(name, shape):
-    contract.check_logits(CONFIGS[name], shape)
+    contract.check_logits(shallow(name), shape)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_save_and_load(name, images, tmp_path):
-    contract.check_saving(CONFIGS[name], images, tmp_path / "model.keras")
+    contract.check_saving(shallow(name), images, tmp_path / "model.keras")
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_serialization(name, images):
-    contract.check_serialization(CONFIGS[name], images)
+    contract.check_serialization(shallow(name), images)
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 3), (28, 28, 1)])
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("name", SMALL)
 def test_mixed_precision(name, policy, shape, float32_policy):
-    contract.check_mixed_precision(CONFIGS[name], policy, shape)
+    contract.check_mixed_precision(shallow(name), policy, shape)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_gradient_step(name, images):
-    contract.check_gradient_step(CONFIGS[name], images)
+    contract.check_gradient_step(shallow(name), images)
 
 
 def vit_parameters(p: ViTConfig, channels: int, num_classes: int) -> int:
