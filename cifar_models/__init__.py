@@ -8,8 +8,9 @@ importing this package imports neither TensorFlow nor Keras.
 """
 
 from pkgutil import resolve_name
-from time import perf_counter
 from typing import TYPE_CHECKING
+
+import cifar_models.runtime.process_clock  # noqa: F401  (starts the clock of `process_seconds`)
 
 if TYPE_CHECKING:
     from cifar_models.comparison.compare_runs import compare
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from cifar_models.sweeps.tuning import tune
 
 __version__ = "0.1.0"
-BEGAN = perf_counter()  # close to the start of the process; `process_seconds` counts from here
 
 _FUNCTIONS = {
     "read_recipe": "cifar_models.config.recipe_file:read_recipe",

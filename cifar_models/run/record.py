@@ -8,11 +8,11 @@ from time import perf_counter
 
 import keras
 
-from cifar_models import BEGAN
 from cifar_models.config.recipe_file import recipe_tables
 from cifar_models.evaluation.metrics import classification_metrics
 from cifar_models.evaluation.predictions import Predictions, compile_predictions, predict_split
 from cifar_models.run.prepare import PreparedRun
+from cifar_models.runtime.process_clock import BEGAN
 from cifar_models.storage.atomic_files import write_atomic
 from cifar_models.storage.records import RunMetrics
 from cifar_models.training.fit import FitReport

@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cifar_models import BEGAN
 from cifar_models.cli.main import main
 from cifar_models.config.recipe import DataConfig
 from cifar_models.config.recipe_file import read_recipe
@@ -21,6 +20,7 @@ from cifar_models.data.load import load_dataset
 from cifar_models.data.splits import ArraySplit
 from cifar_models.run import record
 from cifar_models.run import train as run_module
+from cifar_models.runtime.process_clock import BEGAN
 from cifar_models.storage.records import DatasetInfo
 from tests.conftest import TIMINGS, TINY_CNN
 
