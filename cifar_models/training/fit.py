@@ -38,7 +38,7 @@ logger = logging.getLogger("cifar_models")
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a fit took.
+    """Epochs, steps and times of a fit.
 
     Attributes:
         epochs: Number of trained epochs.

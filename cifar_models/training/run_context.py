@@ -1,4 +1,4 @@
-"""What a run in progress reads and writes."""
+"""Recipe, data, machine and outputs of a run in progress."""
 
 from dataclasses import dataclass
 

@@ -66,9 +66,10 @@ def test_imports_go_down():
             assert package == imported or LAYER[package] < LAYER[imported], f"{path}: {name}"
 
 
-def test_no_two_files_import_each_other_in_a_circle():
+def import_graph() -> dict[str, set[str]]:
+    """Return module → imported modules of the package."""
     modules = {module_of(path) for path in source_files()}
-    graph = {
+    return {
         module_of(path): {
             module
             for name in imports(path)
@@ -77,9 +78,22 @@ def test_no_two_files_import_each_other_in_a_circle():
         }
         for path in source_files()
     }
+
+
+def test_no_two_files_import_each_other_in_a_circle():
+    graph = import_graph()
     while leaves := {module for module, imported in graph.items() if not imported}:
         graph = {m: imported - leaves for m, imported in graph.items() if m not in leaves}
     assert not graph
+
+
+def test_loading_a_run_does_not_import_the_trainer():
+    graph, reached, new = import_graph(), set(), {"cifar_models.run.load"}
+    while new:
+        reached |= new
+        new = set().union(*(graph[module] for module in new)) - reached
+    assert "cifar_models.models.catalog" in reached
+    assert not any(module.startswith("cifar_models.training") for module in reached)
 
 
 def test_each_heavy_library_is_imported_in_few_places():
