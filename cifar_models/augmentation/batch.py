@@ -1,4 +1,4 @@
-"""What an augmentation changes: the images and targets of one training step."""
+"""The images and targets of one training step, which augmentations change."""
 
 from typing import NamedTuple
 

@@ -59,7 +59,7 @@ def crossings(curves: Sequence[LearningCurve]) -> Iterator[str]:
 
 
 def _relation(one: LearningCurve, other: LearningCurve) -> str:
-    """Return a sentence on which of two curves leads at which number of images."""
+    """Return a sentence that says which of two curves leads at which numbers of images."""
     leaders = [
         (_leader(one.name, p.accuracy, other.name, q.accuracy), p.images)
         for p, q in zip(one.points, other.points, strict=True)

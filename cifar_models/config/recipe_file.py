@@ -1,4 +1,4 @@
-"""Recipes as TOML: read, override, check and write."""
+"""Recipes as TOML files: reading, overriding, checking and writing them."""
 
 import dataclasses
 import difflib
@@ -32,8 +32,8 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     """Read a recipe by its name in `list recipes`, or by the path of a TOML file.
 
     Args:
-        name_or_path: Such as `cnn` or `somewhere/my.toml`.
-        overrides: `table.key=value` each. The value is written as in TOML; quotes may be left out.
+        name_or_path: Name or path, such as `cnn` or `somewhere/my.toml`.
+        overrides: Items `table.key=value`. Values are written as in TOML; quotes may be left out.
 
     Raises:
         RequestError: There is no such recipe, the file is not TOML, or it has an unknown key or a
@@ -48,7 +48,7 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         )
     content = _read_toml(path)
     for override in overrides:
-        _apply(override, content)
+        _apply_override(override, content)
     content.setdefault("name", path.stem)
     return build_recipe(content, str(path))
 
@@ -101,7 +101,15 @@ def build_recipe(content: dict, where: str) -> Recipe:
 
 
 def with_values(recipe: Recipe, values: dict[str, object]) -> Recipe:
-    """Return the recipe with `{"table.key": value}` replaced, and checked like a file."""
+    """Return the recipe with other values of some keys, checked like a file.
+
+    Args:
+        recipe: The recipe.
+        values: "table.key" → new value.
+
+    Raises:
+        RequestError: There is no such key, or a value is not allowed.
+    """
     content = recipe_tables(recipe)
     for key, value in values.items():
         _set(content, key, value, recipe.name)
@@ -142,14 +150,14 @@ def _architecture(name: object, where: str) -> str:
     )
 
 
-def _apply(override: str, content: dict) -> None:
+def _apply_override(override: str, content: dict) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise RequestError(f"--set {override}: write it as table.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text  # a bare word
+        value = text  # a string without quotes
     _set(content, key.strip(), value, "--set")
 
 
@@ -197,12 +205,12 @@ def _check(recipe: Recipe, where: str) -> None:
     bare = dataclasses.replace(recipe, search={})
     for key, entry in recipe.search.items():
         values = entry.choices if isinstance(entry, SearchChoices) else (entry.low, entry.high)
-        for value in values:  # each must be possible while the other keys stay as they are
+        for value in values:  # each must be valid with the recipe's values of the other keys
             try:
                 with_values(bare, {key: value})
             except RequestError as error:
                 problem = str(error).removeprefix(f"{recipe.name}: ")
-                raise RequestError(f'{where}: search."{key}" may choose {problem}') from None
+                raise RequestError(f'{where}: search."{key}": {problem}') from None
 
 
 def _all_keys() -> list[str]:

@@ -163,7 +163,8 @@ def test_the_digits_use_their_own_recipes(name, monkeypatch, capsys):
     )
     assert main(["train", name, "--dataset", "digits", "--seed", "3"]) == 0
     assert (
-        capsys.readouterr().out == f"{name}: with --dataset digits, the recipe is digits-{name}\n"
+        capsys.readouterr().out
+        == f"{name}: using the recipe digits-{name} because of --dataset digits\n"
     )
     assert main(["train", f"digits-{name}", "--seed", "3"]) == 0
     assert capsys.readouterr().out == ""
