@@ -85,7 +85,7 @@ def test_a_crop_larger_than_the_image_is_refused(tmp_path, capsys):
     error = refused(
         capsys, "train", "digits-cnn", "--set", "augmentation.crop_padding=8", "--run", tmp_path
     )
-    assert "crop_padding = 8 is not below the 8 pixels" in error
+    assert "crop_padding = 8 must be below 8" in error
 
 
 def test_a_folder_with_another_run_is_refused(finished_run, capsys):

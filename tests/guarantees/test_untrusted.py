@@ -314,8 +314,8 @@ def test_a_data_set_to_be_downloaded_to_where_the_folder_says(stranger, refused,
     text = (stranger / "recipe.toml").read_text().replace('"digits"', '"mnist"')
     text = text.replace('data_dir = ""', f'data_dir = "{stranger.parent / "home"}"')
     (stranger / "recipe.toml").write_text(text)
-    assert "give its place with --data-dir" in refused("evaluate", stranger, status=1)
-    assert "give its place with --data-dir" in refused("export", stranger, status=1)
+    assert "give its folder with --data-dir" in refused("evaluate", stranger, status=1)
+    assert "give its folder with --data-dir" in refused("export", stranger, status=1)
     other = shutil.copytree(stranger, stranger.parent / "other")
     (other / "recipe.toml").write_text(text.replace('"digits-cnn"', '"other"'))
     runs = [str(stranger), str(other)]
