@@ -64,8 +64,8 @@ def read_image_folder(
         unknown = {path.name for path in _class_folders(folder / "test")} - set(names)
         if unknown:
             raise RequestError(
-                f"{folder / 'test'}: class {', '.join(sorted(unknown))} is not in train; add it there "
-                "or remove it here"
+                f"{folder / 'test'}: class {', '.join(sorted(unknown))} is not in train; add it "
+                "there or remove it here"
             )
         return images, _read_classes(folder / "test", names, image_size), names
     train, test = stratified_indices(images.labels, TEST_FRACTION, seed=0)

@@ -10,7 +10,7 @@ from cifar_models.storage.atomic_files import write_error
 
 
 class TensorBoardLog:
-    """Writes scalars, images, and hyperparameters with the final metrics.
+    """Writer of scalars, images, and hyperparameters with the final metrics.
 
     Train and validation are two runs in TensorBoard, so that their curves share a chart.
 
@@ -23,6 +23,7 @@ class TensorBoardLog:
         self._writers: dict = {}
 
     def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
+        """Write one point of each curve of a split."""
         import tensorflow as tf
 
         with self._writing(split, step):

@@ -1,4 +1,4 @@
-"""Run a study: train every run that is missing, each in its own process, and compare them."""
+"""Studies: the missing runs are trained, each in its own process, and all runs are compared."""
 
 import logging
 import time
@@ -55,7 +55,7 @@ def run_study(name_or_path: str, out: Path) -> list[Path]:
 
 
 def _refuse_other_study(run: PlannedRun) -> None:
-    """Raise RequestError if the folder holds a run that differs from the planned one."""
+    """Raise RequestError if the folder of a planned run holds another run."""
     folder = RunFolder(run.path)
     if not folder.has_begun():
         return

@@ -331,7 +331,7 @@ def test_a_hard_link_to_a_file_of_the_user(stranger, refused, tmp_path):
     (stranger / "log.txt").unlink()
     (stranger / "log.txt").hardlink_to(victim)
     (stranger / "metrics.json").unlink()
-    assert "has another name elsewhere" in refused("resume", stranger)
+    assert "is a hard link" in refused("resume", stranger)
     assert victim.read_text() == "precious"
 
 
