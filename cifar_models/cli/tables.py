@@ -71,7 +71,7 @@ def print_runs(under: Path) -> None:
             metrics = RunFolder(path.parent).read(RunMetrics)
             rows.append((metrics.accuracy, _run_row(metrics, path.parent)))
         except RequestError as error:
-            print(f"skipped, because these are not the metrics of a run: {error}", file=sys.stderr)
+            print(f"{error}; skipped", file=sys.stderr)
     if not rows:
         raise RequestError(
             f"{under}: holds no finished run; train one, or name another folder with --under"

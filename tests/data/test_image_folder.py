@@ -77,7 +77,7 @@ def test_pixels_of_32_bits_are_refused(tmp_path):
 def test_a_layout_of_other_splits_is_explained(tmp_path):
     fill(tmp_path / "train")
     fill(tmp_path / "val")
-    with pytest.raises(RequestError, match=r"cat: a folder in a class folder; images lie in"):
+    with pytest.raises(RequestError, match=r"cat: is a folder in a class folder; put images in"):
         read_image_folder(tmp_path, 8)
 
 
