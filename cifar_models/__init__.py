@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from cifar_models.sweeps.tuning import tune
 
 __version__ = "0.1.0"
-BEGAN = perf_counter()  # close to the start of the process; `process_seconds` counts from here
+PROCESS_START = (
+    perf_counter()
+)  # close to the start of the process; `process_seconds` counts from here
 
 # Public name → "module:function".
 _FUNCTIONS = {

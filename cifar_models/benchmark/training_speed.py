@@ -128,14 +128,14 @@ def measure_training_speed(recipe: Recipe) -> TrainingSpeed:
     trainer = _make_trainer(network, recipe, runtime, resident, average)
     real = make_batches(trainer, train, 0, MAX_STEPS)
     constant = real.take(1).cache().repeat()
-    compile_seconds = _seconds(trainer, constant, 1)
-    pairs = _speeds(trainer, constant, real)
+    compile_seconds = _time_executions(trainer, constant, 1)
+    pairs = _measure_speeds(trainer, constant, real)
     images_per_second = statistics.median(real for _, real in pairs)
     peak = peak_memory()[1]
 
     minimal = _make_trainer(_minimal_network(*shape), recipe, runtime, resident)
-    _seconds(minimal, real, 1)  # compiles
-    minimal_speed = statistics.median(speed for (speed,) in _speeds(minimal, real))
+    _time_executions(minimal, real, 1)  # compiles
+    minimal_speed = statistics.median(speed for (speed,) in _measure_speeds(minimal, real))
     flops_per_second = training_flops(flops_per_image(network), images_per_second)
     max_flops_per_second = measure_matrix_products(runtime)
     return TrainingSpeed(
@@ -173,7 +173,7 @@ def _make_trainer(
     return trainer
 
 
-def _seconds(trainer: "Trainer", batches: "tf.data.Dataset", executions: int) -> float:
+def _time_executions(trainer: "Trainer", batches: "tf.data.Dataset", executions: int) -> float:
     """Return the duration of a number of executions, in seconds."""
     steps = executions * trainer.steps_per_execution
     began = time.perf_counter()
@@ -181,13 +181,13 @@ def _seconds(trainer: "Trainer", batches: "tf.data.Dataset", executions: int) ->
     return time.perf_counter() - began
 
 
-def _speeds(trainer: "Trainer", *streams: "tf.data.Dataset") -> list[tuple[float, ...]]:
+def _measure_speeds(trainer: "Trainer", *streams: "tf.data.Dataset") -> list[tuple[float, ...]]:
     """Return images per second on each stream of batches, one tuple for each round."""
-    executions = max(2, round(5 * ROUND_SECONDS / _seconds(trainer, streams[0], 5)))
+    executions = max(2, round(5 * ROUND_SECONDS / _time_executions(trainer, streams[0], 5)))
     batch_size = trainer.recipe.training.batch_size
     images = batch_size * executions * trainer.steps_per_execution
     return [
-        tuple(images / _seconds(trainer, stream, executions) for stream in streams)
+        tuple(images / _time_executions(trainer, stream, executions) for stream in streams)
         for _ in range(ROUNDS)
     ]
 

@@ -83,9 +83,9 @@ def build_recipe(content: dict, where: str) -> Recipe:
     recipe = Recipe(
         name=name,
         architecture=architecture,
-        model=_fill(ARCHITECTURES[architecture].config, model_table, "model", where),
+        model=_replace_values(ARCHITECTURES[architecture].config, model_table, "model", where),
         **{
-            table: _fill(TABLES[table](), _table(content, table, where), table, where)
+            table: _replace_values(TABLES[table](), _table(content, table, where), table, where)
             for table in TABLES
         },
     )
@@ -95,8 +95,8 @@ def build_recipe(content: dict, where: str) -> Recipe:
     )
     for table in content:
         if table not in ("model", "search", *TABLES):
-            raise RequestError(_unknown(table, ("model", "search", *TABLES), where))
-    _check(recipe, where)
+            raise RequestError(_unknown_key_message(table, ("model", "search", *TABLES), where))
+    _check_values(recipe, where)
     return recipe
 
 
@@ -112,15 +112,15 @@ def with_values(recipe: Recipe, values: dict[str, object]) -> Recipe:
     """
     content = recipe_tables(recipe)
     for key, value in values.items():
-        _set(content, key, value, recipe.name)
+        _set_value(content, key, value, recipe.name)
     return build_recipe(content, recipe.name)
 
 
 def recipe_tables(recipe: Recipe) -> dict:
     """Return the resolved recipe as the nested tables of its TOML file."""
-    tables = {table: _plain(getattr(recipe, table)) for table in ("data", "model", *TABLES)}
+    tables = {table: _toml_values(getattr(recipe, table)) for table in ("data", "model", *TABLES)}
     tables["model"] = {"architecture": recipe.architecture, **tables["model"]}
-    tables["search"] = {key: _plain(entry) for key, entry in recipe.search.items()}
+    tables["search"] = {key: _toml_values(entry) for key, entry in recipe.search.items()}
     return {"name": recipe.name, **tables}
 
 
@@ -158,13 +158,13 @@ def _apply_override(override: str, content: dict) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text  # a string without quotes
-    _set(content, key.strip(), value, "--set")
+    _set_value(content, key.strip(), value, "--set")
 
 
-def _set(content: dict, key: str, value: object, where: str) -> None:
+def _set_value(content: dict, key: str, value: object, where: str) -> None:
     table, dot, field = key.partition(".")
     if not dot or table not in ("model", *TABLES):
-        raise RequestError(_unknown(key, _all_keys(), where))
+        raise RequestError(_unknown_key_message(key, _all_keys(), where))
     if not isinstance(content.setdefault(table, {}), dict):
         raise RequestError(f"{where}: {table} must be a table")
     content[table] = {**content[table], field: value}
@@ -177,13 +177,14 @@ def _table(content: dict, name: str, where: str) -> dict:
     return table
 
 
-def _fill(default, table: dict, prefix: str, where: str):
+def _replace_values(default, table: dict, prefix: str, where: str):
+    """Return a table with some of its defaults replaced by checked values of a TOML table."""
     types_of = typing.get_type_hints(type(default))
     values = {}
     for key, value in table.items():
         if key not in types_of:
             names = [f"{prefix}.{name}" for name in types_of]
-            raise RequestError(_unknown(f"{prefix}.{key}", names, where))
+            raise RequestError(_unknown_key_message(f"{prefix}.{key}", names, where))
         values[key] = keys.typed(value, types_of[key], f"{where}: {prefix}.{key}")
     return dataclasses.replace(default, **values)
 
@@ -191,11 +192,11 @@ def _fill(default, table: dict, prefix: str, where: str):
 def _search_entry(key: str, value: object, where: str) -> SearchRange | SearchChoices:
     where = f'{where}: search."{key}"'
     if key not in _all_keys():
-        raise RequestError(_unknown(key, _all_keys(), where))
+        raise RequestError(_unknown_key_message(key, _all_keys(), where))
     return parse_search_entry(value, where)
 
 
-def _check(recipe: Recipe, where: str) -> None:
+def _check_values(recipe: Recipe, where: str) -> None:
     for table in ("model", *TABLES):
         for key, problem in keys.problems_of(getattr(recipe, table)):
             value = getattr(getattr(recipe, table), key)
@@ -223,14 +224,15 @@ def _all_keys() -> list[str]:
     return ["model.architecture", *dict.fromkeys(names)]
 
 
-def _plain(table) -> dict:
+def _toml_values(table) -> dict:
+    """Return key → value of a dataclass, with lists instead of tuples."""
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in dataclasses.asdict(table).items()
     }
 
 
-def _unknown(key: str, known, where: str) -> str:
+def _unknown_key_message(key: str, known, where: str) -> str:
     if key in RENAMED_KEYS:
         return f"{where}: {key} is now called {RENAMED_KEYS[key]}"
     return f"{where}: there is no {key}{_did_you_mean(key, known) or '; see docs/recipes.md'}"

@@ -53,7 +53,7 @@ def evaluate(
     evaluated = getattr(splits, split)
     if not len(evaluated):
         raise RequestError(
-            f"{path}: has no {split} split; its data.validation_fraction is 0; choose test"
+            f"{path}: has no {split} split; its data.validation_fraction is 0; choose test or train"
         )
     network = run.network
     from cifar_models.evaluation.metrics import classification_metrics

@@ -8,7 +8,7 @@ from time import perf_counter
 
 import keras
 
-from cifar_models import BEGAN
+from cifar_models import PROCESS_START
 from cifar_models.config.recipe_file import recipe_tables
 from cifar_models.evaluation.metrics import classification_metrics
 from cifar_models.evaluation.predictions import Predictions, compile_predictions, predict_split
@@ -84,7 +84,7 @@ def record(
         prediction_seconds=predicted.seconds,
         device=context.runtime.device,
         precision=context.runtime.precision,
-        process_seconds=perf_counter() - BEGAN,
+        process_seconds=perf_counter() - PROCESS_START,
     )
     context.folder.write(metrics)
     _log_end(metrics, report, context)

@@ -27,8 +27,8 @@ def resume(path: Path | str, data_dir: str | None = None) -> RunMetrics:
         The content of metrics.json. A finished run is not trained again.
 
     Raises:
-        RequestError: The path is not a run folder, the recipe, the classes or the data have
-            changed, or another process is using the folder.
+        RequestError: The path is not a run folder; or the recipe, the classes or the data have
+            changed; or another process is using the folder.
         RunError, Interruption: As `train`.
     """
     folder = RunFolder.open_begun(Path(path))

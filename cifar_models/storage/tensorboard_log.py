@@ -58,7 +58,7 @@ class TensorBoardLog:
 
     def close(self) -> None:
         for split, writer in self._writers.items():
-            with self._errors_of(split):
+            with self._translated_errors(split):
                 writer.close()
 
     @contextlib.contextmanager
@@ -66,7 +66,7 @@ class TensorBoardLog:
         """Direct tf.summary to the events of a split, and flush them at the end of the block."""
         import tensorflow as tf
 
-        with self._errors_of(split):
+        with self._translated_errors(split):
             if split not in self._writers:
                 self._writers[split] = tf.summary.create_file_writer(str(self._folder / split))
             with self._writers[split].as_default(step):
@@ -74,7 +74,7 @@ class TensorBoardLog:
             self._writers[split].flush()
 
     @contextlib.contextmanager
-    def _errors_of(self, split: str) -> Iterator[None]:
+    def _translated_errors(self, split: str) -> Iterator[None]:
         import tensorflow as tf
 
         try:

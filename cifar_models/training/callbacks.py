@@ -142,7 +142,7 @@ class EpochRecord(keras.callbacks.Callback):
 
 
 class DivergenceGuard(keras.callbacks.Callback):
-    """Guard that ends a run soon after the loss is NaN or infinite, and names the first such step.
+    """Guard that ends a run soon after its loss becomes NaN or infinite, and names that step.
 
     Args:
         progress: Holds the number of finished steps.

@@ -78,7 +78,7 @@ class TrainingState:
             except (DamagedCheckpoint, TypeError) as error:
                 logger.warning("%s: damaged; using the previous checkpoint: %s", path, error)
                 continue
-            if difference := self._difference(arrays, progress):
+            if difference := self._first_mismatch(arrays, progress):
                 raise RunError(f"{path}: belongs to another run: {difference} differs; remove it")
             vars(self.progress).update(vars(progress))
             for name, variable in self._variables().items():
@@ -91,7 +91,7 @@ class TrainingState:
             )
         return False
 
-    def _difference(self, arrays: dict[str, np.ndarray], progress: Progress) -> str | None:
+    def _first_mismatch(self, arrays: dict[str, np.ndarray], progress: Progress) -> str | None:
         """Return the name of an entry that does not fit this run, or None if all of them do."""
         expected = self._variables()
         if any(name.startswith(BEST) for name in arrays):

@@ -195,8 +195,8 @@ def set_steps_per_execution(trainer: Trainer, context: RunContext, first_step: i
     requested = context.recipe.runtime.steps_per_execution
     if requested and chosen != requested:
         logger.info(
-            "runtime.steps_per_execution: using %d instead of %d, so that executions end with the "
-            "%d steps of an epoch",
+            "runtime.steps_per_execution: using %d instead of %d, because an execution must end "
+            "with the %d steps of each epoch",
             chosen,
             requested,
             trainer.steps_per_epoch,
@@ -208,9 +208,8 @@ def choose_steps_per_execution(
 ) -> int:
     """Return the largest possible number of steps in one execution, up to the requested one.
 
-    Executions must end with each epoch, even if a run resumes within an epoch from a checkpoint
-    that another number of steps led to. There are at least two executions, because the first one
-    is not timed.
+    The end of each epoch must be the end of an execution, even if the run resumes within an epoch.
+    There are at least two executions, because the first one is not timed.
 
     Args:
         requested: Maximum number of steps in one execution.

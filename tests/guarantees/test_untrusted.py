@@ -272,7 +272,7 @@ def test_a_checkpoint_that_would_fill_the_memory(tmp_path, capsys):
     with (run / "checkpoints" / "step-9999999999.safetensors").open("wb") as file:
         file.truncate(10**12)  # sparse: it takes no room
     assert main(["resume", str(run)]) == 0
-    assert "1000000000000 bytes are too many" in capsys.readouterr().out
+    assert "1000000000000 bytes, too many for this run" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("file", ["recipe", "dataset"])
