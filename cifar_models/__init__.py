@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from cifar_models.sweeps.tuning import tune
 
 __version__ = "0.1.0"
-PROCESS_START = (
-    perf_counter()
-)  # close to the start of the process; `process_seconds` counts from here
+PROCESS_START = perf_counter()  # almost; `process_seconds` counts from here
 
 # Public name → "module:function".
 _FUNCTIONS = {

@@ -6,7 +6,7 @@ from cifar_models.augmentation.stateless_random import uniform
 
 
 def random_box(sides: tf.Tensor, key: tf.Tensor, batch: int, height: int, width: int) -> tf.Tensor:
-    """Return a mask of one box for each image, whose centre is uniform over the image.
+    """Return a mask for each image, of one box whose centre is uniform over the image.
 
     Args:
         sides: Height and width of the boxes, as fractions of those of the image, float32 (B, 2).

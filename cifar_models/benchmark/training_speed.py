@@ -49,8 +49,8 @@ class TrainingSpeed:
         constant_images_per_second: Speed of the training step, including augmentation, on one batch
             that is repeated.
         images_per_second: Speed of the training step on the batches of the input pipeline.
-        real_to_constant: Median ratio of images_per_second to constant_images_per_second, which
-            are measured alternately.
+        real_to_constant: Median ratio of images_per_second to constant_images_per_second, both
+            measured alternately.
         minimal_images_per_second: Speed of the training step with a network that costs almost
             nothing. What remains is input, augmentation and the overhead of the call.
         flops_per_second: Floating-point operations of the training step per second.

@@ -64,7 +64,7 @@ class AirbenchConfig(ModelConfig):
         (64, 256, 256), "Filters of each stage; every stage halves the image.", AT_LEAST_ONE
     )
     stage_convolutions: int = key(
-        2, "Convolutions of a stage; of three, a shortcut skips the last two.", choices=(2, 3)
+        2, "Convolutions of a stage; with 3, a shortcut skips the last two.", choices=(2, 3)
     )
     norm_momentum: float = key(0.6, "Momentum of the moving averages of batch norm.", BELOW_ONE)
     logit_scale: float = key(1 / 9, "Factor on the logits.", POSITIVE)

@@ -54,12 +54,12 @@ class RuntimeConfig:
     )
     deterministic: bool = key(False, "Same bytes from the same recipe; slower on a GPU.")
     checkpoint_seconds: float = key(
-        300.0, "Time between checkpoints, seconds, at most; 0: save every step.", NOT_NEGATIVE
+        300.0, "Maximum time between checkpoints, seconds; 0: save every step.", NOT_NEGATIVE
     )
     steps_per_execution: int = key(
         0,
-        "Maximum steps in one call, between which signals and the loss are not read. The "
-        "largest divisor of an epoch's steps is used. 0: 1 on a CPU, 32 on a GPU.",
+        "Maximum number of steps in one call. Signals and the loss are read only between calls. "
+        "The largest divisor of an epoch's steps is used. 0: 1 on a CPU, 32 on a GPU.",
         NOT_NEGATIVE,
     )
 

@@ -22,7 +22,7 @@ class SearchRange:
 
 @dataclass(frozen=True)
 class SearchChoices:
-    """Values of which a trial uses one."""
+    """List of values, of which each trial uses one."""
 
     choices: tuple
 

@@ -120,7 +120,7 @@ class TrainingConfig:
         0, "Stop after this many epochs without improvement; 0: never.", NOT_NEGATIVE
     )
     tuning_trials: int = key(
-        0, "Trials of the search that chose these values; comparisons report it.", NOT_NEGATIVE
+        0, "Trials of the search that chose these values; comparisons report them.", NOT_NEGATIVE
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:

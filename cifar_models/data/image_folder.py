@@ -115,7 +115,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise ValueError(f"32 bits per pixel value (mode {image.mode}); save it with 8")
+        raise ValueError(f"32 bits per value (mode {image.mode}); save it with 8")
     if image.has_transparency_data:
         opaque = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")

@@ -1,7 +1,7 @@
 """The tf.data pipeline, in which each batch is a function of (seed, step).
 
-There is no shuffle buffer and no iterator state: to resume at step k, the range of steps starts at
-k.
+There is no shuffle buffer and no iterator state: a run that resumes at step k reads a range of
+steps that starts at k.
 """
 
 import numpy as np
@@ -38,10 +38,10 @@ def make_training_indices(
 ) -> tf.data.Dataset:
     """Return the image indices and flip masks of steps first_step to end_step - 1.
 
-    An epoch is N // B steps over a permutation of its own, so no image occurs twice within an
-    epoch. The last partial batch is dropped; which images that affects changes every
-    epoch. The flip mask is that of alternating flip: a random half of the images is flipped in the
-    first epoch, the other half in the second, and so on.
+    An epoch is N // B steps over a permutation of its own, so no image occurs twice in an epoch.
+    The last partial batch is dropped; which images that affects changes every epoch. The flip mask
+    is that of alternating flip: a random half of the images is flipped in the first epoch, the
+    other half in the second, and so on.
 
     Args:
         num_images: Number of training images N.

@@ -32,14 +32,14 @@ class PreparedRun:
         validate: Function that returns accuracy and loss on the validation split. None if there is
             no such split.
         flops_per_image: Operations of one prediction, with every TTA view.
-        initialisation_seconds: Time of data-dependent initialization.
+        initialization_seconds: Time of data-dependent initialization.
     """
 
     trainer: Trainer
     predictor: keras.Model
     validate: Validate | None
     flops_per_image: int
-    initialisation_seconds: float
+    initialization_seconds: float
 
 
 def prepare(context: RunContext) -> PreparedRun:
@@ -52,7 +52,7 @@ def prepare(context: RunContext) -> PreparedRun:
     flops = flops_per_image(network) * recipe.augmentation.tta_views
     began = perf_counter()
     initialize_network(network, recipe.model, train)
-    initialisation_seconds = perf_counter() - began
+    initialization_seconds = perf_counter() - began
     _log_start(network, context)
     average = None
     if recipe.training.ema_decay:
@@ -79,7 +79,7 @@ def prepare(context: RunContext) -> PreparedRun:
         predictor,
         validate if len(validation) else None,
         flops,
-        initialisation_seconds,
+        initialization_seconds,
     )
 
 

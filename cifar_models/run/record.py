@@ -80,7 +80,7 @@ def record(
         train_seconds=report.train_seconds,
         compile_seconds=report.compile_seconds,
         images_per_second=report.images_per_second,
-        initialisation_seconds=prepared.initialisation_seconds,
+        initialisation_seconds=prepared.initialization_seconds,
         prediction_seconds=predicted.seconds,
         device=context.runtime.device,
         precision=context.runtime.precision,

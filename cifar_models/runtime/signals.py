@@ -25,7 +25,7 @@ class Interruption(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Request of a signal that this process stop.
+    """Request by a signal to stop this process.
 
     While `deferred` is active, a signal is only recorded, and the code that deferred it calls
     `raise_if_requested` when it can stop. Otherwise a signal raises Interruption at once.

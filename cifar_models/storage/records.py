@@ -58,7 +58,7 @@ class RunMetrics(ClassificationMetrics):
     train_seconds: float  # without compilation; includes validation and checkpoints
     compile_seconds: float
     images_per_second: float  # of the training steps; 0 if only one step was timed
-    initialisation_seconds: float | None = None  # whitening and mimetic initialization
+    initialisation_seconds: float | None = None  # of whitening and mimetic initialization
     prediction_seconds: float | None = None  # of the evaluation split, without compilation
     device: str
     precision: str  # Keras dtype policy

@@ -107,7 +107,7 @@ class RunFolder:
         """Open the folder of a finished run.
 
         Raises:
-            RequestError: The path is not a run folder, or one that holds a link, or the run is not
+            RequestError: The path is not a run folder, the folder holds a link, or the run is not
                 finished.
         """
         folder = cls.open_begun(path)
@@ -123,7 +123,7 @@ class RunFolder:
         """Open the folder of a run whose training has begun, finished or not.
 
         Raises:
-            RequestError: The path is not such a folder, or one that holds a link.
+            RequestError: The path is not such a folder, or the folder holds a link.
         """
         folder = cls(path)
         if not folder.recipe_path.is_file():

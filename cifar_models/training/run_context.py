@@ -41,7 +41,7 @@ class RunContext:
         runtime: Settings of this process.
         folder: The run folder, which is locked.
         tensorboard: Writer of TensorBoard events.
-        stop: Request of a signal to stop the run.
+        stop: Request by a signal to stop the run.
     """
 
     recipe: Recipe

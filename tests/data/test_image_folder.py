@@ -70,7 +70,7 @@ def test_depth_and_transparency_are_not_lost(mode, colour, expected, tmp_path):
 def test_pixels_of_32_bits_are_refused(tmp_path):
     fill(tmp_path)
     Image.new("F", (8, 8), 0.5).save(tmp_path / "cat" / "float.tif")
-    with pytest.raises(RequestError, match=r"float\.tif \(32 bits per pixel value"):
+    with pytest.raises(RequestError, match=r"float\.tif \(32 bits per value"):
         read_image_folder(tmp_path, 8)
 
 
