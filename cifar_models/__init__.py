@@ -1,7 +1,7 @@
 """Train, compare and ship small image classifiers with Keras.
 
-A recipe goes in; `run/train.py` turns it into a run folder; everything else reads run folders.
-Start reading at `run/train.py`.
+`run/train.py` turns a recipe into a run folder, and everything else reads run folders. Start
+reading there.
 
 The functions below are the Python interface. They are imported when they are first used, so that
 importing this package imports neither TensorFlow nor Keras.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Public name → "module:function".
 _FUNCTIONS = {
     "read_recipe": "cifar_models.config.recipe_file:read_recipe",
     "load_dataset": "cifar_models.data.load:load_dataset",

@@ -1,4 +1,4 @@
-"""python -m cifar_models"""
+"""Entry point of `python -m cifar_models`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Images and targets of one training step, which augmentations change."""
+"""The images and targets of one training step, which augmentations change."""
 
 from typing import NamedTuple
 

@@ -8,7 +8,7 @@ from cifar_models.config.augmentation import AugmentationConfig
 
 
 def random_crop(batch: Batch, key: tf.Tensor, config: AugmentationConfig) -> Batch:
-    """Apply `apply_random_crop`."""
+    """Crop the images of a batch with the recipe's `crop_padding`."""
     return batch._replace(images=apply_random_crop(batch.images, key, config.crop_padding))
 
 
@@ -16,9 +16,12 @@ def apply_random_crop(images: tf.Tensor, key: tf.Tensor, padding: int) -> tf.Ten
     """Shift each image by up to `padding` pixels in both directions, filling by reflection.
 
     Args:
-        images: Images (B, H, W, C).
+        images: Images (B, H, W, C) of any dtype.
         key: Random key, int32 (2,).
-        padding: Largest shift, pixels; below H and W.
+        padding: Largest shift P, pixels; below H and W.
+
+    Returns:
+        Images of the same shape and dtype.
     """
     batch, height, width, _ = images.shape
     offsets = uniform_integers((batch, 2), key, 2 * padding + 1)  # (B, 2)

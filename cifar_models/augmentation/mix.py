@@ -9,11 +9,11 @@ from cifar_models.augmentation.boxes import random_box
 from cifar_models.augmentation.stateless_random import split_key, uniform
 from cifar_models.config.augmentation import AugmentationConfig
 
-BETA_QUANTILES = 1025
+BETA_QUANTILES = 1025  # size of the table from which Beta numbers are drawn
 
 
 def mix(batch: Batch, key: tf.Tensor, config: AugmentationConfig) -> Batch:
-    """Apply `apply_mix` until `mix_until_fraction` of the run is done."""
+    """Mix the images and targets of a batch, until `mix_until_fraction` of the run is done."""
     is_on = batch.progress < config.mix_until_fraction
     probability = tf.where(is_on, config.mix_probability, 0.0)
     images, targets = apply_mix(
@@ -32,16 +32,16 @@ def apply_mix(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Mix each image with another one of the batch, by MixUp or CutMix.
 
-    Image i is mixed with image B - 1 - i; the batch is in random order already. Both methods are
-    the same sum under a mask: MixUp's mask is one weight, CutMix's is 0 inside a box. Targets are
-    mixed by the fraction of the image that is kept.
+    Image i is mixed with image B - 1 - i, because the batch is in random order already. Both
+    methods are weighted sums of two images. The weight of the first image is constant in MixUp; in
+    CutMix, it is 0 inside a box and 1 outside. Targets are mixed by the mean of these weights.
 
     Args:
         images: Images, uint8 (B, H, W, C).
         targets: Target probabilities, float32 (B, K).
         key: Random key, int32 (2,).
         mixup_alpha: Parameter of MixUp's Beta(alpha, alpha); 0: no MixUp.
-        cutmix_alpha: The same for CutMix. If both are on, each image draws one of them.
+        cutmix_alpha: The same for CutMix. If both are on, each image uses one of them at random.
         probability: Probability that an image is mixed, in [0, 1].
 
     Returns:
@@ -62,15 +62,22 @@ def apply_mix(
     mask = tf.where(mixed, mask, 1.0)  # (B, H, W, 1)
     own, other = tf.cast(images, tf.float32), tf.cast(images[::-1], tf.float32)
     blended = tf.cast(tf.round(mask * own + (1 - mask) * other), images.dtype)
-    share = tf.reduce_mean(mask, axis=[1, 2])  # (B, 1), exact also where the box was cut
+    share = tf.reduce_mean(mask, axis=[1, 2])  # (B, 1), exact even if the box is cut off
     return blended, share * targets + (1 - share) * targets[::-1]
 
 
 def random_beta(key: tf.Tensor, batch: int, alpha: float) -> tf.Tensor:
-    """Draw Beta(alpha, alpha) for each image, float32 (B,), from a table of its quantiles.
+    """Draw a Beta(alpha, alpha) number for each image from a table of quantiles.
 
-    TensorFlow's gamma sampler does not compile under XLA. The inverse of the distribution function
-    at a uniform number does.
+    TensorFlow's gamma sampler does not compile under XLA, but inverse transform sampling does.
+
+    Args:
+        key: Random key, int32 (2,).
+        batch: Batch size B.
+        alpha: Both parameters of the distribution, above 0.
+
+    Returns:
+        Random numbers, float32 (B,), in [0, 1].
     """
     quantiles = stats.beta.ppf(np.linspace(0, 1, BETA_QUANTILES), alpha, alpha).astype(np.float32)
     position = uniform((batch,), key) * (BETA_QUANTILES - 1)

@@ -12,7 +12,7 @@ from cifar_models.augmentation.batch import Batch
 from cifar_models.augmentation.stateless_random import split_key, uniform, uniform_integers
 from cifar_models.config.augmentation import AugmentationConfig
 
-# The fourteen transformations of the paper's table; the constants are those of magnitude 10.
+# The fourteen transformations of the paper's table.
 GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 COLOUR = (
     "identity",
@@ -25,12 +25,13 @@ COLOUR = (
     "brightness",
     "sharpness",
 )
+# Strengths at magnitude 10. A shift is a fraction of the side of the image.
 MAX_DEGREES, MAX_SHEAR, MAX_SHIFT, MAX_BLEND = 30.0, 0.3, 0.45, 0.9
-FILL = 128.0  # grey, where a geometric transformation looks outside the image
+FILL = 128.0  # grey, for pixels that a geometric transformation takes from outside the image
 
 
 def rand_augment(batch: Batch, key: tf.Tensor, config: AugmentationConfig) -> Batch:
-    """Apply `apply_rand_augment`."""
+    """Apply RandAugment to a batch with the recipe's number of layers and magnitude."""
     images = apply_rand_augment(
         batch.images, key, config.rand_augment_layers, config.rand_augment_magnitude
     )
@@ -68,6 +69,9 @@ def apply_transformations(pixels: tf.Tensor, which: tf.Tensor, strength: tf.Tens
         pixels: Images, float32 (B, H, W, C), 0 to 255.
         which: Indices into GEOMETRIC + COLOUR, int32 (B,).
         strength: Strength, float32 (B,), in [-1, 1]; the sign is a direction.
+
+    Returns:
+        Images, float32 (B, H, W, C), 0 to 255.
     """
     moved = _apply_affine(pixels, *_inverse_affine(which, strength, pixels.shape[1:3]))
     result = tf.where(_per_image(which < len(GEOMETRIC)), moved, pixels)
@@ -83,7 +87,7 @@ def _per_image(values: tf.Tensor) -> tf.Tensor:
 
 
 def _inverse_affine(which, strength, size) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return where each output pixel comes from: matrices (B, 2, 2) and shifts (B, 2), as y, x."""
+    """Return the map from output to input (y, x): matrices (B, 2, 2) and shifts (B, 2)."""
     height, width = size
 
     def only(name: str) -> tf.Tensor:
@@ -92,7 +96,7 @@ def _inverse_affine(which, strength, size) -> tuple[tf.Tensor, tf.Tensor]:
     angle = only("rotate") * MAX_DEGREES * math.pi / 180
     cosine, sine = tf.cos(angle), tf.sin(angle)
     shear_x, shear_y = only("shear_x") * MAX_SHEAR, only("shear_y") * MAX_SHEAR
-    # Only one transformation is active in an image, so that the terms do not interact.
+    # Only one transformation is active in an image, so the terms do not interact.
     rows = [tf.stack([cosine, sine + shear_y], 1), tf.stack([-sine + shear_x, cosine], 1)]
     shift = [only("translate_y") * MAX_SHIFT * height, only("translate_x") * MAX_SHIFT * width]
     return tf.stack(rows, axis=1), tf.stack(shift, axis=1)
@@ -124,7 +128,7 @@ def _apply_affine(pixels: tf.Tensor, matrix: tf.Tensor, shift: tf.Tensor) -> tf.
 
 
 def _blend(degenerate: tf.Tensor, pixels: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
-    """Blend as PIL's ImageEnhance, with weight 1 + 0.9 strength for the image."""
+    """Blend as PIL's ImageEnhance does, with weight 1 + 0.9 * strength for the image."""
     factor = 1 + MAX_BLEND * strength
     return tf.clip_by_value(degenerate + factor * (pixels - degenerate), 0.0, 255.0)
 
@@ -132,7 +136,7 @@ def _blend(degenerate: tf.Tensor, pixels: tf.Tensor, strength: tf.Tensor) -> tf.
 def _grey(pixels: tf.Tensor) -> tf.Tensor:
     if pixels.shape[-1] == 1:
         return pixels
-    weights = tf.constant([0.299, 0.587, 0.114])  # ITU-R 601, as PIL
+    weights = tf.constant([0.299, 0.587, 0.114])  # ITU-R BT.601, as in PIL
     return tf.reduce_sum(pixels * weights, axis=-1, keepdims=True)
 
 
@@ -149,7 +153,7 @@ def _brightness(pixels, strength):
 
 
 def _sharpness(pixels, strength):
-    """Blend with PIL's smoothing filter (1 1 1, 1 5 1, 1 1 1) / 13, which leaves out the border."""
+    """Blend with the image that PIL smooths by (1 1 1, 1 5 1, 1 1 1) / 13, except at the border."""
     height, width, channels = pixels.shape[1:]
     kernel = tf.reshape(tf.constant([1.0, 1, 1, 1, 5, 1, 1, 1, 1]) / 13, (3, 3, 1, 1))
     kernel = tf.tile(kernel, (1, 1, channels, 1))
@@ -189,7 +193,7 @@ def _equalize(pixels, strength):
     )
     counts = tf.reshape(counts, (batch * channels, 256))
     last = 255 - tf.argmax(counts[:, ::-1] > 0, axis=1, output_type=tf.int32)
-    highest = tf.gather(counts, last, axis=1, batch_dims=1)  # how many have the highest value
+    highest = tf.gather(counts, last, axis=1, batch_dims=1)  # pixels with the highest value
     step = (height * width - highest) // 255
     table = (step[:, None] // 2 + tf.cumsum(counts, axis=1, exclusive=True)) // tf.maximum(
         step[:, None], 1

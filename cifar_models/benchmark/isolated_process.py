@@ -1,4 +1,4 @@
-"""Measure in a new process, so that its peak memory is that of the measured work only."""
+"""Measurements in a new process, whose peak memory is that of the measured work only."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ AnyRecord = TypeVar("AnyRecord")
 
 
 def measure_isolated(kind: type[AnyRecord], arguments: Sequence[str], subject: str) -> AnyRecord:
-    """Return the record that a child process prints with `print_record`.
+    """Run a child process, and return the record that it prints with `print_record`.
 
     Args:
         kind: Dataclass of the record.
@@ -46,9 +46,9 @@ def print_record(measure: Callable[[], Any]) -> int:
 
 
 def peak_memory() -> tuple[str, int]:
-    """Return which memory is measured, "process" or "gpu", and its peak so far in bytes.
+    """Return the kind of the measured memory, "gpu" or "process", and its peak so far in bytes.
 
-    It is the memory of the GPU if there is one.
+    The memory of the GPU is measured if there is one.
     """
     import tensorflow as tf
 

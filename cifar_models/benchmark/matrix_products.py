@@ -1,4 +1,4 @@
-"""Measure large matrix products, as the practical maximum of operations per second of a device."""
+"""Speed of large matrix products: the practical maximum of operations per second of a device."""
 
 import time
 from collections.abc import Callable
@@ -13,9 +13,9 @@ PRODUCTS = {"gpu": 20, "cpu": 1}
 
 
 def measure_matrix_products(runtime: Runtime) -> float:
-    """Return the operations per second of large matrix products.
+    """Return the floating-point operations per second of large matrix products.
 
-    They have the precision of the training step, and are compiled in the same way.
+    The products have the precision of the training step, and are compiled in the same way.
 
     Args:
         runtime: Settings of the configured process.
@@ -43,7 +43,7 @@ def product_flops(size: int, products: int, multiply: Callable[[], object]) -> f
     Args:
         size: Side of the square matrices.
         products: Number of matrix products in one call.
-        multiply: Function that multiplies.
+        multiply: Function that computes the products, and returns when they are finished.
     """
     multiply()
     seconds = []

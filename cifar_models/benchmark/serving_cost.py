@@ -1,4 +1,4 @@
-"""Measure what a finished run costs to serve: latency, throughput, memory and size on disk."""
+"""Serving cost of a finished run: latency, throughput, memory and size on disk."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ BATCH_SIZES = (1, 128)  # the last one also gives the throughput
 WARM_UP_CALLS = 5
 MIN_CALLS = 50  # at each batch size
 MIN_SECONDS = 3.0  # at each batch size
-MEASURE = ["-m", "cifar_models.benchmark.serving_cost"]
+MEASURE = ["-m", "cifar_models.benchmark.serving_cost"]  # arguments of the new Python process
 
 
 def measure_serving_costs(paths: Sequence[Path]) -> dict[Path, ServingCost]:
@@ -27,7 +27,7 @@ def measure_serving_costs(paths: Sequence[Path]) -> dict[Path, ServingCost]:
         paths: Paths of the run folders. All are checked before the first one is measured.
 
     Returns:
-        Path → cost.
+        The cost of each run, by path.
 
     Raises:
         RequestError: A run is not finished, or its model file does not fit its recipe.
@@ -46,8 +46,8 @@ def _measure_and_record(folder: RunFolder) -> ServingCost:
 def measure_serving_cost(run: FinishedRun) -> ServingCost:
     """Measure the serving cost of a run in this process, which should be a new one.
 
-    The precision is that of training. The images are noise of the run's image shape, because no
-    network here takes longer for one image than for another.
+    The precision is that of training. The images are noise of the run's image shape, because the
+    time of a network does not depend on the content of images.
 
     Args:
         run: The finished run.
@@ -86,12 +86,15 @@ def measure_serving_cost(run: FinishedRun) -> ServingCost:
 
 
 def time_calls(call: Callable[[], object]) -> np.ndarray:
-    """Return the duration of each of many calls, seconds, float64 (N,).
+    """Call a function repeatedly, and return the duration of each call.
 
-    There are at least MIN_CALLS calls and MIN_SECONDS of them, after WARM_UP_CALLS untimed ones.
+    After WARM_UP_CALLS untimed calls, there are at least MIN_CALLS calls, for MIN_SECONDS or more.
 
     Args:
         call: Function to time.
+
+    Returns:
+        Durations, seconds, float64 (N,).
     """
     for _ in range(WARM_UP_CALLS):
         call()

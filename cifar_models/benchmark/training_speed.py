@@ -1,4 +1,4 @@
-"""Measure the speed of training: input pipeline, training step, and utilization of the device."""
+"""Speed of training: input pipeline, training step, and utilization of the device."""
 
 import statistics
 import sys
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from cifar_models.training.trainer import Trainer
 
 INPUT_BATCH = 1024  # images
-INPUT_STEPS = 2000
+INPUT_STEPS = 2000  # batches in one measurement of the input pipeline
 MAX_STEPS = 10**6  # more than any measurement takes
 ROUNDS = 7  # the result is their median
 ROUND_SECONDS = 3.0
-TRAINING_PASSES = 3  # cost of a step in forward passes, by convention: the gradients cost two
-MEASURE = ["-m", "cifar_models.benchmark.training_speed"]
+# Cost of a training step in forward passes. By convention, the gradients cost two.
+TRAINING_PASSES = 3
+MEASURE = ["-m", "cifar_models.benchmark.training_speed"]  # arguments of the new Python process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +45,18 @@ class TrainingSpeed:
         precision: Keras dtype policy.
         batch_size: Number of images in a training batch.
         compile_seconds: Time of the first execution, which includes compilation.
-        input_images_per_second: Speed of the input pipeline without training, batches of 1,024.
-        constant_images_per_second: Speed of the training step, augmentation included, on one batch
+        input_images_per_second: Speed of the input pipeline without training, in batches of 1,024.
+        constant_images_per_second: Speed of the training step, including augmentation, on one batch
             that is repeated.
         images_per_second: Speed of the training step on the batches of the input pipeline.
-        real_to_constant: Median ratio of the last two, each pair measured in turn.
+        real_to_constant: Median ratio of images_per_second to constant_images_per_second, both
+            measured alternately.
         minimal_images_per_second: Speed of the training step with a network that costs almost
-            nothing. What remains is input, augmentation and the cost of the call.
+            nothing. What remains is input, augmentation and the overhead of the call.
         flops_per_second: Floating-point operations of the training step per second.
         max_flops_per_second: Floating-point operations of large matrix products per second.
-        utilization: Ratio of the last two.
-        memory_of: Measured memory, "process", or "gpu" if there is one.
+        utilization: Ratio of flops_per_second to max_flops_per_second.
+        memory_of: Kind of the measured memory: "gpu" if there is one, otherwise "process".
         peak_memory_bytes: Peak of that memory after training.
         memory_before_bytes: The same peak before the network was built.
     """
@@ -98,8 +100,8 @@ def measure_training_speeds(recipes: Sequence[Recipe]) -> list[TrainingSpeed]:
 def measure_training_speed(recipe: Recipe) -> TrainingSpeed:
     """Measure the training speed of a recipe in this process, which should be a new one.
 
-    The training step is measured in turn on one constant batch and on the real batches, so that a
-    machine whose speed drifts affects both equally.
+    The training step is measured alternately on one constant batch and on the real batches, so
+    that a drift of the machine's speed affects both equally.
 
     Args:
         recipe: The recipe. Its batch size is lowered to the number of training images.
@@ -126,14 +128,14 @@ def measure_training_speed(recipe: Recipe) -> TrainingSpeed:
     trainer = _make_trainer(network, recipe, runtime, resident, average)
     real = make_batches(trainer, train, 0, MAX_STEPS)
     constant = real.take(1).cache().repeat()
-    compile_seconds = _seconds(trainer, constant, 1)
-    pairs = _speeds(trainer, constant, real)
+    compile_seconds = _time_executions(trainer, constant, 1)
+    pairs = _measure_speeds(trainer, constant, real)
     images_per_second = statistics.median(real for _, real in pairs)
     peak = peak_memory()[1]
 
     minimal = _make_trainer(_minimal_network(*shape), recipe, runtime, resident)
-    _seconds(minimal, real, 1)  # compiles
-    minimal_speed = statistics.median(speed for (speed,) in _speeds(minimal, real))
+    _time_executions(minimal, real, 1)  # compiles
+    minimal_speed = statistics.median(speed for (speed,) in _measure_speeds(minimal, real))
     flops_per_second = training_flops(flops_per_image(network), images_per_second)
     max_flops_per_second = measure_matrix_products(runtime)
     return TrainingSpeed(
@@ -163,7 +165,7 @@ def _make_trainer(
     resident: "ResidentImages | None",
     average: "keras.Model | None" = None,
 ) -> "Trainer":
-    """Return a trainer that takes as many steps in one call as the runtime allows."""
+    """Build a trainer that takes as many steps in one call as the runtime allows."""
     from cifar_models.training.fit import make_trainer
 
     trainer = make_trainer(network, recipe, runtime, MAX_STEPS, average, resident)
@@ -171,21 +173,21 @@ def _make_trainer(
     return trainer
 
 
-def _seconds(trainer: "Trainer", batches: "tf.data.Dataset", executions: int) -> float:
-    """Return how long a number of executions takes, in seconds."""
+def _time_executions(trainer: "Trainer", batches: "tf.data.Dataset", executions: int) -> float:
+    """Return the duration of a number of executions, in seconds."""
     steps = executions * trainer.steps_per_execution
     began = time.perf_counter()
     trainer.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False)
     return time.perf_counter() - began
 
 
-def _speeds(trainer: "Trainer", *streams: "tf.data.Dataset") -> list[tuple[float, ...]]:
+def _measure_speeds(trainer: "Trainer", *streams: "tf.data.Dataset") -> list[tuple[float, ...]]:
     """Return images per second on each stream of batches, one tuple for each round."""
-    executions = max(2, round(5 * ROUND_SECONDS / _seconds(trainer, streams[0], 5)))
+    executions = max(2, round(5 * ROUND_SECONDS / _time_executions(trainer, streams[0], 5)))
     batch_size = trainer.recipe.training.batch_size
     images = batch_size * executions * trainer.steps_per_execution
     return [
-        tuple(images / _seconds(trainer, stream, executions) for stream in streams)
+        tuple(images / _time_executions(trainer, stream, executions) for stream in streams)
         for _ in range(ROUNDS)
     ]
 

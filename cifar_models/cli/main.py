@@ -1,4 +1,4 @@
-"""The commands. Each one calls one function of the package and prints the result.
+"""The commands. Each one calls one function of the package, and prints the result.
 
 Heavy libraries are imported when a command needs them, so that `--help` is immediate.
 """
@@ -59,7 +59,7 @@ def _read_recipe(options: argparse.Namespace, name: str):
     from cifar_models.config.recipe_file import read_recipe, recipe_paths
 
     if options.dataset == "digits" and f"digits-{name}" in recipe_paths():
-        print(f"{name}: with --dataset digits, the recipe is digits-{name}")
+        print(f"{name}: using the recipe digits-{name} because of --dataset digits")
         name = f"digits-{name}"
     overrides = list(options.set)
     for key, value in (("dataset", options.dataset), ("data_dir", options.data_dir)):

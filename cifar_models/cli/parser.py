@@ -1,4 +1,4 @@
-"""The commands and options that a user may type."""
+"""The commands and options of the command line."""
 
 import argparse
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from cifar_models.serving.formats import EXPORT_FORMATS
 
 
 class _Parser(argparse.ArgumentParser):
-    """Prints an error as one line, like every other error of this package."""
+    """Argument parser whose errors are one line, like every other error of this package."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(RequestError.exit_status, f"error: {message}; see {self.prog} --help\n")
@@ -32,10 +32,17 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_recipe(parser)
-    parser.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: under runs/)")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="new run folder (default: runs/TIME-RECIPE-DATASET-seedN)",
+    )
     _add_seed(parser)
     parser.add_argument(
-        "--deterministic", action="store_true", help="give the same bytes every time"
+        "--deterministic",
+        action="store_true",
+        help="give the same result to the last byte every time",
     )
     parser.add_argument(
         "--no-xla", action="store_true", help="do not compile with XLA, even on a GPU"
@@ -49,7 +56,9 @@ def _add_resume(parser: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
-    parser.add_argument("--dataset", metavar="NAME", help="data set (default: that of the run)")
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="data set to evaluate on (default: that of the run)"
+    )
     parser.add_argument(
         "--split",
         choices=["train", "validation", "test"],
@@ -77,7 +86,7 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=20,
         metavar="N",
-        help="number of trials, earlier ones in the folder included (default: 20)",
+        help="number of trials, including earlier ones in the folder (default: 20)",
     )
     parser.add_argument(
         "--budget-seconds", type=float, metavar="S", help="start no new trial after S seconds"
@@ -200,11 +209,11 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "train": _Command("train a recipe and record the run", _add_train),
     "resume": _Command("resume a run that was stopped or killed", _add_resume),
-    "evaluate": _Command("measure a finished run again", _add_evaluate),
+    "evaluate": _Command("evaluate a finished run again", _add_evaluate),
     "tune": _Command("search the ranges that a recipe declares", _add_tune),
     "compare": _Command("compare finished runs in a report", _add_compare),
     "study": _Command("train the missing runs of a study, and compare all of them", _add_study),
-    "export": _Command("write the model of a finished run for serving", _add_export),
+    "export": _Command("export the model of a finished run for serving", _add_export),
     "benchmark": _Command("measure training speed or serving cost", _add_benchmark),
     "list": _Command("list recipes, models, data sets or runs", _add_list),
 }

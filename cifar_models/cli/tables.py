@@ -71,9 +71,11 @@ def print_runs(under: Path) -> None:
             metrics = RunFolder(path.parent).read(RunMetrics)
             rows.append((metrics.accuracy, _run_row(metrics, path.parent)))
         except RequestError as error:
-            print(f"{path}: skipped, not the metrics of a run: {error}", file=sys.stderr)
+            print(f"{error}; skipped", file=sys.stderr)
     if not rows:
-        raise RequestError(f"{under}: holds no finished run; train one, or name a folder: --under")
+        raise RequestError(
+            f"{under}: holds no finished run; train one, or name another folder with --under"
+        )
     table = _table(
         "recipe", "data set", "split", "accuracy", "loss", "parameters", "epochs", "train s", "run"
     )
@@ -126,7 +128,7 @@ def print_robustness(report: Robustness) -> None:
     for key in ("images", "clean_accuracy", "mean_corrupted_accuracy"):
         table.add_row(key, f"{getattr(report, key):.6g}")
     for name, value in report.roc_auc.items():
-        table.add_row(f"roc_auc of entropy, test or {name}", f"{value:.6f}")
+        table.add_row(f"ROC AUC of entropy, test against {name}", f"{value:.6f}")
     _print(table)
 
 
@@ -147,7 +149,7 @@ TRAINING_SPEED_ROWS: dict[str, Callable[[TrainingSpeed], str]] = {
     "input pipeline, images/s": lambda speed: f"{speed.input_images_per_second:,.0f}",
     "training on one batch, images/s": lambda speed: f"{speed.constant_images_per_second:,.0f}",
     "training on real batches, images/s": lambda speed: f"{speed.images_per_second:,.0f}",
-    "real batches to one batch": lambda speed: f"{speed.real_to_constant:.3f}",
+    "ratio of the two speeds": lambda speed: f"{speed.real_to_constant:.3f}",
     "step, ms": lambda speed: _step_milliseconds(speed, speed.images_per_second),
     "step with a minimal network, ms": lambda speed: _step_milliseconds(
         speed, speed.minimal_images_per_second
@@ -155,7 +157,7 @@ TRAINING_SPEED_ROWS: dict[str, Callable[[TrainingSpeed], str]] = {
     "step, GFLOP/s": lambda speed: f"{speed.flops_per_second / 1e9:,.1f}",
     "matrix product, GFLOP/s": lambda speed: f"{speed.max_flops_per_second / 1e9:,.1f}",
     "utilization": lambda speed: f"{speed.utilization:.1%}",
-    "peak memory, before": _memory,
+    "memory: peak, before the network": _memory,
 }
 
 
@@ -176,7 +178,7 @@ def print_serving_costs(costs: dict[Path, ServingCost]) -> None:
     sizes = next(iter(costs.values())).latency_ms
     latencies = (f"batch {size}: p50, p95 ms" for size in sizes)
     table = _table(
-        "run", *latencies, "images/s", "peak memory, before", "model", "precision", "device"
+        "run", *latencies, "images/s", "peak memory, before", "model file", "precision", "device"
     )
     for path, cost in costs.items():
         table.add_row(

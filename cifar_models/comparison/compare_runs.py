@@ -1,4 +1,4 @@
-"""Compare finished runs and write the report."""
+"""The comparison of finished runs as one function call."""
 
 import shlex
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def compare(paths: Sequence[Path | str], out: Path | str) -> str:
-    """Write the report of a comparison and return it as Markdown.
+    """Compare finished runs, write the report, and return it as Markdown.
 
     Args:
         paths: Run folders, or folders that contain run folders.

@@ -1,4 +1,4 @@
-"""Compare finished runs: means with intervals, pairwise tests, caveats and learning curves."""
+"""The statistics of a comparison: intervals, pairwise tests, caveats and learning curves."""
 
 import itertools
 from collections.abc import Sequence

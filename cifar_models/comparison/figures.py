@@ -98,7 +98,7 @@ def draw_learning_curves(comparison: Comparison) -> str:
 
 
 def draw_pareto(comparison: Comparison) -> str:
-    """Draw accuracy against each cost that all models have. The Pareto front is circled."""
+    """Draw accuracy against each cost that all models have, and circle the Pareto front."""
     costs = _costs_of_all_models(comparison)
 
     def draw(figure: Figure) -> None:
@@ -200,7 +200,7 @@ def draw_classes(comparison: Comparison) -> str:
 
 
 def draw_corruptions(comparison: Comparison) -> str:
-    """Draw accuracy under each corruption, mean over severities and runs; dashed: uncorrupted."""
+    """Draw mean accuracy under each corruption; dashed lines show the uncorrupted images."""
     corruptions = list(comparison.models[0].robustness()[0].accuracy)
 
     def accuracies(model: Model) -> list[float]:

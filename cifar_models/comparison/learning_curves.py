@@ -55,11 +55,11 @@ def crossings(curves: Sequence[LearningCurve]) -> Iterator[str]:
     """
     for one, other in itertools.combinations(curves, 2):
         if [p.images for p in one.points] == [p.images for p in other.points]:
-            yield _relation(one, other)
+            yield _describe_leads(one, other)
 
 
-def _relation(one: LearningCurve, other: LearningCurve) -> str:
-    """Return a sentence on which of two curves leads at which number of images."""
+def _describe_leads(one: LearningCurve, other: LearningCurve) -> str:
+    """Return a sentence that says which of two curves leads at which numbers of images."""
     leaders = [
         (_leader(one.name, p.accuracy, other.name, q.accuracy), p.images)
         for p, q in zip(one.points, other.points, strict=True)

@@ -28,7 +28,7 @@ class Model:
 
     @property
     def accuracy(self) -> Interval:
-        """The mean accuracy of the predictions over the runs, in [0, 1]."""
+        """The mean accuracy over the runs, in [0, 1]."""
         return mean_interval(self.correct().mean(axis=1))
 
     def interval(self, metric: str) -> Interval | None:

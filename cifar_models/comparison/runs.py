@@ -1,4 +1,4 @@
-"""Read the runs of a comparison, check that they can be compared, and group them by recipe."""
+"""The runs of a comparison: reading, checking and grouping them by recipe."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,8 +18,8 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
         paths: Run folders, or folders that contain run folders at any depth.
 
     Raises:
-        RequestError: A path holds no finished run, or a run cannot be compared: it has no
-            predictions, or they do not fit its classes, or a probability is not finite.
+        RequestError: A path holds no finished run, or the predictions of a run are missing, do not
+            fit its classes, or are not finite.
     """
     folders: list[Path] = []
     for path in paths:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-CONFIDENCE = 0.95  # of every interval
+CONFIDENCE = 0.95  # confidence level of every interval
 POWER = 0.8  # probability of detecting the smallest detectable difference
-RESAMPLES = 2000  # of the bootstrap
+RESAMPLES = 2000  # number of bootstrap samples
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,13 @@ def compare_accuracy(correct_a: np.ndarray, correct_b: np.ndarray, seed: int = 0
     runs_a, runs_b = np.asarray(correct_a, np.float64), np.asarray(correct_b, np.float64)
     image_differences = runs_b.mean(axis=0) - runs_a.mean(axis=0)  # (N,)
     difference = float(image_differences.mean())
-    parts = _variance_parts(runs_a, runs_b)
-    variance = sum(part for part, _ in parts)
+    components = _variance_components(runs_a, runs_b)
+    variance = sum(component for component, _ in components)
     low = high = difference
     p_value, detectable = float(difference == 0), 0.0
     if variance > 0:
-        freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)  # Satterthwaite
+        # Satterthwaite's approximation
+        freedom = variance**2 / sum(part**2 / degrees for part, degrees in components)
         error, student = math.sqrt(variance), stats.t(freedom)
         half = student.ppf((1 + CONFIDENCE) / 2) * error
         low, high = max(difference - half, -1.0), min(difference + half, 1.0)
@@ -123,8 +124,8 @@ def compare_accuracy(correct_a: np.ndarray, correct_b: np.ndarray, seed: int = 0
     )
 
 
-def _variance_parts(runs_a: np.ndarray, runs_b: np.ndarray) -> list[tuple[float, int]]:
-    """Return the parts of the variance of the difference, each with its degrees of freedom.
+def _variance_components(runs_a: np.ndarray, runs_b: np.ndarray) -> list[tuple[float, int]]:
+    """Return the components of the difference's variance, each with its degrees of freedom.
 
     Each model with several runs adds the variance between its runs, as in Welch's test. The images
     add the variance over images of the difference in mean correctness, minus the share of it that
@@ -136,12 +137,12 @@ def _variance_parts(runs_a: np.ndarray, runs_b: np.ndarray) -> list[tuple[float,
     """
     num_images = runs_a.shape[1]
     image_variance = (runs_b.mean(axis=0) - runs_a.mean(axis=0)).var(ddof=1)
-    parts = []
+    components = []
     for runs in (runs_a, runs_b):
         if len(runs) > 1:
             image_variance -= runs.var(axis=0, ddof=1).mean() / len(runs)
-            parts.append((runs.mean(axis=1).var(ddof=1) / len(runs), len(runs) - 1))
-    return [*parts, (max(image_variance, 0.0) / num_images, num_images - 1)]
+            components.append((runs.mean(axis=1).var(ddof=1) / len(runs), len(runs) - 1))
+    return [*components, (max(image_variance, 0.0) / num_images, num_images - 1)]
 
 
 def _bootstrap(differences: np.ndarray, seed: int) -> tuple[float, float]:

@@ -22,7 +22,7 @@ class Cell:
     """A cell of the table."""
 
     text: str
-    value: float  # to sort by
+    value: float  # sort key; -inf if not measured
 
 
 def cells(model: Model) -> Iterator[Cell]:

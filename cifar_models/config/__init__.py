@@ -1,1 +1,1 @@
-"""Recipes and what identifies a run. Nothing here imports TensorFlow."""
+"""Recipes, and the identity of a run. Nothing here imports TensorFlow."""

@@ -23,7 +23,7 @@ class Architecture:
         config: The `model` table that a recipe starts from.
         builder: "module:function" of a function (config, image_shape, num_classes) →
             keras.Model, which is imported when a network is built.
-        description: One line for `list models`.
+        description: One line for `list models` and docs/recipe_keys.md.
     """
 
     config: ModelConfig
@@ -71,7 +71,7 @@ ARCHITECTURES = {
     "airbench96": Architecture(
         AirbenchConfig(stage_filters=(128, 384, 512), stage_convolutions=3, norm_momentum=0.9),
         AIRBENCH,
-        "airbench96: wider, three convolutions a stage",
+        "airbench96: wider, three convolutions per stage",
     ),
     "vit": Architecture(ViTConfig(), VIT, "plain ViT: patches of 4 pixels, 192 wide, 9 blocks"),
     "vit_notebook": Architecture(

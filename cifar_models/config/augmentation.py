@@ -18,9 +18,9 @@ class AugmentationSpec:
         apply: "module:function" of a function (batch, key, config) → Batch, which is imported when
             a step is compiled. See `augmentation/batch.py`.
         keys: Keys of the `augmentation` table; the augmentation is on if one of them is not 0.
-        stream: Number of its stream of random numbers, which no other entry has. It never changes,
-            because another number would change the results of recipes.
-        description: One line.
+        stream: Number of its random stream, unique among the entries. It never changes, because
+            another number would change the results of recipes.
+        description: One line for docs/recipe_keys.md.
     """
 
     apply: str
@@ -85,7 +85,9 @@ class AugmentationConfig:
     random_erasing: float = key(0.0, "Probability of random erasing.", UNIT_INTERVAL)
     mixup_alpha: float = key(0.0, "Parameter of MixUp's Beta distribution; 0: off.", NOT_NEGATIVE)
     cutmix_alpha: float = key(
-        0.0, "The same for CutMix; if both are on, each image draws one of them.", NOT_NEGATIVE
+        0.0,
+        "Parameter of CutMix's Beta distribution; 0: off. If MixUp is on too, each image uses one.",
+        NOT_NEGATIVE,
     )
     mix_probability: float = key(1.0, "Probability that an image is mixed.", UNIT_INTERVAL)
     mix_until_fraction: float = key(
@@ -93,7 +95,7 @@ class AugmentationConfig:
     )
     tta_views: int = key(
         1,
-        "Test-time augmentation views whose logits are averaged; 2: with flip, 6: and shifts.",
+        "Test-time augmentation views whose logits are averaged; 2: flips, 6: flips and shifts.",
         choices=(1, 2, 6),
     )
 

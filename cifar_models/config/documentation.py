@@ -1,6 +1,6 @@
 """The reference of recipe keys, written from their declarations.
 
-`python -m cifar_models.config.documentation > docs/recipe_keys.md` renews the page.
+`python -m cifar_models.config.documentation > docs/recipe_keys.md` writes it anew.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ This page is written by `python -m cifar_models.config.documentation`.
 
 
 def keys_markdown() -> str:
-    """Return the page: a table of keys for each table of a recipe, and what names may be chosen."""
+    """Return the page: the keys of each table of a recipe, and the names that some accept."""
     parts = [HEAD]
     for name, table in TABLES.items():
         parts.append(_section(f"`[{name}]`", table, name))

@@ -1,4 +1,4 @@
-"""Declare the keys of a recipe, each with its constraint and its one-line documentation."""
+"""Declarations of recipe keys, each with its constraint and one line of documentation."""
 
 import types
 import typing
@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 
 from cifar_models.errors import RequestError
 
-# Messages name a type, and a list of it, as a user of TOML knows them.
+# Type → its name in an error message, for one value and for a list.
 TYPE_NAMES = {
     str: ("text", "texts"),
     int: ("a whole number", "whole numbers"),
@@ -65,8 +65,8 @@ def key(
         default: Value of a recipe that leaves the key out.
         doc: One line with the meaning, the unit and what 0 means.
         bounds: Allowed numbers; for a list, of each item.
-        choices: Allowed values. They are read when a recipe is checked, so a dictionary that
-            grows later may be given.
+        choices: Allowed values. They are read when a recipe is checked, so this may be a
+            dictionary to which entries are added later.
     """
     metadata = {"doc": doc, "bounds": bounds, "choices": choices}
     return field(default=default, metadata=metadata)  # type: ignore[return-value]
@@ -75,8 +75,8 @@ def key(
 def problems_of(table: typing.Any) -> Iterator[tuple[str, str]]:
     """Yield (key, what is wrong) for every value of a table that its constraint forbids.
 
-    Problems between several keys come last, so that a caller that stops at the first problem may
-    rely on the constraints of single keys there.
+    Problems between several keys come last: if the caller stops at the first problem, their checks
+    may assume that each single key is valid.
 
     Args:
         table: A dataclass whose fields are keys. Its method `problems()`, if it has one, yields
@@ -106,7 +106,7 @@ def typed(value: typing.Any, expected: typing.Any, where: str) -> typing.Any:
         where: File and key, for the error message.
 
     Raises:
-        RequestError: The value has another type, or is not a number.
+        RequestError: The value has another type, or is NaN.
     """
     is_list = typing.get_origin(expected) is tuple
     item_type = typing.get_args(expected)[0] if is_list else expected

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from cifar_models.config.keys import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE, key
 
 # Documentation of keys that several architectures have.
-HIDDEN_DIM = "Width of a token."
-NUM_LAYERS = "Encoder blocks."
+HIDDEN_DIM = "Dimension of a token embedding."
+NUM_LAYERS = "Number of encoder blocks."
 NUM_HEADS = "Attention heads; must divide hidden_dim."
-MLP_DIM = "Width of the hidden layer of each MLP."
-MIMETIC_INIT = "Initialize attention and positions like trained ones."
+MLP_DIM = "Units of the hidden layer of each MLP."
+MIMETIC_INIT = "Initialize attention and position embeddings to resemble trained ones."
 DROPOUT = "Dropout after embedding, attention and MLP."
 ATTENTION_DROPOUT = "Dropout of the attention weights."
 STOCHASTIC_DEPTH = "Drop probability of the last block; rises linearly from 0 at the first."
@@ -64,9 +64,9 @@ class AirbenchConfig(ModelConfig):
         (64, 256, 256), "Filters of each stage; every stage halves the image.", AT_LEAST_ONE
     )
     stage_convolutions: int = key(
-        2, "Convolutions of a stage; of three, the last two have a shortcut.", choices=(2, 3)
+        2, "Convolutions of a stage; with 3, a shortcut skips the last two.", choices=(2, 3)
     )
-    norm_momentum: float = key(0.6, "Momentum of the averages of batch norm.", BELOW_ONE)
+    norm_momentum: float = key(0.6, "Momentum of the moving averages of batch norm.", BELOW_ONE)
     logit_scale: float = key(1 / 9, "Factor on the logits.", POSITIVE)
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -138,7 +138,7 @@ def _transformer_problems(config: ViTConfig | CCTConfig) -> Iterator[tuple[str, 
             f"does not divide hidden_dim {config.hidden_dim}; choose one of {divisors}",
         )
     if config.mimetic_init and config.hidden_dim % 4:
-        yield "mimetic_init", "needs a hidden_dim that 4 divides"
+        yield "mimetic_init", "needs a hidden_dim that is divisible by 4"
 
 
 def _divisors(number: int) -> str:

@@ -1,7 +1,6 @@
 """A recipe: the complete, frozen configuration of a run. Nothing here imports TensorFlow.
 
-`recipe_file.py` reads recipes from TOML. Every field's default is what a recipe gets that leaves
-the key out.
+`recipe_file.py` reads recipes from TOML. A key that is left out has the default of its field.
 """
 
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ class DataConfig:
     )
     train_fraction: float = key(
         1.0,
-        "Fraction of the rest to train on; smaller subsets lie in larger ones.",
+        "Fraction of the rest to train on; larger subsets contain the smaller ones.",
         Bounds(0, 1, exclusive="minimum"),
     )
     folder_image_size: int = key(
@@ -39,7 +38,11 @@ class DataConfig:
 class RuntimeConfig:
     """The `runtime` table."""
 
-    seed: int = key(0, "Seed of splits, weights, order and augmentation.", Bounds(0, 2**31 - 1))
+    seed: int = key(
+        0,
+        "Seed of splits, initial weights, order of images and augmentation.",
+        Bounds(0, 2**31 - 1),
+    )
     precision: str = key(
         "auto",
         "Keras dtype policy; auto follows the device.",
@@ -51,17 +54,17 @@ class RuntimeConfig:
     )
     deterministic: bool = key(False, "Same bytes from the same recipe; slower on a GPU.")
     checkpoint_seconds: float = key(
-        300.0, "Most training time that a kill costs, about; 0: save every step.", NOT_NEGATIVE
+        300.0, "Maximum time between checkpoints, seconds; 0: save every step.", NOT_NEGATIVE
     )
     steps_per_execution: int = key(
         0,
-        "Most steps in one call, between which signals and loss are not read. The largest divisor "
-        "of an epoch's steps is used. 0: 1 on a CPU, 32 on a GPU.",
+        "Maximum number of steps in one call. Signals and the loss are read only between calls. "
+        "The largest divisor of an epoch's steps is used. 0: 1 on a CPU, 32 on a GPU.",
         NOT_NEGATIVE,
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, what is wrong)."""
+        """Yield (key, what is wrong) for values that do not fit each other."""
         if self.xla == "on" and self.deterministic:
             yield "xla", 'must be "auto" or "off" for a deterministic run'
 
@@ -91,14 +94,14 @@ class Recipe:
     search: dict[str, SearchRange | SearchChoices] = field(default_factory=dict)
 
     def problems(self) -> Iterator[str]:
-        """Yield what is wrong between tables."""
+        """Yield one sentence for each conflict between tables."""
         if not self.data.validation_fraction and self.training.keep == "best":
             yield 'training.keep must be "last" if data.validation_fraction is 0'
         if not self.data.validation_fraction and self.training.early_stopping_epochs:
             yield "training.early_stopping_epochs must be 0 if data.validation_fraction is 0"
 
 
-# Name of each table except `model` → its class.
+# Table → its class; `model` is missing, because its class depends on the architecture.
 TABLES: dict[str, type] = {
     "data": DataConfig,
     "training": TrainingConfig,

@@ -1,4 +1,4 @@
-"""Recipes as TOML: read, override, check and write."""
+"""Recipes as TOML files: reading, overriding, checking and writing them."""
 
 import dataclasses
 import difflib
@@ -32,8 +32,8 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     """Read a recipe by its name in `list recipes`, or by the path of a TOML file.
 
     Args:
-        name_or_path: Such as `cnn` or `somewhere/my.toml`.
-        overrides: `table.key=value` each. The value is written as in TOML; quotes may be left out.
+        name_or_path: Name or path, such as `cnn` or `somewhere/my.toml`.
+        overrides: Items `table.key=value`. Values are written as in TOML; quotes may be left out.
 
     Raises:
         RequestError: There is no such recipe, the file is not TOML, or it has an unknown key or a
@@ -48,7 +48,7 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
         )
     content = _read_toml(path)
     for override in overrides:
-        _apply(override, content)
+        _apply_override(override, content)
     content.setdefault("name", path.stem)
     return build_recipe(content, str(path))
 
@@ -83,9 +83,9 @@ def build_recipe(content: dict, where: str) -> Recipe:
     recipe = Recipe(
         name=name,
         architecture=architecture,
-        model=_fill(ARCHITECTURES[architecture].config, model_table, "model", where),
+        model=_replace_values(ARCHITECTURES[architecture].config, model_table, "model", where),
         **{
-            table: _fill(TABLES[table](), _table(content, table, where), table, where)
+            table: _replace_values(TABLES[table](), _table(content, table, where), table, where)
             for table in TABLES
         },
     )
@@ -95,24 +95,32 @@ def build_recipe(content: dict, where: str) -> Recipe:
     )
     for table in content:
         if table not in ("model", "search", *TABLES):
-            raise RequestError(_unknown(table, ("model", "search", *TABLES), where))
-    _check(recipe, where)
+            raise RequestError(_unknown_key_message(table, ("model", "search", *TABLES), where))
+    _check_values(recipe, where)
     return recipe
 
 
 def with_values(recipe: Recipe, values: dict[str, object]) -> Recipe:
-    """Return the recipe with `{"table.key": value}` replaced, and checked like a file."""
+    """Return the recipe with other values of some keys, checked like a file.
+
+    Args:
+        recipe: The recipe.
+        values: "table.key" → new value.
+
+    Raises:
+        RequestError: There is no such key, or a value is not allowed.
+    """
     content = recipe_tables(recipe)
     for key, value in values.items():
-        _set(content, key, value, recipe.name)
+        _set_value(content, key, value, recipe.name)
     return build_recipe(content, recipe.name)
 
 
 def recipe_tables(recipe: Recipe) -> dict:
     """Return the resolved recipe as the nested tables of its TOML file."""
-    tables = {table: _plain(getattr(recipe, table)) for table in ("data", "model", *TABLES)}
+    tables = {table: _toml_values(getattr(recipe, table)) for table in ("data", "model", *TABLES)}
     tables["model"] = {"architecture": recipe.architecture, **tables["model"]}
-    tables["search"] = {key: _plain(entry) for key, entry in recipe.search.items()}
+    tables["search"] = {key: _toml_values(entry) for key, entry in recipe.search.items()}
     return {"name": recipe.name, **tables}
 
 
@@ -142,21 +150,21 @@ def _architecture(name: object, where: str) -> str:
     )
 
 
-def _apply(override: str, content: dict) -> None:
+def _apply_override(override: str, content: dict) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise RequestError(f"--set {override}: write it as table.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text  # a bare word
-    _set(content, key.strip(), value, "--set")
+        value = text  # a string without quotes
+    _set_value(content, key.strip(), value, "--set")
 
 
-def _set(content: dict, key: str, value: object, where: str) -> None:
+def _set_value(content: dict, key: str, value: object, where: str) -> None:
     table, dot, field = key.partition(".")
     if not dot or table not in ("model", *TABLES):
-        raise RequestError(_unknown(key, _all_keys(), where))
+        raise RequestError(_unknown_key_message(key, _all_keys(), where))
     if not isinstance(content.setdefault(table, {}), dict):
         raise RequestError(f"{where}: {table} must be a table")
     content[table] = {**content[table], field: value}
@@ -169,13 +177,14 @@ def _table(content: dict, name: str, where: str) -> dict:
     return table
 
 
-def _fill(default, table: dict, prefix: str, where: str):
+def _replace_values(default, table: dict, prefix: str, where: str):
+    """Return a table with some of its defaults replaced by checked values of a TOML table."""
     types_of = typing.get_type_hints(type(default))
     values = {}
     for key, value in table.items():
         if key not in types_of:
             names = [f"{prefix}.{name}" for name in types_of]
-            raise RequestError(_unknown(f"{prefix}.{key}", names, where))
+            raise RequestError(_unknown_key_message(f"{prefix}.{key}", names, where))
         values[key] = keys.typed(value, types_of[key], f"{where}: {prefix}.{key}")
     return dataclasses.replace(default, **values)
 
@@ -183,11 +192,11 @@ def _fill(default, table: dict, prefix: str, where: str):
 def _search_entry(key: str, value: object, where: str) -> SearchRange | SearchChoices:
     where = f'{where}: search."{key}"'
     if key not in _all_keys():
-        raise RequestError(_unknown(key, _all_keys(), where))
+        raise RequestError(_unknown_key_message(key, _all_keys(), where))
     return parse_search_entry(value, where)
 
 
-def _check(recipe: Recipe, where: str) -> None:
+def _check_values(recipe: Recipe, where: str) -> None:
     for table in ("model", *TABLES):
         for key, problem in keys.problems_of(getattr(recipe, table)):
             value = getattr(getattr(recipe, table), key)
@@ -197,12 +206,12 @@ def _check(recipe: Recipe, where: str) -> None:
     bare = dataclasses.replace(recipe, search={})
     for key, entry in recipe.search.items():
         values = entry.choices if isinstance(entry, SearchChoices) else (entry.low, entry.high)
-        for value in values:  # each must be possible while the other keys stay as they are
+        for value in values:  # each must be valid with the recipe's values of the other keys
             try:
                 with_values(bare, {key: value})
             except RequestError as error:
                 problem = str(error).removeprefix(f"{recipe.name}: ")
-                raise RequestError(f'{where}: search."{key}" may choose {problem}') from None
+                raise RequestError(f'{where}: search."{key}": {problem}') from None
 
 
 def _all_keys() -> list[str]:
@@ -215,14 +224,15 @@ def _all_keys() -> list[str]:
     return ["model.architecture", *dict.fromkeys(names)]
 
 
-def _plain(table) -> dict:
+def _toml_values(table) -> dict:
+    """Return key → value of a dataclass, with lists instead of tuples."""
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in dataclasses.asdict(table).items()
     }
 
 
-def _unknown(key: str, known, where: str) -> str:
+def _unknown_key_message(key: str, known, where: str) -> str:
     if key in RENAMED_KEYS:
         return f"{where}: {key} is now called {RENAMED_KEYS[key]}"
     return f"{where}: there is no {key}{_did_you_mean(key, known) or '; see docs/recipes.md'}"

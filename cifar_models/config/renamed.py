@@ -1,6 +1,6 @@
 """Names of earlier versions.
 
-A run folder may hold them. In a user's recipe they are an error that gives the new name.
+A run folder may contain them. In a user's recipe, they cause an error that gives the new name.
 """
 
 RENAMED_KEYS = {

@@ -1,4 +1,4 @@
-"""What determines the result of a run: its recipe, its classes and its data."""
+"""The identity of a run: the recipe, classes and data that determine its result."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def fingerprints(
 
 
 def identifying_values(recipe: Recipe) -> dict:
-    """Return `table.key` → value for every key that the result depends on."""
+    """Return `table.key` → value for every key on which the result depends."""
     values: dict = {"name": recipe.name}
     for table, content in recipe_tables(recipe).items():
         if isinstance(content, dict) and table != "search":
@@ -47,7 +47,12 @@ def identifying_values(recipe: Recipe) -> dict:
 
 
 def recipe_differences(then: dict, now: dict) -> list[str]:
-    """Return how the values of a recipe differ from those in the fingerprints of a run."""
+    """Return one phrase for each value that differs between a recipe and a run.
+
+    Args:
+        then: Fingerprints of the run.
+        now: Identifying values of the recipe.
+    """
     values = {RENAMED_KEYS.get(key, key): value for key, value in then.get("recipe", {}).items()}
     if "model.architecture" in values:
         values["model.architecture"] = current_architecture(values["model.architecture"])
@@ -60,7 +65,7 @@ def recipe_differences(then: dict, now: dict) -> list[str]:
 
 
 def summarize(differences: list[str]) -> str:
-    """Return the first differences and the number of the others."""
+    """Return the first differences in one line, with the number of the remaining ones."""
     more = (
         f" and {len(differences) - MAX_DIFFERENCES_SHOWN} more"
         if len(differences) > MAX_DIFFERENCES_SHOWN
@@ -70,10 +75,18 @@ def summarize(differences: list[str]) -> str:
 
 
 def refuse_differences(path: Path, then: dict, now: dict) -> None:
-    """Raise RequestError, and show what differs, if a run would be resumed as another one."""
+    """Raise RequestError if the recipe, the classes or the data of a run have changed.
+
+    Args:
+        path: Path of the run folder.
+        then: Fingerprints in the run folder.
+        now: Fingerprints of what would be resumed.
+    """
     differences = recipe_differences(then, now["recipe"])
     if then.get("class_names") != now["class_names"]:
-        differences.append(f"the classes were {then.get('class_names')}, are {now['class_names']}")
+        differences.append(
+            f"the classes were {then.get('class_names')} and are {now['class_names']}"
+        )
     elif then.get("data_sha256") != now["data_sha256"]:
         differences.append(
             f"the data's SHA-256 began with {str(then.get('data_sha256'))[:12]} and begins with "

@@ -7,7 +7,7 @@ from cifar_models.errors import RequestError
 
 @dataclass(frozen=True)
 class SearchRange:
-    """Numbers from `low` to `high`, both included; whole numbers if the key's type is int.
+    """Range of numbers that includes both bounds; whole numbers if the key's type is int.
 
     Attributes:
         low: Smallest number.
@@ -22,7 +22,7 @@ class SearchRange:
 
 @dataclass(frozen=True)
 class SearchChoices:
-    """One of the listed values."""
+    """List of values, of which each trial uses one."""
 
     choices: tuple
 
@@ -35,7 +35,7 @@ def parse_search_entry(value: object, where: str) -> SearchRange | SearchChoices
         where: File and key, for the error message.
 
     Raises:
-        RequestError: It is neither, or the range is empty.
+        RequestError: The value is neither a range nor choices, or it is empty.
     """
     if not isinstance(value, dict) or set(value) not in (
         {"choices"},

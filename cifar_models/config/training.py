@@ -26,8 +26,8 @@ class OptimizerSpec:
     Attributes:
         builder: "module:function" of a function (config, schedule) → keras Optimizer, which is
             imported when the optimizer is built. The schedule is that of the learning rate.
-        reads: Keys of the `training` table that only some optimizers read, and this one does.
-        description: One line.
+        reads: Keys of the `training` table that this optimizer reads and some others do not.
+        description: One line for docs/recipe_keys.md.
     """
 
     builder: str
@@ -73,37 +73,39 @@ class TrainingConfig:
     optimizer: str = key("sgd", "Name of an optimizer.", choices=OPTIMIZERS)
     peak_learning_rate: float = key(0.1, "Learning rate after warm-up.", POSITIVE)
     schedule: str = key("cosine", "Decay after warm-up.", choices=("cosine", "linear"))
-    warmup_fraction: float = key(0.1, "Fraction of all steps with a rising rate.", BELOW_ONE)
+    warmup_fraction: float = key(0.1, "Fraction of all steps in which the rate rises.", BELOW_ONE)
     initial_learning_rate_fraction: float = key(
         0.0, "Learning rate at the first step, as a fraction of the peak.", UNIT_INTERVAL
     )
     final_learning_rate_fraction: float = key(
         0.0, "Learning rate at the last step, as a fraction of the peak.", UNIT_INTERVAL
     )
-    momentum: float = key(0.9, "Momentum; of muon and muon_sgd, that of the kernels.", BELOW_ONE)
-    sgd_momentum: float = key(0.9, "Momentum of the SGD beside Muon.", BELOW_ONE)
+    momentum: float = key(0.9, "Momentum; in muon and muon_sgd, of kernels only.", BELOW_ONE)
+    sgd_momentum: float = key(0.9, "Momentum of the SGD in muon_sgd.", BELOW_ONE)
     sgd_learning_rate_factor: float = key(
-        1.0, "Learning rate of the SGD beside Muon, relative to Muon's.", POSITIVE
+        1.0, "Learning rate of the SGD in muon_sgd, relative to that of Muon.", POSITIVE
     )
     norm_learning_rate_factor: float = key(
-        1.0, "Learning rate of scales and shifts of norms, relative to the rest.", POSITIVE
+        1.0, "Learning rate of scales and shifts of norm layers, relative to the rest.", POSITIVE
     )
     beta_1: float = key(0.9, "Decay of AdamW's first moment.", BELOW_ONE)
     beta_2: float = key(0.98, "Decay of AdamW's second moment.", BELOW_ONE)
     adamw_learning_rate_factor: float = key(
-        1.0, "Learning rate of the AdamW beside Muon, relative to Muon's.", POSITIVE
+        1.0, "Learning rate of the AdamW in muon, relative to that of Muon.", POSITIVE
     )
     weight_decay: float = key(
         0.0,
-        "Decoupled decay of kernels, relative to the learning rate.",
+        "Decoupled weight decay of kernels, relative to the learning rate.",
         NOT_NEGATIVE,
     )
     label_smoothing: float = key(
         0.0, "Fraction of each target spread evenly over the classes.", BELOW_ONE
     )
-    gradient_clip_norm: float = key(0.0, "Largest norm of all gradients; 0: off.", NOT_NEGATIVE)
+    gradient_clip_norm: float = key(
+        0.0, "Largest global norm of the gradients; 0: off.", NOT_NEGATIVE
+    )
     ema_decay: float = key(
-        0.0, "Decay of a weight average that is evaluated and saved instead; 0: off.", BELOW_ONE
+        0.0, "Decay of the weight average that is evaluated and saved instead; 0: off.", BELOW_ONE
     )
     lookahead_steps: int = key(0, "Steps between Lookahead synchronizations; 0: off.", NOT_NEGATIVE)
     lookahead_decay: float = key(
@@ -118,11 +120,11 @@ class TrainingConfig:
         0, "Stop after this many epochs without improvement; 0: never.", NOT_NEGATIVE
     )
     tuning_trials: int = key(
-        0, "Trials of the search that chose these values, for comparisons to weigh.", NOT_NEGATIVE
+        0, "Trials of the search that chose these values; comparisons report them.", NOT_NEGATIVE
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, what is wrong) for keys that the optimizer does not read."""
+        """Yield (key, what is wrong) for keys that are set and that the optimizer does not read."""
         readers: dict[str, list[str]] = {}
         for name, spec in OPTIMIZERS.items():
             for read in spec.reads:

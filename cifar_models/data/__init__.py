@@ -1,1 +1,1 @@
-"""From a data set's name to the batch of (seed, step)."""
+"""Data sets: loading, splits, and the batch of a given seed and step."""

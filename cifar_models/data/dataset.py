@@ -11,7 +11,7 @@ from cifar_models.data.splits import Split, Splits, hold_out_validation, subsamp
 from cifar_models.errors import RequestError
 from cifar_models.storage.records import DatasetInfo
 
-HASHED_AT_ONCE = 4096  # images
+IMAGES_PER_CHUNK = 4096  # hashed at once
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,21 @@ class Dataset:
     class_names: tuple[str, ...]
 
     def splits(self, config: DataConfig, seed: int) -> Splits:
-        """Hold validation out of train, and keep the fraction of the rest that the recipe asks."""
-        whole = hold_out_validation(self.train, self.test, config.validation_fraction, seed)
-        return subsample_train(whole, config.train_fraction, seed)
+        """Hold out the validation images, and subsample the rest of the training images.
+
+        Args:
+            config: The `data` table, with both fractions.
+            seed: Seed of the choice.
+
+        Raises:
+            RequestError: A class is too small to have images in both train and validation.
+        """
+        splits = hold_out_validation(self.train, self.test, config.validation_fraction, seed)
+        return subsample_train(splits, config.train_fraction, seed)
 
 
 def describe(dataset: Dataset, splits: Splits) -> DatasetInfo:
-    """Return the description of a run's data. The hash covers all images and labels."""
+    """Return the content of dataset.json. The hash covers all images and labels of the data set."""
     digest = hashlib.sha256()
     for split in (dataset.train, dataset.test):
         for images in _chunks(split):
@@ -62,19 +70,19 @@ def check_classes(dataset: Dataset) -> None:
             f"dataset {dataset.name}: has the single class {dataset.class_names[0]!r}; "
             "a classifier needs at least two"
         )
-    for part, labels in (("train", dataset.train.labels), ("test", dataset.test.labels)):
+    for split, labels in (("train", dataset.train.labels), ("test", dataset.test.labels)):
         counts = np.bincount(labels, minlength=len(dataset.class_names))
         empty = [dataset.class_names[i] for i in np.flatnonzero(counts == 0)]
         if empty:
             raise RequestError(
-                f"dataset {dataset.name}: no {part} image of class {', '.join(empty)}; "
+                f"dataset {dataset.name}: no {split} image of class {', '.join(empty)}; "
                 "add some or remove the class"
             )
 
 
 def _chunks(split: Split) -> Iterator[np.ndarray]:
-    for first in range(0, len(split), HASHED_AT_ONCE):
-        yield split.images_at(slice(first, first + HASHED_AT_ONCE))
+    for first in range(0, len(split), IMAGES_PER_CHUNK):
+        yield split.images_at(slice(first, first + IMAGES_PER_CHUNK))
 
 
 def _count_shared(train: Split, test: Split) -> int:

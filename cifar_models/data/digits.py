@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn brings along, so that nothing is downloaded."""
+"""Handwritten digits that are bundled with scikit-learn, so that nothing is downloaded."""
 
 import numpy as np
 
@@ -10,7 +10,12 @@ TEST_FRACTION = 0.2
 
 
 def load_digits(config: DataConfig, may_download: bool) -> Dataset:
-    """Load 1,797 grey images of 8x8 pixels. The test split is the same for every run."""
+    """Load 1,797 grey images of 8x8 pixels. The test split is the same for every run.
+
+    Args:
+        config: The recipe's `data` table.
+        may_download: Unused.
+    """
     from sklearn import datasets
 
     digits = datasets.load_digits()

@@ -1,4 +1,4 @@
-"""Image folders: one folder for each class. Every file that cannot be used is named."""
+"""Image folders with one subfolder for each class. Errors name the files that cannot be used."""
 
 from pathlib import Path
 
@@ -18,7 +18,15 @@ TEST_FRACTION = 0.2  # of each class, if the folder has no test split
 
 
 def load_image_folder(config: DataConfig, may_download: bool) -> Dataset:
-    """Load folder:PATH with the image size that the recipe gives."""
+    """Load folder:PATH with the recipe's image size.
+
+    Args:
+        config: The recipe's `data` table.
+        may_download: Unused.
+
+    Raises:
+        RequestError: As `read_image_folder`.
+    """
     folder = Path(config.dataset.removeprefix("folder:")).expanduser()
     return Dataset(config.dataset, *read_image_folder(folder, config.folder_image_size))
 
@@ -28,12 +36,12 @@ def read_image_folder(
 ) -> tuple[ArraySplit, ArraySplit, tuple[str, ...]]:
     """Read PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/* with a fifth held out.
 
-    Every image is rotated by its EXIF orientation, laid on white if it is transparent, converted
-    to 8-bit RGB (of 16 bits the upper 8 are kept) and resized to a square, whatever its aspect
-    ratio. Of an animation the first frame is read.
+    Every image is rotated by its EXIF orientation, put on white if it is transparent, converted to
+    8-bit RGB (the upper 8 of 16 bits) and resized to a square, whatever its aspect ratio. Only the
+    first frame of an animation is read.
 
     Args:
-        folder: PATH.
+        folder: Path of the image folder.
         image_size: Height and width of the returned images, pixels.
 
     Returns:
@@ -41,11 +49,11 @@ def read_image_folder(
         alphabetical order.
 
     Raises:
-        RequestError: There is no such folder, a class without images, or a file that cannot be
-            used as an image.
+        RequestError: The folder does not exist, a class has no images, or a file cannot be used as
+            an image.
     """
     if not folder.is_dir():
-        raise RequestError(f"folder:{folder}: no such folder")
+        raise RequestError(f"folder:{folder}: no such folder; check the path")
     has_splits = (folder / "train").is_dir() and (folder / "test").is_dir()
     train_folder = folder / "train" if has_splits else folder
     names = tuple(path.name for path in _class_folders(train_folder))
@@ -53,10 +61,11 @@ def read_image_folder(
         raise RequestError(f"{train_folder}: holds no class folders; put images in {folder}/CLASS/")
     images = _read_classes(train_folder, names, image_size)
     if has_splits:
-        strange = {path.name for path in _class_folders(folder / "test")} - set(names)
-        if strange:
+        unknown = {path.name for path in _class_folders(folder / "test")} - set(names)
+        if unknown:
             raise RequestError(
-                f"{folder / 'test'}: class {', '.join(sorted(strange))} is not in train"
+                f"{folder / 'test'}: class {', '.join(sorted(unknown))} is not in train; add it "
+                "there or remove it here"
             )
         return images, _read_classes(folder / "test", names, image_size), names
     train, test = stratified_indices(images.labels, TEST_FRACTION, seed=0)
@@ -79,7 +88,7 @@ def _read_classes(folder: Path, names: tuple[str, ...], image_size: int) -> Arra
             )
         if inside := [path for path in paths if path.is_dir()]:
             raise RequestError(
-                f"{inside[0]}: a folder in a class folder; images lie in PATH/CLASS/*, or in "
+                f"{inside[0]}: is a folder in a class folder; put images in PATH/CLASS/*, or in "
                 "PATH/train/CLASS/* and PATH/test/CLASS/*"
             )
         for path in paths:
@@ -95,18 +104,18 @@ def _read_classes(folder: Path, names: tuple[str, ...], image_size: int) -> Arra
             else ""
         )
         raise RequestError(
-            f"not usable as images ({len(unusable)}): repair or remove "
+            f"unusable image files ({len(unusable)}); repair or remove them: "
             f"{'; '.join(unusable[:MAX_FILES_NAMED])}{more}".replace("\n", " ")
         )
     return ArraySplit(np.stack(images), np.array(labels, np.int64))
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB. Pillow's `convert` alone clips 16 bits at 255 and drops transparency."""
+    """Convert an image to RGB. Pillow's `convert` clips 16 bits at 255 and drops transparency."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of 32 bits (mode {image.mode}); save it with 8")
+        raise ValueError(f"32 bits per value (mode {image.mode}); save it with 8")
     if image.has_transparency_data:
         opaque = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
@@ -115,9 +124,9 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 def _read_image(path: Path, image_size: int) -> np.ndarray:
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"not one of {', '.join(sorted(SUFFIXES))}")
+        raise ValueError(f"the suffix is not one of {', '.join(sorted(SUFFIXES))}")
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} pixels are too many")
+            raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
         upright = _as_rgb(ImageOps.exif_transpose(image))
     return np.asarray(upright.resize((image_size, image_size), Image.Resampling.BILINEAR))

@@ -1,4 +1,4 @@
-"""Load a data set by its name."""
+"""Data sources, and loading a data set by its name."""
 
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
@@ -9,11 +9,11 @@ from cifar_models.data.dataset import Dataset, check_classes
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where a data set comes from.
+    """An entry of DATA_SOURCES.
 
     Attributes:
         load: "module:function" of a function (DataConfig, may_download) → Dataset, which is
-            imported when it is used. May_download is False if only local files may be read.
+            imported when it is used. If may_download is False, only local files may be read.
         description: One line for `list datasets`.
     """
 
@@ -21,8 +21,8 @@ class DataSource:
     description: str
 
 
-# Name → source. A name that ends in a colon is a prefix: the rest is for the source to read. Every
-# other name is looked up in TensorFlow Datasets.
+# Name → source. A name that ends in a colon is a prefix, and the source reads what follows it. All
+# other names are looked up in TensorFlow Datasets.
 DATA_SOURCES = {
     "digits": DataSource(
         "cifar_models.data.digits:load_digits",
@@ -38,16 +38,16 @@ TENSORFLOW_DATASETS = DataSource("cifar_models.data.tfds:load_tfds", "TensorFlow
 
 
 def load_dataset(config: DataConfig, may_download: bool = True) -> Dataset:
-    """Load a data set. TensorFlow Datasets downloads it the first time.
+    """Load a data set. TensorFlow Datasets downloads its data sets when they are first used.
 
     Args:
         config: The recipe's `data` table.
-        may_download: False: read only what is on this machine.
+        may_download: Whether a data set that is not on this machine may be downloaded.
 
     Raises:
-        RequestError: There is no such data set, or it is not one of images in at least two classes
-            that all have images.
-        RunError: It is not on this machine and cannot, or may not, be downloaded.
+        RequestError: There is no such data set, it does not consist of labelled images, it has only
+            one class, or a class has no images.
+        RunError: It is not on this machine, and cannot or may not be downloaded.
     """
     dataset = resolve_name(_source_of(config.dataset).load)(config, may_download)
     check_classes(dataset)
@@ -55,9 +55,13 @@ def load_dataset(config: DataConfig, may_download: bool = True) -> Dataset:
 
 
 def load_dataset_of_run(config: DataConfig, data_dir: str | None) -> Dataset:
-    """Load the data of a run, from `data_dir` or the place that its recipe gives.
+    """Load the data of a run.
 
-    A run folder may be untrusted, so nothing is downloaded to a place that only its recipe gives.
+    A run folder may be untrusted, so nothing is downloaded to a folder that only its recipe gives.
+
+    Args:
+        config: The `data` table of the run.
+        data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
 
     Raises:
         RequestError, RunError: As `load_dataset`.

@@ -1,7 +1,7 @@
-"""The tf.data pipeline: the images of the batch of (seed, step).
+"""The tf.data pipeline, in which each batch is a function of (seed, step).
 
-The data is addressed, not iterated. There is no shuffle buffer and no iterator state: to resume at
-step k, the range of steps starts at k.
+There is no shuffle buffer and no iterator state: a run that resumes at step k reads a range of
+steps that starts at k.
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ def make_training_batches(
     """Return the batches of steps first_step to end_step - 1 of a run.
 
     Args:
-        split: N images.
-        batch_size: B, at most N.
+        split: The N training images.
+        batch_size: Batch size B, at most N.
         seed: As for `make_training_indices`.
         first_step: As for `make_training_indices`.
         end_step: As for `make_training_indices`.
@@ -26,7 +26,7 @@ def make_training_batches(
         A dataset of known cardinality with images, uint8 (B, H, W, C), labels, int64 (B,), and
         flip mask, bool (B,).
     """
-    with tf.device("CPU"):  # the images are gathered there; by default a GPU would hold them
+    with tf.device("CPU"):  # by default, a GPU would hold the images
         gather = ResidentImages(split)
     indices = make_training_indices(len(split), batch_size, seed, first_step, end_step)
     batches = indices.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -38,14 +38,14 @@ def make_training_indices(
 ) -> tf.data.Dataset:
     """Return the image indices and flip masks of steps first_step to end_step - 1.
 
-    An epoch is N // batch_size steps over a permutation of its own, so no image comes twice
-    within an epoch. The last partial batch is dropped; which images that affects changes every
-    epoch. The flip mask is that of alternating flip: a random half of the images is flipped in the
-    first epoch, the other half in the second, and so on.
+    An epoch is N // B steps over a permutation of its own, so no image occurs twice in an epoch.
+    The last partial batch is dropped; which images that affects changes every epoch. The flip mask
+    is that of alternating flip: a random half of the images is flipped in the first epoch, the
+    other half in the second, and so on.
 
     Args:
-        num_images: N.
-        batch_size: B, at most N.
+        num_images: Number of training images N.
+        batch_size: Batch size B, at most N.
         seed: Seed of the permutations, together with the epoch.
         first_step: 0, or the step at which a run resumes.
         end_step: The step after the last one.
@@ -77,7 +77,7 @@ class ResidentImages:
     """All images and labels of a split as tensors, in the memory of the current device.
 
     Args:
-        split: N images.
+        split: The N images.
     """
 
     def __init__(self, split: Split):
@@ -95,11 +95,19 @@ class ResidentImages:
 
 
 def epoch_order(epoch: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:
-    """Return the permutation of (seed, epoch), int64 (N,).
+    """Return the order of the images in an epoch.
 
     It costs one sort for each epoch. `tf.random.experimental.index_shuffle` would need none, but
     its permutations are far from uniform: some of 1,293 images came 29 standard errors too early
     on average.
+
+    Args:
+        epoch: Epoch, int64 scalar, counted from 0.
+        num_images: Number of images N.
+        seed: Seed of the permutations, together with the epoch.
+
+    Returns:
+        Permutation of 0 to N - 1, int64 (N,).
     """
     key = tf.stack([tf.constant(seed, tf.int64), epoch])
     indices = tf.range(num_images, dtype=tf.int64)

@@ -10,7 +10,7 @@ from cifar_models.errors import RequestError
 
 
 class Split(Protocol):
-    """Labelled images, addressed by index. Where the pixels are kept is up to the class."""
+    """Labelled images that are addressed by index, wherever their pixels are stored."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -72,9 +72,16 @@ def num_bytes(split: Split) -> int:
 
 
 def evenly_spaced(count: int, maximum: int) -> np.ndarray:
-    """Return at most `maximum` of the indices 0 to count - 1, spread evenly, int (M,).
+    """Return indices that are spread evenly over a split.
 
     An image folder is sorted by class, so its first images all belong to one class.
+
+    Args:
+        count: Number of images in the split.
+        maximum: Maximum number of indices.
+
+    Returns:
+        Indices in ascending order, int64 (M,), 0 to count - 1.
     """
     return np.linspace(0, count - 1, min(count, maximum)).astype(int)
 
@@ -98,9 +105,14 @@ def hold_out_validation(train: Split, test: Split, fraction: float, seed: int) -
 
 
 def subsample_train(splits: Splits, fraction: float, seed: int) -> Splits:
-    """Keep the same fraction of each class of the training images, at least one image.
+    """Keep the same fraction of the training images of each class, and at least one of each.
 
     The subsets are nested: a larger fraction keeps every image that a smaller one keeps.
+
+    Args:
+        splits: The splits, before subsampling.
+        fraction: Fraction of the training images to keep, in (0, 1].
+        seed: Seed of the choice.
     """
     if fraction == 1:
         return splits
@@ -117,7 +129,7 @@ def subsample_train(splits: Splits, fraction: float, seed: int) -> Splits:
 def stratified_indices(
     labels: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split the indices 0 to N - 1 in two, so that each class is split by the same fraction.
+    """Split the indices 0 to N - 1 into two groups, with the same fraction of every class.
 
     Args:
         labels: Labels, int64 (N,).
@@ -128,7 +140,7 @@ def stratified_indices(
         Two sorted index arrays; the second one holds `fraction` of each class.
 
     Raises:
-        RequestError: A class is too small to have images in both.
+        RequestError: A class is too small to have images in both groups.
     """
     from sklearn.model_selection import train_test_split
 
@@ -145,7 +157,7 @@ def stratified_indices(
 
 
 def check_fits(recipe: Recipe, train: Split) -> None:
-    """Raise RequestError if the recipe asks for more than the training images allow."""
+    """Raise RequestError if the batches, crops or cutouts of a recipe do not fit the images."""
     size = min(train.image_shape[:2])
     if recipe.training.batch_size > len(train):
         raise RequestError(
@@ -155,6 +167,6 @@ def check_fits(recipe: Recipe, train: Split) -> None:
     for key in ("crop_padding", "cutout_size"):
         if getattr(recipe.augmentation, key) >= size:
             raise RequestError(
-                f"{recipe.name}: augmentation.{key} = {getattr(recipe.augmentation, key)} is not "
-                f"below the {size} pixels of {recipe.data.dataset}'s images"
+                f"{recipe.name}: augmentation.{key} = {getattr(recipe.augmentation, key)} must "
+                f"be below {size}, the side of the images of {recipe.data.dataset} in pixels"
             )

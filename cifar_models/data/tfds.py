@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets."""
+"""Data sets of TensorFlow Datasets (TFDS)."""
 
 import difflib
 import logging
@@ -17,28 +17,32 @@ from cifar_models.data.splits import ArraySplit
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 
-# Shown by `list datasets`. Any other image classification set with train and test works too.
+# Name → description in `list datasets`. Other image classification data sets work too.
 KNOWN_DATASETS = {
     "cifar10": "60,000 colour photographs of 32x32 pixels, 10 classes (TFDS)",
     "cifar100": "60,000 colour photographs of 32x32 pixels, 100 classes (TFDS)",
     "svhn_cropped": "99,289 house numbers of 32x32 pixels, 10 classes (TFDS)",
-    "fashion_mnist": "70,000 grey clothes of 28x28 pixels, 10 classes (TFDS)",
+    "fashion_mnist": "70,000 grey images of clothes of 28x28 pixels, 10 classes (TFDS)",
 }
 
 
 def load_tfds(config: DataConfig, may_download: bool) -> Dataset:
-    """Load an image classification set of TensorFlow Datasets into memory.
+    """Load an image classification data set of TensorFlow Datasets into memory.
+
+    Args:
+        config: The recipe's `data` table.
+        may_download: Whether a data set that is not on this machine may be downloaded.
 
     Raises:
-        RequestError: There is no such data set, or it has no images of one size with labels, split
-            into train and test.
-        RunError: It is not on this machine and cannot, or may not, be downloaded.
+        RequestError: There is no such data set, or it lacks labels, the splits train and test, or
+            images of one size.
+        RunError: It is not on this machine, and cannot or may not be downloaded.
     """
     import_tensorflow()
     import tensorflow_datasets as tfds
 
     name = config.dataset
-    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of optional files
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns about optional files
     _check_name(name, tfds.list_builders())
     builder = _make_builder(tfds, name, config.data_dir)
     if not builder.is_prepared():
@@ -46,12 +50,13 @@ def load_tfds(config: DataConfig, may_download: bool) -> Dataset:
     features, splits = builder.info.features, builder.info.splits
     if "image" not in features or "label" not in features or not {"train", "test"} <= set(splits):
         raise RequestError(
-            f"dataset {name}: not one image and one label each, in a train and a test split; "
+            f"dataset {name}: needs the features image and label, and the splits train and test; "
             "export it to folders and use folder:PATH"
         )
     if None in features["image"].shape or features["image"].np_dtype != np.uint8:
         raise RequestError(
-            f"dataset {name}: its images differ in size; export them and use folder:PATH"
+            f"dataset {name}: its images differ in size or are not uint8; export them and use "
+            "folder:PATH"
         )
 
     def read(split: str) -> ArraySplit:
@@ -90,7 +95,7 @@ def _make_builder(tfds, name: str, data_dir: str):
 def _download(builder, name: str, may_download: bool) -> None:
     if not may_download:
         raise RunError(
-            f"dataset {name}: not in {builder.data_path}; give its place with --data-dir"
+            f"dataset {name}: not in {builder.data_path}; give its folder with --data-dir"
         )
     try:
         _check_reachable({urlsplit(url).hostname for url in builder.url_infos})
@@ -98,9 +103,10 @@ def _download(builder, name: str, may_download: bool) -> None:
     except Exception as error:  # any error of TFDS, the network or the disk
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise RunError(
-            f"dataset {name}: not in {builder.data_path} and not to be downloaded ({reason}). "
-            f"Copy a prepared {name} folder into {Path(builder.data_path).parents[1]}, name "
-            "the folder that holds one with DATA_DIR=, or train on the bundled DATASET=digits"
+            f"dataset {name}: not in {builder.data_path} and cannot be downloaded ({reason}); "
+            f"copy a prepared {name} folder into {Path(builder.data_path).parents[1]}, give the "
+            "folder that holds one (--data-dir, or make DATA_DIR=), or train on the bundled digits "
+            "(--dataset digits, or make DATASET=digits)"
         ) from None
 
 

@@ -1,1 +1,1 @@
-"""From predictions to numbers and figures."""
+"""Predictions, metrics and figures of one network, its FLOPs, and image corruptions."""

@@ -1,4 +1,4 @@
-"""Figures of one run."""
+"""Figures of one run, as PNG files."""
 
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,14 @@ def draw_curves(history: list[dict[str, float]], title: str, path: Path) -> None
 
 @matplotlib.rc_context(NO_MATH)
 def draw_confusion_matrix(predictions: Predictions, title: str, path: Path) -> None:
-    """Draw counts, each cell coloured by its fraction of the true class."""
+    """Draw a confusion matrix of counts, coloured by the fraction of each true class."""
     counts = confusion_matrix(predictions.labels, predictions.probabilities)  # (K, K)
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
+    fractions = counts / counts.sum(axis=1, keepdims=True).clip(1)
     num_classes = len(counts)
     side = min(max(4, 0.6 * num_classes + 2), 14)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     names = list(predictions.class_names)
     fontsize = 10 if num_classes <= MAX_CLASSES_WITH_NUMBERS else 5
     axes.set_xticks(range(num_classes), names, rotation=90, fontsize=fontsize)
@@ -56,7 +56,7 @@ def draw_confusion_matrix(predictions: Predictions, title: str, path: Path) -> N
     axes.set(xlabel="predicted", ylabel="true", title=title)
     if num_classes <= MAX_CLASSES_WITH_NUMBERS:
         for row, column in np.ndindex(*counts.shape):
-            colour = "white" if shares[row, column] > 0.5 else "black"
+            colour = "white" if fractions[row, column] > 0.5 else "black"
             text = str(counts[row, column])
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     figure.savefig(path, dpi=120)
@@ -76,7 +76,7 @@ def draw_first_layer(network: keras.Model, title: str, path: Path) -> None:
     for axes in figure.axes:
         axes.axis("off")
     for axes, image in zip(figure.axes, images, strict=False):
-        axes.imshow(image, cmap="gray")  # the colour map is used for one channel only
+        axes.imshow(image, cmap="gray")  # the colour map applies only if there is one channel
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
 

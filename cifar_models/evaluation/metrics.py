@@ -85,7 +85,7 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
 
 
 def roc_auc_between(lower: np.ndarray, higher: np.ndarray) -> float:
-    """Return how well scores separate two groups: 1 is perfect, 0.5 is chance.
+    """Return the ROC AUC of scores that separate two groups: 1 is perfect, 0.5 is chance.
 
     Args:
         lower: Scores (N,) of the group that should score lower.
@@ -113,6 +113,6 @@ def _normalized(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    binary = probabilities.shape[1] == 2  # scikit-learn then takes the second column only
+    binary = probabilities.shape[1] == 2  # scikit-learn expects only the second column
     scores = probabilities[:, 1] if binary else probabilities
     return float(sklearn_metrics.roc_auc_score(labels, scores, multi_class="ovr"))

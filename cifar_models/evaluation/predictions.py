@@ -1,4 +1,4 @@
-"""Predictions of a network for a whole split."""
+"""Predictions of a network on a whole split."""
 
 from dataclasses import dataclass
 
@@ -28,8 +28,8 @@ class Predictions:
 def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ...]) -> Predictions:
     """Run the network once over every image of a split, in order.
 
-    The last batch is padded with black images, whose predictions are dropped: a batch of another
-    size would be traced, and under XLA compiled, again.
+    The last batch is padded with black images, whose predictions are dropped. A batch of another
+    size would be traced again, and compiled again under XLA.
 
     Args:
         network: uint8 images (B, H, W, C) → logits (B, K).
@@ -48,7 +48,7 @@ def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ..
 
 
 def compile_predictions(network: keras.Model, split: Split) -> None:
-    """Trace and compile what `predict_split` calls, so that predicting can be timed."""
+    """Trace and compile the prediction of a batch, so that `predict_split` can be timed."""
     network.predict_on_batch(_padded(split.images_at(slice(0)), _batch_size(split)))
 
 

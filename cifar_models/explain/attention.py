@@ -11,11 +11,10 @@ from cifar_models.layers.encoder_block import TransformerEncoderBlock
 def attention_maps(network: keras.Model, images: np.ndarray) -> np.ndarray:
     """Return the attention weights of every layer and head.
 
-    A network with test-time augmentation gives the weights for the images themselves, not for
-    their other views.
+    If the network includes test-time augmentation, the weights are those of the original images.
 
     Args:
-        network: A ViT or a hybrid.
+        network: A ViT or a CCT.
         images: Images, uint8 (B, H, W, C); processed as one batch.
 
     Returns:
@@ -28,7 +27,7 @@ def attention_maps(network: keras.Model, images: np.ndarray) -> np.ndarray:
     network = _without_test_time_augmentation(network)
     blocks = [layer for layer in network.layers if isinstance(layer, TransformerEncoderBlock)]
     if not blocks:
-        raise ValueError(f"network {network.name} has no attention; use a ViT or a hybrid")
+        raise ValueError(f"network {network.name} has no attention; use a ViT or a CCT")
     sequences = keras.Model(network.input, [block.input for block in blocks])(images)
     maps = []
     for block, sequence in zip(blocks, keras.tree.flatten(sequences), strict=True):
@@ -82,7 +81,7 @@ def position_similarities(network: keras.Model) -> np.ndarray:
     """Return the cosine similarity of every pair of position embeddings.
 
     Args:
-        network: A ViT or a hybrid.
+        network: A ViT or a CCT.
 
     Returns:
         Similarities (N, N) of N patches, -1 to 1; a class token is left out.

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from cifar_models.explain.attention import attention_rollout, attention_to_patch
 
 SAMPLES_PER_CLASS = 3
 MAX_CLASSES = 12  # columns of the figure of samples
-FRAME_COLOR = "#ff6a00"
+FRAME_STYLE: dict[str, Any] = {"edgecolor": "#ff6a00", "fill": False, "lw": 2}
 
 
 def draw_samples(split: Split, class_names: tuple[str, ...], path: Path) -> None:
@@ -150,6 +151,4 @@ def _show_image(axes: Axes, image: np.ndarray, **options) -> None:
 
 
 def _draw_frame(axes: Axes, corner: tuple[float, float], side: float) -> None:
-    axes.add_patch(
-        Rectangle(corner, side, side, fill=False, edgecolor=FRAME_COLOR, lw=2, clip_on=False)
-    )
+    axes.add_patch(Rectangle(corner, side, side, clip_on=False, **FRAME_STYLE))

@@ -22,7 +22,7 @@ class TransformerEncoderBlock(keras.layers.Layer):
         dropout_rate: Dropout after attention and after each layer of the MLP, in [0, 1).
         attention_dropout_rate: Dropout of the attention weights, in [0, 1).
         stochastic_depth_rate: Probability that a sample skips a residual branch, in [0, 1).
-        attention_bias: Adds a bias to the query, key, value and output projections.
+        attention_bias: Whether the query, key, value and output projections have biases.
 
     Raises:
         ValueError: num_heads does not divide D.

@@ -47,7 +47,11 @@ class StochasticDepth(keras.layers.Layer):
 
 
 def depth_rates(last_rate: float, num_blocks: int) -> list[float]:
-    """Return one drop rate per block, rising linearly from 0 to last_rate.
+    """Return the drop rate of each block, which rises linearly from 0 to last_rate.
+
+    Args:
+        last_rate: Drop probability of the last block, in [0, 1).
+        num_blocks: Number of blocks, at least 1.
 
     Source: Huang et al. (2016), arXiv:1603.09382, section 3.
     """

@@ -13,7 +13,7 @@ class PositionEmbedding(keras.layers.Layer):
 
     Args:
         stddev: Standard deviation of the truncated normal initialization.
-        sinusoidal: Initializes with `SinusoidalPositions` instead.
+        sinusoidal: Whether `SinusoidalPositions` initializes the embeddings instead.
 
     Source: Dosovitskiy et al. (2020), arXiv:2010.11929, equation 1.
     """

@@ -12,13 +12,13 @@ RELATIVE_NOISE_FLOOR = 5e-4
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class WhiteningConvolution(keras.layers.Conv2D):
-    """Principal components of P x P patches at unit variance, and their negatives.
+    """Convolution with the whitened principal components of patches, and with their negatives.
 
     (B, H, W, C) → (B, H - P + 1, W - P + 1, 2 * P * P * C). `adapt` sets kernel and bias from
     images. Training changes only the bias.
 
     Args:
-        kernel_size: Side P of a patch in pixels.
+        kernel_size: Side P of the square patches in pixels.
 
     Source: Jordan (2024), arXiv:2404.00498, section 3.2, after Page (2019).
     """

@@ -16,7 +16,7 @@ def build_airbench(
 ) -> keras.Model:
     """Build whitening → stages of convolutions → global max pooling → classifier → scale.
 
-    Convolutions use identity initialization. Batch normalization has shifts and no scales.
+    Convolutions use identity initialization. Batch normalization has shifts, but no scales.
 
     Args:
         config: Hyperparameters of the model.

@@ -1,4 +1,4 @@
-"""Build the network that a `model` table describes."""
+"""The construction of the network that a `model` table describes."""
 
 from pkgutil import resolve_name
 
@@ -16,6 +16,9 @@ def build_network(
         config: The `model` table, of an architecture in ARCHITECTURES.
         image_shape: Shape (H, W, C) of the images of the data set.
         num_classes: Number of classes K.
+
+    Raises:
+        ValueError: ARCHITECTURES has several builders, or none, for the class of the table.
     """
     cls = type(config)
     builders = {each.builder for each in ARCHITECTURES.values() if type(each.config) is cls}

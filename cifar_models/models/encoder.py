@@ -18,7 +18,7 @@ def transformer_encoder(
     Args:
         x: Token embeddings (B, N, D).
         config: Hyperparameters of the transformer.
-        attention_bias: Adds a bias to the four projections of attention.
+        attention_bias: Whether the four projections of attention have biases.
 
     Returns:
         Encoded tokens (B, N, D).

@@ -23,9 +23,9 @@ TTA_VIEWS = {
 def with_test_time_augmentation(network: keras.Model, views: int) -> keras.Model:
     """Return a network with the same weights that predicts the mean logits of several TTA views.
 
-    Two views are the image and its flipped copy. Six add both, shifted by one pixel up and left
-    and by one pixel down and right, at half the weight. All views pass through the network as one
-    batch, so that the network is compiled once.
+    Two views are the image and its flipped copy. Six views add both, shifted by one pixel up and
+    left and by one pixel down and right, at half the weight. All views pass through the network as
+    one batch, so that it is compiled once.
 
     Args:
         network: Network from images, uint8 (B, H, W, C), to logits, float32 (B, K).
@@ -46,12 +46,12 @@ def with_test_time_augmentation(network: keras.Model, views: int) -> keras.Model
 
 
 def shift_and_flip(images, shift: int, flipped: bool):
-    """Shift images by whole pixels, filling by reflection, then flip them on request.
+    """Shift images by whole pixels, filling by reflection, and optionally flip them.
 
     Args:
         images: Images (B, H, W, C).
         shift: Pixels down and right; negative moves up and left.
-        flipped: Flips the images left to right.
+        flipped: Whether to flip the images left to right.
 
     Returns:
         Images (B, H, W, C), of the same dtype.

@@ -1,4 +1,4 @@
-"""AdamW."""
+"""AdamW with decoupled weight decay."""
 
 import keras
 
@@ -11,7 +11,10 @@ class AdamW(CachedLearningRate, keras.optimizers.AdamW):
 
 
 def make_adamw(config: TrainingConfig, schedule: Schedule) -> AdamW:
-    """Build AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101)."""
+    """Build AdamW.
+
+    Source: Loshchilov and Hutter (2017), arXiv:1711.05101.
+    """
     return AdamW(
         learning_rate=schedule,
         beta_1=config.beta_1,

@@ -7,9 +7,9 @@ import tensorflow as tf
 class Lookahead:
     """Slow weights of a network, including the statistics of batch norm.
 
-    Every few steps slow = decay * slow + (1 - decay) * weight, and the weight is set to the slow
-    one. The decay grows with the cube of the finished fraction of the run. After the last step the
-    network holds the slow weights.
+    Every few steps, slow = decay * slow + (1 - decay) * weight, and then weight = slow. The decay
+    grows with the cube of the finished fraction of the run. After the last step, the network holds
+    the slow weights.
 
     Args:
         network: The trained network.
@@ -31,7 +31,11 @@ class Lookahead:
         self._total_steps = total_steps
 
     def update(self, step: tf.Tensor) -> None:
-        """Synchronize if it is due. Call this after each step, counted from 0."""
+        """Synchronize the weights if that is due.
+
+        Args:
+            step: The step that was just taken, integer scalar, counted from 0.
+        """
         done = step + 1
         is_synchronization = done % self._steps == 0
         is_due = is_synchronization | (done == self._total_steps)

@@ -1,4 +1,4 @@
-"""Muon for every kernel, also of convolutions and attention; AdamW or SGD for the rest."""
+"""Muon for kernels, including those of convolutions and attention; AdamW or SGD for the rest."""
 
 import math
 
@@ -9,7 +9,7 @@ from cifar_models.config.training import TrainingConfig
 from cifar_models.optimizers.schedules import CachedLearningRate, Schedule
 from cifar_models.optimizers.sgd import norm_factors
 
-WITHOUT_MUON = ["classifier"]  # the last layer learns with the other optimizer
+WITHOUT_MUON = ["classifier"]  # layers that use the other optimizer
 AIRBENCH_NEWTON_SCHULZ_STEPS = 3
 
 
@@ -45,10 +45,10 @@ class KernelMuon(CachedLearningRate, keras.optimizers.Muon):
 
 
 class MuonBesideSGD(KernelMuon):
-    """Muon for kernels that keep their norm, SGD with Nesterov momentum for the rest.
+    """Muon for kernels of constant norm, and SGD with Nesterov momentum for the rest.
 
-    Before each step a kernel with F outputs is scaled to the norm sqrt(F). Its update is a nearly
-    orthogonal matrix times the learning rate, so that the rate sets the angle of a step, and weight
+    Before each step, a kernel with F outputs is scaled to the norm sqrt(F). Its update is a nearly
+    orthogonal matrix times the learning rate, so the rate sets the angle of a step, and weight
     decay would have no effect.
 
     Args:

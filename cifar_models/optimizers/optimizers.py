@@ -1,4 +1,4 @@
-"""Build the optimizer of a recipe."""
+"""The optimizer of a recipe, and the variables without weight decay."""
 
 from pkgutil import resolve_name
 
@@ -7,7 +7,7 @@ import keras
 from cifar_models.config.training import OPTIMIZERS, TrainingConfig
 from cifar_models.optimizers.schedules import make_schedule
 
-# Learned vectors with two or more axes that are no kernels.
+# Weights with two or more axes that are not kernels.
 NO_DECAY_NAMES = ("position_embedding", "class_token")
 # Keras shapes the biases of the projections of attention (heads, key_dim).
 ATTENTION_PROJECTIONS = ("query", "key", "value", "attention_output")

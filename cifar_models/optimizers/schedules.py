@@ -11,7 +11,7 @@ Schedule: TypeAlias = keras.optimizers.schedules.LearningRateSchedule
 
 
 def make_schedule(config: TrainingConfig, total_steps: int) -> Schedule:
-    """Return a linear warm-up to the peak, then a cosine or linear decay to the final fraction.
+    """Build a linear warm-up to the peak, and a cosine or linear decay to the final fraction.
 
     Args:
         config: The `training` table.

@@ -9,7 +9,7 @@ NORM_NAMES = ("gamma", "beta")
 
 
 class NesterovSGD(CachedLearningRate, keras.optimizers.SGD):
-    """SGD with Nesterov momentum, and a learning rate of its own for norms.
+    """SGD with Nesterov momentum, and with a separate learning rate for norm layers.
 
     Args:
         momentum: Momentum, in [0, 1).
@@ -43,5 +43,5 @@ def make_sgd(config: TrainingConfig, schedule: Schedule) -> NesterovSGD:
 
 
 def norm_factors(variables: list[keras.Variable], factor: float) -> list[float]:
-    """Return the factor on the learning rate of each variable: `factor` for norms, 1 for others."""
+    """Return the factor on each variable's learning rate: `factor` for norm layers, otherwise 1."""
     return [factor if variable.name in NORM_NAMES else 1.0 for variable in variables]

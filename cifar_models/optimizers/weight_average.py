@@ -26,7 +26,11 @@ class WeightAverage:
         self._decay = decay
 
     def update(self, step: tf.Tensor) -> None:
-        """Update the averages after a step, counted from 0."""
+        """Update the averages.
+
+        Args:
+            step: The step that was just taken, integer scalar, counted from 0.
+        """
         step = tf.cast(step, tf.float32)
         decay = tf.minimum(self._decay, (1 + step) / (10 + step))
         for average, weight in self._pairs:

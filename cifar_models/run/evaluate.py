@@ -1,4 +1,4 @@
-"""Evaluate a finished run again, on its own data or on other data of the same classes."""
+"""Evaluation of a finished run on its own data, or on other data of the same classes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,18 +33,18 @@ def evaluate(
 ) -> Evaluation:
     """Predict a split with the model of a run, and return the metrics.
 
-    On the machine of the training they equal the recorded metrics to the last bit. If the run
+    On the machine that trained the run, they equal the recorded metrics to the last bit. If the run
     folder lacks its predictions, they are written.
 
     Args:
         path: Path of a finished run.
         dataset_name: Name of another data set. None: the run's own.
         data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
-        split: "train", "validation" or "test". The first two are cut as they were for the run.
+        split: "train", "validation" or "test". The first two hold the same images as in training.
 
     Raises:
-        RequestError: The run is not finished, has no such split, or the data has other classes or
-            another image shape.
+        RequestError: The run is not finished or has no such split, or the data has other classes
+            or another image shape.
         RunError: The data cannot be loaded.
     """
     run = load_run(path)
@@ -52,7 +52,9 @@ def evaluate(
     splits = dataset.splits(run.recipe.data, run.recipe.runtime.seed)
     evaluated = getattr(splits, split)
     if not len(evaluated):
-        raise RequestError(f"{path}: has no {split} split; its data.validation_fraction is 0")
+        raise RequestError(
+            f"{path}: has no {split} split; its data.validation_fraction is 0; choose test or train"
+        )
     network = run.network
     from cifar_models.evaluation.metrics import classification_metrics
     from cifar_models.evaluation.predictions import predict_split

@@ -1,4 +1,4 @@
-"""Load a finished run: its recipe, its records, its data and its network."""
+"""A finished run: its recipe, its records, its data and its network."""
 
 import dataclasses
 import warnings
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-    """A finished run. What its folder holds is read when it is asked for.
+    """A finished run, whose files are read when they are first used.
 
     Attributes:
         folder: The run folder.
@@ -58,12 +58,12 @@ class FinishedRun:
 
     @cached_property
     def cost(self) -> ServingCost | None:
-        """What `benchmark` measured, or None if it was not run."""
+        """The serving cost that `benchmark` measured, or None if it was not measured."""
         return self.folder.read_if_there(ServingCost)
 
     @cached_property
     def robustness(self) -> Robustness | None:
-        """What `evaluate --corruptions` measured, or None if it was not run."""
+        """The metrics of `evaluate --corruptions`, or None if they were not measured."""
         return self.folder.read_if_there(Robustness)
 
     @cached_property
@@ -86,7 +86,7 @@ class FinishedRun:
         return self.folder.read_predictions()
 
     def load_dataset(self, name: str | None = None, data_dir: str | None = None) -> Dataset:
-        """Load the run's own data set, or another one of the same classes and image shape.
+        """Load the run's own data set, or another one with the same classes and image shape.
 
         Args:
             name: Name of the data set. None: the run's own.
@@ -109,7 +109,7 @@ class FinishedRun:
         return dataset
 
     def configure(self, **runtime: object) -> Runtime:
-        """Set this process up as the training process was, and return the runtime.
+        """Configure this process like the one that trained the run, and return its settings.
 
         Args:
             **runtime: Keys of the recipe's `runtime` table to override.
@@ -121,8 +121,8 @@ class FinishedRun:
     def network(self) -> "keras.Model":
         """The network, uint8 images (B, H, W, C) → logits (B, K), in the precision of training.
 
-        It includes test-time augmentation. On the machine of the training it gives the recorded
-        predictions to the last bit.
+        It includes test-time augmentation. On the machine that trained the run, it gives the
+        recorded predictions to the last bit.
         """
         import_tensorflow()
         runtime = self.configure()
@@ -131,7 +131,7 @@ class FinishedRun:
         return network
 
     def load_network(self) -> "keras.Model":
-        """Build the network in the dtype policy that is in force, and load the saved weights.
+        """Build the network in the current dtype policy, and load the saved weights.
 
         Only numbers are read from the model file, so an untrusted one cannot run code.
 
@@ -171,7 +171,7 @@ class FinishedRun:
                 f"{path}: does not fit {self.folder.recipe_path}: {reason}"
             ) from None
         if not all(np.isfinite(weight).all() for weight in network.get_weights()):
-            raise RequestError(f"{path}: holds a number that is not finite; train again")
+            raise RequestError(f"{path}: holds a weight that is not finite; train the run again")
         return with_test_time_augmentation(network, self.recipe.augmentation.tta_views)
 
 
@@ -182,14 +182,25 @@ def load_run(path: Path | str) -> FinishedRun:
         path: Path of the run folder.
 
     Raises:
-        RequestError: It is no run folder, the run is not finished, or its recipe is damaged.
+        RequestError: The path is not a run folder, the run is not finished, or its recipe is
+            damaged.
     """
     folder = RunFolder.open(Path(path))
     return FinishedRun(folder, folder.read_recipe())
 
 
 def configure_for_run(folder: RunFolder, recipe: Recipe) -> Runtime:
-    """Set this process up as a run was: precision "auto" followed the device of the training."""
+    """Configure this process like the one that trained a run, and return its settings.
+
+    The recorded precision replaces "auto", which depends on the device.
+
+    Args:
+        folder: The run folder.
+        recipe: The recipe of the run.
+
+    Raises:
+        RequestError: environment.json is damaged.
+    """
     precision = folder.read(Environment).precision
     try:
         return configure(with_values(recipe, {"runtime.precision": precision}).runtime)

@@ -1,4 +1,4 @@
-"""Build everything that a run needs before its first training step."""
+"""Everything that a run needs before its first training step."""
 
 import logging
 from dataclasses import dataclass
@@ -27,18 +27,19 @@ class PreparedRun:
     """A run that is ready for its first training step.
 
     Attributes:
-        trainer: Joins network, augmentation, loss and optimizer.
+        trainer: Network, augmentation, loss and optimizer.
         predictor: The evaluated network with its test-time augmentation.
-        validate: Returns accuracy and loss on the validation split. None if there is no split.
+        validate: Function that returns accuracy and loss on the validation split. None if there is
+            no such split.
         flops_per_image: Operations of one prediction, with every TTA view.
-        initialisation_seconds: Time of data-dependent initialization.
+        initialization_seconds: Time of data-dependent initialization.
     """
 
     trainer: Trainer
     predictor: keras.Model
     validate: Validate | None
     flops_per_image: int
-    initialisation_seconds: float
+    initialization_seconds: float
 
 
 def prepare(context: RunContext) -> PreparedRun:
@@ -51,8 +52,8 @@ def prepare(context: RunContext) -> PreparedRun:
     flops = flops_per_image(network) * recipe.augmentation.tta_views
     began = perf_counter()
     initialize_network(network, recipe.model, train)
-    initialisation_seconds = perf_counter() - began
-    _log_beginning(network, context)
+    initialization_seconds = perf_counter() - began
+    _log_start(network, context)
     average = None
     if recipe.training.ema_decay:
         average = build_network(recipe.model, train.image_shape, len(data.dataset.class_names))
@@ -78,11 +79,11 @@ def prepare(context: RunContext) -> PreparedRun:
         predictor,
         validate if len(validation) else None,
         flops,
-        initialisation_seconds,
+        initialization_seconds,
     )
 
 
-def _log_beginning(network: keras.Model, context: RunContext) -> None:
+def _log_start(network: keras.Model, context: RunContext) -> None:
     logger.info(
         "%s: %s on %s, %d parameters, %d training images, %s, %s%s",
         context.recipe.name,

@@ -1,4 +1,4 @@
-"""Predict the evaluation split and record the run: model, predictions, metrics, figures."""
+"""The end of a run: predicting the evaluation split, and recording model, metrics and figures."""
 
 import logging
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from cifar_models.config.recipe_file import recipe_tables
 from cifar_models.evaluation.metrics import classification_metrics
 from cifar_models.evaluation.predictions import Predictions, compile_predictions, predict_split
 from cifar_models.run.prepare import PreparedRun
-from cifar_models.runtime.process_clock import BEGAN
+from cifar_models.runtime.process_clock import PROCESS_START
 from cifar_models.storage.atomic_files import write_atomic
 from cifar_models.storage.records import RunMetrics
 from cifar_models.training.fit import FitReport
@@ -20,17 +20,17 @@ from cifar_models.training.run_context import RunContext
 
 logger = logging.getLogger("cifar_models")
 
-# The metrics of the HParams tab.
+# The metrics in TensorBoard's HParams tab.
 FINAL_METRICS = ("accuracy", "loss", "f1_macro", "roc_auc_macro", "expected_calibration_error")
 
 
 @dataclass(frozen=True)
 class TimedPredictions:
-    """Predictions of the evaluation split.
+    """Predictions of the evaluation split, and their duration.
 
     Attributes:
         predictions: The predictions.
-        seconds: Time of predicting, without compilation.
+        seconds: Duration of predicting, without compilation.
     """
 
     predictions: Predictions
@@ -60,7 +60,7 @@ def record(
     predicted: TimedPredictions,
     context: RunContext,
 ) -> RunMetrics:
-    """Write metrics.json, which completes the run, and then the figures and TensorBoard events."""
+    """Write metrics.json, which completes the run, then the figures and TensorBoard events."""
     recipe, data, predictions = context.recipe, context.data, predicted.predictions
     scores = classification_metrics(
         predictions.labels, predictions.probabilities, predictions.class_names
@@ -80,11 +80,11 @@ def record(
         train_seconds=report.train_seconds,
         compile_seconds=report.compile_seconds,
         images_per_second=report.images_per_second,
-        initialisation_seconds=prepared.initialisation_seconds,
+        initialisation_seconds=prepared.initialization_seconds,
         prediction_seconds=predicted.seconds,
         device=context.runtime.device,
         precision=context.runtime.precision,
-        process_seconds=perf_counter() - BEGAN,
+        process_seconds=perf_counter() - PROCESS_START,
     )
     context.folder.write(metrics)
     _log_end(metrics, report, context)
@@ -94,7 +94,7 @@ def record(
 
 
 def draw_figures(network: keras.Model, predictions: Predictions, context: RunContext) -> None:
-    """Draw the four figures of the run folder. A figure that fails is skipped with a warning."""
+    """Draw the figures of the run folder. A figure that fails is skipped with a warning."""
     from cifar_models.evaluation import figures
 
     folder, images = context.folder, context.data.evaluated
@@ -110,7 +110,7 @@ def draw_figures(network: keras.Model, predictions: Predictions, context: RunCon
 
 
 def record_in_tensorboard(metrics: RunMetrics, context: RunContext) -> None:
-    """Add two figures and the row of the HParams tab at the last step."""
+    """Log two figures and the row of the HParams tab at the last step."""
     for name in ("confusion_matrix", "first_layer"):
         path = context.folder.figure_path(name)
         log = partial(context.tensorboard.figure, name, metrics.steps, path)
@@ -131,7 +131,7 @@ def record_in_tensorboard(metrics: RunMetrics, context: RunContext) -> None:
 
 
 def _attempt(what: str, action: Callable[[], object]) -> None:
-    """Run an action without which the run is complete, and warn if it fails."""
+    """Run an action that a complete run does not need, and warn if it fails."""
     try:
         action()
     except Exception as error:

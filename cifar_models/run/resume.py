@@ -1,4 +1,4 @@
-"""Resume a run that was stopped or killed, if nothing that decides its result has changed."""
+"""Resuming a run that was stopped or killed, if nothing that determines its result has changed."""
 
 import logging
 from pathlib import Path
@@ -17,7 +17,7 @@ logger = logging.getLogger("cifar_models")
 
 
 def resume(path: Path | str, data_dir: str | None = None) -> RunMetrics:
-    """Resume a run. It ends with the result of a run that was never stopped.
+    """Resume a run. Its result equals that of an uninterrupted run.
 
     Args:
         path: Path of the run folder.
@@ -27,14 +27,14 @@ def resume(path: Path | str, data_dir: str | None = None) -> RunMetrics:
         The content of metrics.json. A finished run is not trained again.
 
     Raises:
-        RequestError: It is no run folder, the recipe, the classes or the data have changed, or
-            another process trains there.
+        RequestError: The path is not a run folder; or the recipe, the classes or the data have
+            changed; or another process is using the folder.
         RunError, Interruption: As `train`.
     """
     folder = RunFolder.open_begun(Path(path))
     recipe = folder.read_recipe()
     if folder.is_finished():
-        logger.info("%s: is finished already", path)
+        logger.info("%s: the run is finished already", path)
         return folder.read(RunMetrics)
     with training_session(folder) as stop:
         folder.remove_partial_files()
@@ -42,7 +42,7 @@ def resume(path: Path | str, data_dir: str | None = None) -> RunMetrics:
         dataset = load_dataset_of_run(recipe.data, data_dir)
         splits = dataset.splits(recipe.data, recipe.runtime.seed)
         then = folder.read_fingerprints()
-        # "measure_on" is the name of earlier versions.
+        # Earlier versions wrote "measure_on".
         split = then.get("evaluation_split", then.get("measure_on"))
         data = RunData(dataset, splits, "validation" if split == "validation" else "test")
         info = describe(dataset, splits)

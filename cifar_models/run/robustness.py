@@ -20,10 +20,10 @@ SEED = 0  # of the corruptions: the same images for every run
 def measure_robustness(
     path: Path | str, data_dir: str | None = None, max_images: int | None = None
 ) -> Robustness:
-    """Predict the test images of a run under every corruption, and two kinds of noise.
+    """Measure the accuracy of a run under every corruption, and its entropy on two kinds of noise.
 
     The out-of-distribution inputs are images of uniform noise, and the test images with their
-    pixels shuffled. The report is written to the run folder.
+    pixels shuffled. The result is written to robustness.json in the run folder.
 
     Args:
         path: Path of a finished run.
@@ -55,7 +55,7 @@ def measure_robustness(
         return accuracy_and_loss(labels, predict(inputs))[0]
 
     clean_accuracy = accuracy(images)
-    logger.info("%d test images: %.4f", len(labels), clean_accuracy)
+    logger.info("accuracy on %d uncorrupted test images: %.4f", len(labels), clean_accuracy)
     accuracies = _accuracy_by_corruption(images, accuracy)
     inputs = {"test": images, "noise": _noise(images), "shuffled": _shuffled(images)}
     entropies = {name: entropy(predict(each)) for name, each in inputs.items()}
@@ -105,7 +105,7 @@ def _noise(images: np.ndarray) -> np.ndarray:
 
 
 def _shuffled(images: np.ndarray) -> np.ndarray:
-    """Shuffle the pixels of each image in its own order, with their channels kept together."""
+    """Shuffle the pixels of each image independently, and keep their channels together."""
     count, height, width, channels = images.shape
     order = np.tile(np.arange(height * width), (count, 1))
     order = np.random.default_rng(SEED).permuted(order, axis=1)

@@ -1,4 +1,4 @@
-"""One run, told in order: prepare, fit, predict, record. Read this file first.
+"""One run, in order: prepare, fit, predict, record. Start reading here.
 
 recipe ──► data ──► network ──► fit ──► predictions ──► metrics ──► run folder
 """
@@ -28,15 +28,15 @@ from cifar_models.training.run_context import RunContext, RunData
 
 
 def train(recipe: Recipe, path: Path | str, evaluation_split: str = "test") -> RunMetrics:
-    """Train what a recipe describes, and record it in a new run folder.
+    """Train a recipe, and record the run in a new folder.
 
     The evaluation split is predicted once, after training. The test images are never predicted if
     the evaluation split is "validation"; only their hashes are computed, to identify the data.
 
     Args:
-        recipe: What to train, on which data, and how.
+        recipe: The recipe.
         path: Path of the run folder. It is created, and must be empty if it exists.
-        evaluation_split: "test", or "validation" as for the trials of a search.
+        evaluation_split: "test", or "validation" for a trial of a search.
 
     Returns:
         The content of metrics.json.
@@ -50,7 +50,7 @@ def train(recipe: Recipe, path: Path | str, evaluation_split: str = "test") -> R
     dataset = load_dataset(recipe.data)
     splits = dataset.splits(recipe.data, recipe.runtime.seed)
     check_fits(recipe, splits.train)
-    import_tensorflow()  # takes seconds, so that wrong requests are refused before it
+    import_tensorflow()  # takes seconds, so wrong requests are refused before it
     folder = RunFolder.create(Path(path))
     with training_session(folder) as stop:
         runtime = configure(recipe.runtime)
@@ -67,7 +67,7 @@ def train(recipe: Recipe, path: Path | str, evaluation_split: str = "test") -> R
 def run_to_end(
     recipe: Recipe, data: RunData, runtime: Runtime, folder: RunFolder, stop: StopRequest
 ) -> RunMetrics:
-    """Train from the newest checkpoint of the folder to the end, predict and record."""
+    """Train from the newest checkpoint in the folder, if any, to the end; predict and record."""
     from cifar_models.run.prepare import prepare
     from cifar_models.run.record import predict, record
     from cifar_models.training.fit import fit
@@ -85,12 +85,12 @@ def run_to_end(
 
 @contextmanager
 def training_session(folder: RunFolder) -> Iterator[StopRequest]:
-    """Lock a folder, listen for signals, and add to an error how to resume the run."""
+    """Lock a run folder, handle signals, and add to errors how to resume the run."""
     try:
         with locked(folder.path), stop_request() as stop:
             yield stop
     except WriteError as error:
-        # The text is compared because TensorFlow's errors have no number.
+        # The text is compared, because TensorFlow's errors have no errno.
         forbidden = any(strerror(number) in str(error) for number in (EACCES, EPERM, EROFS))
         fix = "make the folder writable" if forbidden else "free some space"
         hint = f"{fix}, then: {folder.resume_command()}"

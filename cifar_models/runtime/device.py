@@ -1,4 +1,4 @@
-"""Set up the process for a run: device, precision, XLA, determinism and seeds."""
+"""The configuration of a process for a run: device, precision, XLA, determinism and seeds."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cifar_models.config.recipe import RuntimeConfig
 
-# Training steps in one call on a GPU, where a step takes a few milliseconds and a call about one.
+# Training steps in one call on a GPU. A step takes a few milliseconds, and a call adds about one.
 GPU_STEPS_PER_EXECUTION = 32
 # Largest training set that is kept in the memory of a GPU by default. CIFAR-10 takes 150 MB. A GPU
 # has 4 GB or more, which the network and its activations need too.
@@ -24,7 +24,7 @@ class Runtime:
         precision: Keras dtype policy.
         xla: Whether XLA compiles the training step and the predictions.
         deterministic: Whether every operation gives the same bits each time.
-        resident_bytes: Largest training set that is kept in the memory of the device, bytes.
+        resident_bytes: Size of the largest training set that is kept on the device, bytes.
         steps_per_execution: Maximum number of training steps in one call.
     """
 
@@ -67,7 +67,7 @@ def configure(recipe: RuntimeConfig) -> Runtime:
     keras.utils.set_random_seed(recipe.seed)
     _set_determinism(recipe.deterministic)
     xla = recipe.xla == "on" or (recipe.xla == "auto" and bool(gpus) and not recipe.deterministic)
-    # Only with XLA: TensorFlow has no GPU kernel that gathers bytes.
+    # Without XLA, TensorFlow has no GPU kernel that gathers uint8 values.
     resident_bytes = MAX_RESIDENT_BYTES if gpus and xla else 0
     return Runtime(
         device=details.get("device_name") or _processor_name(),
@@ -82,8 +82,7 @@ def configure(recipe: RuntimeConfig) -> Runtime:
 def _set_determinism(deterministic: bool) -> None:
     """Switch determinism on or off.
 
-    It is also switched off, because one process may train twice, and Keras refuses XLA while
-    determinism is on.
+    A process may train a second run without it, and Keras refuses XLA while determinism is on.
     """
     import tensorflow as tf
     from tensorflow.python.framework.config import disable_op_determinism  # not in the public API
@@ -97,7 +96,7 @@ def _set_determinism(deterministic: bool) -> None:
 
 
 def _processor_name() -> str:
-    """Return the model and the number of cores of the CPU."""
+    """Return the name of the CPU and its number of cores."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

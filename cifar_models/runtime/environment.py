@@ -11,12 +11,12 @@ from cifar_models.runtime.device import Runtime
 from cifar_models.storage.records import Environment
 
 PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "scikit-learn")
-# A change of one of these, or of a package's version, may change the last bits of a result.
-DECISIVE = ("device", "cpu_cores", "precision", "xla", "python", "commit")
+# If one of these changes, or the version of a package, the last bits of a result may change.
+DECISIVE_FIELDS = ("device", "cpu_cores", "precision", "xla", "python", "commit")
 
 
 def environment(runtime: Runtime) -> Environment:
-    """Return what is needed to repeat the run: versions, device, commit and command."""
+    """Return the environment of this process: versions, device, commit and command."""
     return Environment(
         command=" ".join(["python -m cifar_models", *sys.argv[1:]]),
         commit=_commit(),
@@ -32,23 +32,28 @@ def environment(runtime: Runtime) -> Environment:
 
 
 def changes(then: Environment, now: Environment) -> list[tuple[str, object, object]]:
-    """Return (what, was, is) for every difference that may change the last bits of a result."""
+    """Return (field, old, new) for every change that may change the last bits of a result.
+
+    Args:
+        then: Environment in which the run began.
+        now: Environment in which it is resumed.
+    """
     was, is_now = (
-        {**snapshot.packages, **{key: getattr(snapshot, key) for key in DECISIVE}}
+        {**snapshot.packages, **{key: getattr(snapshot, key) for key in DECISIVE_FIELDS}}
         for snapshot in (then, now)
     )
     return [(key, was.get(key), value) for key, value in is_now.items() if was.get(key) != value]
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use. TensorFlow splits sums by it."""
+    """Return the number of cores that this process may use. TensorFlow splits sums among them."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # not Linux
 
 
 def _commit() -> str | None:
-    """Return the commit of this code, with "-dirty" if files differ, or None outside git."""
+    """Return the commit of this code, with "-dirty" if files differ; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # an installed package may lie in another project's checkout
         return None

@@ -11,7 +11,7 @@ logger = logging.getLogger("cifar_models")
 
 
 class Screen(logging.Handler):
-    """Prints log lines, so that they appear above a progress bar instead of inside it."""
+    """Handler that prints log lines, so that they appear above a progress bar, not inside it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -21,9 +21,9 @@ class Screen(logging.Handler):
 
 
 def log_to_screen() -> None:
-    """Print the log of this package from now on."""
+    """Print the log of this package to standard output from now on."""
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # the root logger, if a library sets it up, would print it again
+    logger.propagate = False  # if a library sets up the root logger, it would print the log again
     if not any(isinstance(handler, Screen) for handler in logger.handlers):
         logger.addHandler(Screen())
 

@@ -2,4 +2,4 @@
 
 from time import perf_counter
 
-BEGAN = perf_counter()  # the package imports this module first
+PROCESS_START = perf_counter()  # almost: the package imports this module first

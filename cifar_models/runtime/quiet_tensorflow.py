@@ -1,4 +1,4 @@
-"""Import TensorFlow without its start-up messages."""
+"""TensorFlow without its start-up messages."""
 
 import os
 import sys
@@ -14,6 +14,7 @@ def import_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return
     has_gpu = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+    # Without a GPU, TensorFlow would report at every start that it found none.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if has_gpu else "3")
     with tempfile.TemporaryFile() as messages:
         screen = os.dup(2)

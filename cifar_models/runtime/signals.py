@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, stop. A second Ctrl-C ends the process at once."""
+"""Ctrl-C and SIGTERM: finish the step, save and stop. A second Ctrl-C stops at once."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption(KeyboardInterrupt):
-    """A signal ended the work. It is a KeyboardInterrupt, so `except Exception` lets it pass.
+    """Interruption by a signal. As a KeyboardInterrupt, it is not caught by `except Exception`.
 
     Args:
         signal_number: Number of the signal.
@@ -25,7 +25,7 @@ class Interruption(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Records whether a signal asked this process to stop.
+    """Request by a signal to stop this process.
 
     While `deferred` is active, a signal is only recorded, and the code that deferred it calls
     `raise_if_requested` when it can stop. Otherwise a signal raises Interruption at once.
@@ -37,7 +37,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Only record signals until the block ends."""
+        """Record signals until the block ends, instead of raising Interruption."""
         self.is_deferred = True
         try:
             yield
@@ -61,10 +61,10 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Handle the two signals until the block ends. Outside the main thread, none is handled.
+    """Handle Ctrl-C and SIGTERM until the block ends, if this is the main thread.
 
     Python runs its signal handlers between two instructions of its main thread, and one call of
-    TensorFlow may take minutes. Therefore a thread that the operating system wakes handles the
+    TensorFlow may take minutes. Therefore, a thread that the operating system wakes handles the
     second Ctrl-C.
     """
     request = StopRequest()
@@ -86,7 +86,7 @@ def stop_request() -> Iterator[StopRequest]:
 
 
 def _receive_signals(receiver: socket.socket, request: StopRequest) -> None:
-    """Print that a deferred stop is coming, and end the process at the second Ctrl-C."""
+    """Announce a deferred stop, and end the process at the second Ctrl-C."""
     interrupts = 0
     with receiver:
         while number := receiver.recv(1):

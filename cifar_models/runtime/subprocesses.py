@@ -1,4 +1,4 @@
-"""Run Python in a child process, and turn its failure into an error of one line."""
+"""Child processes, whose failures become errors of one line."""
 
 import contextlib
 import os
@@ -72,7 +72,7 @@ def run_command(arguments: Sequence[str], failure: str) -> None:
         errors = None
         while errors is None:
             if is_requested := stop.is_requested():
-                process.terminate()  # only once: the next call waits for the end of the child
+                process.terminate()  # once: the next call waits for the end of the child
             with contextlib.suppress(subprocess.TimeoutExpired):
                 _, errors = process.communicate(timeout=None if is_requested else POLL_SECONDS)
     stop.raise_if_requested()
@@ -85,7 +85,7 @@ def _check_status(status: int, errors: str, failure: str) -> None:
         return
     if status < 0:
         name = signal.Signals(-status).name
-        raise RunError(f"{failure}: {name} ended the process; is memory short?")
+        raise RunError(f"{failure}: {name} ended the process; it may have run out of memory")
     reason = (errors.strip().splitlines() or ["no message"])[-1].removeprefix("error: ")
     kind = RequestError if status == RequestError.exit_status else RunError
     raise kind(f"{failure}: {reason}")

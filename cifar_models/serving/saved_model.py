@@ -1,4 +1,4 @@
-"""Export a finished run as a SavedModel, and compare it with the network of the run."""
+"""The export of a finished run as a SavedModel, which is compared with the run's network."""
 
 import shutil
 import tempfile
@@ -17,10 +17,10 @@ from cifar_models.runtime.subprocesses import run_python
 from cifar_models.serving.formats import ExportReport
 from cifar_models.serving.signature import SavedNetwork
 
-COMPARED_IMAGES = 256
+COMPARED_IMAGES = 256  # at most
 TOLERANCE = 1e-5  # largest accepted difference of a float32 probability
 
-# The program of a user, which has TensorFlow, numpy and the folder, but not this package.
+# A user's program, which needs TensorFlow and numpy, but not this package.
 RELOAD_SCRIPT = """
 import sys
 import numpy as np

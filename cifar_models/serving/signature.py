@@ -5,7 +5,7 @@ import tensorflow as tf
 
 
 class SavedNetwork(tf.Module):
-    """A network with the signature under which it is served.
+    """A network with its serving signature: raw images → probabilities and class names.
 
     Args:
         network: uint8 images (B, H, W, C) → logits (B, K).

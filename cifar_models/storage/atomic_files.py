@@ -1,4 +1,4 @@
-"""Atomic writes, which survive a killed process and a full disk, and a lock for a folder.
+"""Atomic writes, which tolerate a kill and a full disk, and the lock of a folder.
 
 JSON files are read with a limit on their size, because a run folder may be untrusted.
 """
@@ -15,15 +15,15 @@ from cifar_models.errors import RequestError, RunError
 
 LOCK = ".lock"
 PARTIAL = ".partial-"  # prefix of the temporary name under which a file is written
-MAX_JSON_BYTES = 10_000_000
+MAX_JSON_BYTES = 10_000_000  # of one file
 
 
 class WriteError(RunError):
-    """A file could not be written. An older file of that name is unchanged."""
+    """Failure to write a file. An older file of the same name is unchanged."""
 
 
 class FolderInUse(RequestError):
-    """Another process holds the lock of the folder."""
+    """Failure to lock a folder, because another process holds its lock."""
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder}: process {file.read().strip() or 'unknown'} is using this folder; wait "
                 "for it or stop it"
             ) from None
-        with contextlib.suppress(OSError):  # on a full disk only the process id is missing
+        with contextlib.suppress(OSError):  # on a full disk, only the process id is missing
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -69,7 +69,7 @@ def write_atomic(path: Path, write: Callable[[Path], object], size: int | None =
     Raises:
         WriteError: The file cannot be written. The message gives the reason and the free space.
     """
-    temporary = path.with_name(f"{PARTIAL}{path.name}")  # with the suffix, which Keras checks
+    temporary = path.with_name(f"{PARTIAL}{path.name}")  # keeps the suffix, which Keras checks
     try:
         write(temporary)
         with temporary.open("rb+") as file:
@@ -125,7 +125,7 @@ def write_error(path: Path, reason: str, size: int | None = None) -> WriteError:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flush a folder, because a rename is on the disk only after that."""
+    """Flush a folder to the disk, without which a rename may be lost."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

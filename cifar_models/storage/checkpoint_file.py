@@ -1,4 +1,4 @@
-"""Encode the whole state of a run as one safetensors file with a checksum.
+"""The encoding of a run's state as one safetensors file with a checksum.
 
 The format holds names, shapes and numbers, and nothing that could be executed.
 """
@@ -13,7 +13,7 @@ RECORD, CHECKSUM = "record", "sha256"  # two arrays in the file besides those of
 
 
 class DamagedCheckpoint(Exception):
-    """The file does not hold what was written to it."""
+    """A checkpoint that is truncated or altered, or a file that is no checkpoint."""
 
 
 def encode_checkpoint(arrays: Mapping[str, np.ndarray], record: dict) -> bytes:
@@ -35,7 +35,7 @@ def encode_checkpoint(arrays: Mapping[str, np.ndarray], record: dict) -> bytes:
 
 
 def decode_checkpoint(content: bytes) -> tuple[dict[str, np.ndarray], dict]:
-    """Decode what `encode_checkpoint` returned.
+    """Decode the content of a checkpoint, and verify its checksum.
 
     Args:
         content: Content of the file.

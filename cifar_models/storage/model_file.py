@@ -1,7 +1,7 @@
-"""Check an untrusted model file before Keras reads it.
+"""The validation of an untrusted model file before Keras reads it.
 
 Only numbers are read from a model file. However, crafted files have exploited Keras and HDF5
-before: links opened other files, and a few compressed bytes filled the memory. Therefore a file is
+before: links opened other files, and a few compressed bytes filled the memory. Therefore, a file is
 refused if it holds anything that the models of this tool do not have.
 """
 
@@ -19,7 +19,7 @@ from cifar_models.errors import RequestError
 
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 MAX_CONFIG_BYTES = 10_000_000
-MAX_OVERHEAD_BYTES = 10_000_000  # of the structures of HDF5
+MAX_OVERHEAD_BYTES = 10_000_000  # of HDF5's own structures
 
 
 def check_model_file(path: Path, network: keras.Model) -> None:
@@ -27,12 +27,12 @@ def check_model_file(path: Path, network: keras.Model) -> None:
 
     Args:
         path: Path of the file.
-        network: Network as the recipe describes it.
+        network: Network that the recipe describes.
 
     Raises:
-        RequestError: The file is missing or damaged, or holds something that no model of this tool
-            has: unknown or compressed members, classes that the network does not use, links, data
-            outside the file, or arrays of other shapes than the weights.
+        RequestError: The file is missing or damaged, or has unknown or compressed members, classes
+            that the network does not use, links, data outside the file, or arrays of other shapes
+            than the weights.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,6 +1,6 @@
 """The JSON files of a run folder, as dataclasses.
 
-A field with a default is newer than some run folders, or is measured by a later command.
+A field has a default if the files of earlier versions lack it.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import msgspec
 
 from cifar_models.errors import RequestError
 
-# Names that a field has in files of earlier versions.
+# Name in files of earlier versions → current name.
 RENAMED_FIELDS = {"test_views": "tta_views"}
 
 AnyRecord = TypeVar("AnyRecord")
@@ -58,7 +58,7 @@ class RunMetrics(ClassificationMetrics):
     train_seconds: float  # without compilation; includes validation and checkpoints
     compile_seconds: float
     images_per_second: float  # of the training steps; 0 if only one step was timed
-    initialisation_seconds: float | None = None  # whitening and mimetic initialization
+    initialisation_seconds: float | None = None  # of whitening and mimetic initialization
     prediction_seconds: float | None = None  # of the evaluation split, without compilation
     device: str
     precision: str  # Keras dtype policy
@@ -105,11 +105,11 @@ class Latency:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServingCost:
-    """`cost.json`: what `benchmark` measured of a finished run."""
+    """`cost.json`: the serving cost of a finished run, as `benchmark` measures it."""
 
     latency_ms: dict[str, Latency]  # batch size → latency, pixels to probabilities
     images_per_second: float  # at the largest batch size
-    memory_of: str  # "process", or "gpu" if there is one
+    memory_of: str  # measured memory: "gpu" if there is one, otherwise "process"
     peak_memory_bytes: int
     memory_before_bytes: int  # the same peak before the model was built
     model_bytes: int  # size of model.keras
@@ -132,7 +132,7 @@ class Robustness:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Failure:
-    """`failure.json`: why a trial of a search failed."""
+    """`failure.json`: the reason why a trial of a search failed."""
 
     reason: str
 

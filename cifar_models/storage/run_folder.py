@@ -1,7 +1,7 @@
-"""The run folder: the only file that knows the names of the files in it.
+"""The run folder. Only this module knows the names of its files.
 
-Every file except the log and TensorBoard's events is written atomically, so that a reader never
-sees half a file.
+Every file except the log and TensorBoard's events is written atomically, so that no reader sees an
+incomplete file.
 """
 
 import csv
@@ -77,7 +77,9 @@ class RunFolder:
         try:
             folder.make_subfolders()
         except OSError as error:
-            raise RequestError(f"{path}: cannot be created: {error.strerror}") from None
+            raise RequestError(
+                f"{path}: cannot be created: {error.strerror}; choose another --run"
+            ) from None
         return folder
 
     def make_subfolders(self) -> None:
@@ -105,7 +107,8 @@ class RunFolder:
         """Open the folder of a finished run.
 
         Raises:
-            RequestError: It is no run folder, the run is not finished, or the folder holds a link.
+            RequestError: The path is not a run folder, the folder holds a link, or the run is not
+                finished.
         """
         folder = cls.open_begun(path)
         if not folder.is_finished():
@@ -117,7 +120,11 @@ class RunFolder:
 
     @classmethod
     def open_begun(cls, path: Path) -> "RunFolder":
-        """Open the folder of a run, finished or not. Raises as `open` does."""
+        """Open the folder of a run whose training has begun, finished or not.
+
+        Raises:
+            RequestError: The path is not such a folder, or the folder holds a link.
+        """
         folder = cls(path)
         if not folder.recipe_path.is_file():
             raise RequestError(f"{path}: not a run folder (it has no recipe.toml)")
@@ -128,19 +135,21 @@ class RunFolder:
         for inside in path.rglob("*"):  # through a link, files outside would be written
             if inside.is_symlink() or not (inside.is_file() or inside.is_dir()):
                 raise RequestError(
-                    f"{inside}: neither a file nor a folder; a run folder holds no links: remove it"
+                    f"{inside}: is a link or a special file, as no run folder holds; remove it"
                 )
         for name in (folder.log_path, path / LOCK):  # these two are opened, not replaced
             if name.is_file() and name.stat().st_nlink > 1:
-                raise RequestError(f"{name}: has another name elsewhere (a hard link); copy it")
+                raise RequestError(
+                    f"{name}: is a hard link to a file elsewhere; replace it by a copy"
+                )
         return folder
 
     def has_begun(self) -> bool:
-        """Return whether the fingerprints exist, which are written last before training."""
+        """Return whether training has begun. The fingerprints are written last before it."""
         return (self.path / "fingerprints.json").is_file() or self.is_finished()
 
     def is_finished(self) -> bool:
-        """Return whether the metrics exist, which complete a run."""
+        """Return whether the run is finished. The metrics complete it."""
         return self.has(records.RunMetrics)
 
     def has_ended(self) -> bool:
@@ -191,7 +200,7 @@ class RunFolder:
         return self.read(kind) if self.has(kind) else None
 
     def write_fingerprints(self, fingerprints: dict) -> None:
-        """Write what `resume` compares. The file marks that training has begun."""
+        """Write the fingerprints that `resume` compares, which mark that training has begun."""
         self._write_json("fingerprints.json", fingerprints)
 
     def read_fingerprints(self) -> dict:

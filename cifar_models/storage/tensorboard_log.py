@@ -10,7 +10,7 @@ from cifar_models.storage.atomic_files import write_error
 
 
 class TensorBoardLog:
-    """Writes scalars, images, and hyperparameters with the final metrics.
+    """Writer of scalars, images, and hyperparameters with the final metrics.
 
     Train and validation are two runs in TensorBoard, so that their curves share a chart.
 
@@ -23,6 +23,7 @@ class TensorBoardLog:
         self._writers: dict = {}
 
     def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
+        """Write one point of each curve of a split."""
         import tensorflow as tf
 
         with self._writing(split, step):
@@ -57,7 +58,7 @@ class TensorBoardLog:
 
     def close(self) -> None:
         for split, writer in self._writers.items():
-            with self._errors_of(split):
+            with self._translated_errors(split):
                 writer.close()
 
     @contextlib.contextmanager
@@ -65,7 +66,7 @@ class TensorBoardLog:
         """Direct tf.summary to the events of a split, and flush them at the end of the block."""
         import tensorflow as tf
 
-        with self._errors_of(split):
+        with self._translated_errors(split):
             if split not in self._writers:
                 self._writers[split] = tf.summary.create_file_writer(str(self._folder / split))
             with self._writers[split].as_default(step):
@@ -73,7 +74,7 @@ class TensorBoardLog:
             self._writers[split].flush()
 
     @contextlib.contextmanager
-    def _errors_of(self, split: str) -> Iterator[None]:
+    def _translated_errors(self, split: str) -> Iterator[None]:
         import tensorflow as tf
 
         try:

@@ -1,4 +1,4 @@
-"""Translate between a recipe's `search` table and KerasTuner."""
+"""Translation between a recipe's `search` table and KerasTuner."""
 
 import keras_tuner
 

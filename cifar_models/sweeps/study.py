@@ -1,4 +1,4 @@
-"""Run a study: train every run that is missing, each in its own process, and compare them."""
+"""Studies: the missing runs are trained, each in its own process, and all runs are compared."""
 
 import logging
 import time
@@ -55,7 +55,7 @@ def run_study(name_or_path: str, out: Path) -> list[Path]:
 
 
 def _refuse_other_study(run: PlannedRun) -> None:
-    """Raise RequestError if the folder holds a run that differs from the planned one."""
+    """Raise RequestError if the folder of a planned run holds another run."""
     folder = RunFolder(run.path)
     if not folder.has_begun():
         return
@@ -86,11 +86,11 @@ def _train_missing(runs: Sequence[PlannedRun]) -> None:
 def _train_in_process(run: PlannedRun) -> bool:
     """Train or resume a run in a new process, so that memory and failures affect no other run."""
     if RunFolder(run.path).has_begun():
-        return _succeeds(run.path, ["resume", str(run.path)])
-    return _succeeds(run.path, ["train", *run.arguments, "--run", str(run.path)])
+        return _try_command(run.path, ["resume", str(run.path)])
+    return _try_command(run.path, ["train", *run.arguments, "--run", str(run.path)])
 
 
-def _succeeds(path: Path, arguments: Sequence[str]) -> bool:
+def _try_command(path: Path, arguments: Sequence[str]) -> bool:
     """Run a command on a run folder in a new process, and return whether it succeeded."""
     try:
         run_command(arguments, failure=f"{path}: failed")
@@ -131,4 +131,4 @@ def _measure_first_runs(runs: Sequence[PlannedRun], robustness_images: int | Non
         if not RunFolder(path).has(Robustness):
             logger.info("measuring the robustness of %s", path)
             limit = ["--images", str(robustness_images)] if robustness_images else []
-            _succeeds(path, ["evaluate", str(path), "--corruptions", *limit])
+            _try_command(path, ["evaluate", str(path), "--corruptions", *limit])

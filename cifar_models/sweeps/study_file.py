@@ -1,4 +1,4 @@
-"""Read a study file, and plan the runs that it declares."""
+"""Study files, and the runs that they declare."""
 
 import itertools
 import tomllib
@@ -49,7 +49,7 @@ class PlannedRun:
         recipe: The resolved recipe.
         dataset: Name of the folder of its data set.
         path: Path of its run folder.
-        arguments: Arguments of the command `train`, without --run.
+        arguments: Arguments of the command `train`, except --run.
     """
 
     recipe: Recipe
@@ -102,7 +102,8 @@ def _check_study(content: dict, path: Path) -> None:
 def plan_runs(study: Study, out: Path) -> Iterator[PlannedRun]:
     """Yield every run of a study.
 
-    The seed changes last, so that every recipe has equally many runs if a study is stopped early.
+    All runs of one seed come before those of the next. If a study is stopped early, every recipe
+    therefore has about the same number of runs.
 
     Args:
         study: The study.

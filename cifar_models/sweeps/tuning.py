@@ -1,8 +1,8 @@
 """Hyperparameter search: KerasTuner proposes recipes, and each trial is a run.
 
-The state of a search is in its run folders. A resumed search repeats KerasTuner's questions with
-the same seed, and answers them from the folders if it can. Therefore a kill at any time costs at
-most the progress of one trial since its last checkpoint.
+The state of a search is in its run folders. In a resumed search, KerasTuner proposes the same
+trials again from the same seed, and the results of finished trials are read from their folders.
+Therefore, a kill costs at most the progress of one trial since its last checkpoint.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from cifar_models.sweeps.search_space import search_space, suggest
 
 logger = logging.getLogger("cifar_models")
 
-TUNED = "-tuned"  # suffix of the name of the best recipe
+TUNED_SUFFIX = "-tuned"  # of the name of the best recipe
 OBJECTIVE = keras_tuner.Objective("validation_accuracy", "max")
 
 
@@ -46,7 +46,7 @@ class _CannotContinue(keras_tuner.errors.FatalError):
 
 
 class RecipeTuner(keras_tuner.Tuner):
-    """Trains each trial in its own run folder, evaluated on the validation split.
+    """Tuner that trains each trial in its own run folder, and evaluates it on the validation split.
 
     Args:
         recipe: Recipe with a `search` table.
@@ -89,7 +89,7 @@ class RecipeTuner(keras_tuner.Tuner):
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
 
     def _accuracy_of(self, number: int, hyperparameters: keras_tuner.HyperParameters) -> float:
-        """Return the validation accuracy of a trial, which is trained if that is necessary."""
+        """Return the validation accuracy of a trial, and train it if necessary."""
         proposed = dataclasses.replace(suggest(hyperparameters, self.recipe), search={})
         folder = self._folder(number)
         accuracy = self._recorded_accuracy(folder, proposed)
@@ -206,14 +206,16 @@ def _write_best(tuner: RecipeTuner) -> Path:
     """Write the recipe of the best trial, and return the path of the file."""
     recipe, finished, path = tuner.recipe, tuner.finished, tuner.out / "best.toml"
     if not finished:
-        raise RunError(f"{tuner.out}: no trial finished")
+        raise RunError(f"{tuner.out}: no trial finished; the log gives the reasons")
     best = max(finished, key=finished.__getitem__)
     tuned = with_values(
         RunFolder(tuner.out / "trials" / best).read_recipe(),
         {"training.tuning_trials": recipe.training.tuning_trials + len(finished)},
     )
     # Another name: a comparison or study of both recipes would otherwise list their differences.
-    tuned = dataclasses.replace(tuned, name=f"{recipe.name.removesuffix(TUNED)}{TUNED}")
+    tuned = dataclasses.replace(
+        tuned, name=f"{recipe.name.removesuffix(TUNED_SUFFIX)}{TUNED_SUFFIX}"
+    )
     head = (
         f"# The best of {len(finished)} trials of {recipe.name} by validation accuracy: "
         f"trial {best}, {finished[best]:.4f}\n"

@@ -1,1 +1,1 @@
-"""Fitting a network: the train step, the optimizer, the callbacks."""
+"""The fit of a network: train step, callbacks, checkpoints."""

@@ -1,4 +1,4 @@
-"""TensorBoard images of what the network sees in training."""
+"""Augmented training images for TensorBoard."""
 
 import numpy as np
 import tensorflow as tf
@@ -9,14 +9,19 @@ from cifar_models.storage.tensorboard_log import TensorBoardLog
 from cifar_models.training.trainer import Trainer
 
 MAX_MOSAICS = 4  # one at the start of each quarter of the run
-IMAGES_IN_MOSAIC = 16  # of a batch
+IMAGES_IN_MOSAIC = 16  # the first ones of a batch
 
 
 def log_augmented_images(trainer: Trainer, train: Split, tensorboard: TensorBoardLog) -> None:
-    """Log the first batch of each quarter of a run as its step will augment it.
+    """Log the augmented first batch of each quarter of a run.
 
-    A batch and its augmentation are functions of (seed, step), so all of them can be drawn before
-    the training clock starts.
+    A batch and its augmentation are functions of (seed, step), so all of them can be computed
+    before training begins, and are not part of its time.
+
+    Args:
+        trainer: The trainer, which augments.
+        train: The training images.
+        tensorboard: Writer of the events.
     """
     training = trainer.recipe.training
     for epoch in sorted({n * training.epochs // MAX_MOSAICS for n in range(MAX_MOSAICS)}):
@@ -27,7 +32,7 @@ def log_augmented_images(trainer: Trainer, train: Split, tensorboard: TensorBoar
         indices, flip_mask = next(iter(batch))
         images = tf.constant(train.images_at(indices.numpy()))
         labels = tf.constant(train.labels[indices])
-        with tf.device("CPU"):  # a GPU would load every operation for this alone
+        with tf.device("CPU"):  # a GPU would load every operation only for this
             images, _ = trainer.augmented(images, labels, flip_mask, tf.constant(step, tf.int32))
         tensorboard.images("augmented", step, mosaic(images[:IMAGES_IN_MOSAIC].numpy())[np.newaxis])
 

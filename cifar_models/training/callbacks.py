@@ -1,4 +1,4 @@
-"""Callbacks of a fit: time, history, divergence and the progress bar."""
+"""Callbacks of a fit: time, history, divergence and progress bar."""
 
 import logging
 import math
@@ -14,17 +14,22 @@ from cifar_models.training.trainer import check_divergence, divergence_error
 
 logger = logging.getLogger("cifar_models")
 
-HISTORY_SECONDS = 1.0  # at least, between two writes of history.csv, which take 10 ms each
-SECONDS_BETWEEN_CHECKS = 1.0  # of divergence; each check waits for the device
+# Minimum time between two writes of history.csv, which take 10 ms each.
+MIN_HISTORY_SECONDS = 1.0
+# Minimum time between two checks for divergence, which wait for the device.
+MIN_CHECK_SECONDS = 1.0
 
 Validate = Callable[[], tuple[float, float]]  # → accuracy and loss on the validation split
 
 
 class Stopwatch(keras.callbacks.Callback):
-    """Counts steps, and adds the time that passes to the counter of what it was spent on.
+    """Counter of steps, and of the seconds spent on compiling, stepping, validating and saving.
 
     Keras calls back once for all steps of an execution. The time until the end of the first
     execution counts as compilation.
+
+    Args:
+        progress: Gets the steps and the times.
     """
 
     def __init__(self, progress: Progress):
@@ -51,17 +56,18 @@ class Stopwatch(keras.callbacks.Callback):
 
 
 class EpochRecord(keras.callbacks.Callback):
-    """Validates after each epoch, and records it: history.csv, TensorBoard, log, best epoch.
+    """Validation of each epoch, and its record in history.csv, TensorBoard, log and best epoch.
 
     Keras' `fit` does not validate, so that validation is the same code as the evaluation of a
-    finished run and gives the same figures to the last bit.
+    finished run, and gives the same numbers to the last bit.
 
     Args:
         context: The run.
         progress: Gets the history rows.
         stopwatch: Gets the time of validation.
         best: Gets the validation accuracy.
-        validate: Returns accuracy and loss on the validation split. None if there is no split.
+        validate: Function that returns accuracy and loss on the validation split. None if there is
+            no such split.
     """
 
     def __init__(
@@ -109,7 +115,7 @@ class EpochRecord(keras.callbacks.Callback):
 
     def _record(self, row: dict) -> None:
         is_last = row["epoch"] == self._recipe.epochs or self.model.stop_training
-        if is_last or time.monotonic() - self._history_time >= HISTORY_SECONDS:
+        if is_last or time.monotonic() - self._history_time >= MIN_HISTORY_SECONDS:
             self._context.folder.write_history(self._progress.rows)
             self._history_time = time.monotonic()
         train = {"loss": row["train_loss"], "accuracy": row["train_accuracy"]}
@@ -122,7 +128,7 @@ class EpochRecord(keras.callbacks.Callback):
             splits.append("validation")
             validation = {"loss": row["validation_loss"], "accuracy": row["validation_accuracy"]}
             self._context.tensorboard.scalars("validation", row["step"], validation)
-        figures = "  ".join(
+        scores = "  ".join(
             f"{split} loss {row[f'{split}_loss']:.4f} accuracy {row[f'{split}_accuracy']:.4f}"
             for split in splits
         )
@@ -130,13 +136,17 @@ class EpochRecord(keras.callbacks.Callback):
             "epoch %d/%d  %s  %.0f images/s",
             row["epoch"],
             self._recipe.epochs,
-            figures,
+            scores,
             row["images_per_second"],
         )
 
 
 class DivergenceGuard(keras.callbacks.Callback):
-    """Fails the run soon after a step whose loss is NaN or infinite, and names that step."""
+    """Guard that ends a run soon after its loss becomes NaN or infinite, and names that step.
+
+    Args:
+        progress: Holds the number of finished steps.
+    """
 
     def __init__(self, progress: Progress):
         super().__init__()
@@ -144,7 +154,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         self._last_check = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        if time.monotonic() - self._last_check >= SECONDS_BETWEEN_CHECKS:
+        if time.monotonic() - self._last_check >= MIN_CHECK_SECONDS:
             check_divergence(self.model, self._progress.step)
             self._last_check = time.monotonic()
 
@@ -153,9 +163,13 @@ class DivergenceGuard(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows the finished steps and the time left. Without a terminal it shows nothing.
+    """Progress bar of the finished steps and the time left, shown only on a terminal.
 
-    It is a context manager too, so that the terminal is restored however the fit ends.
+    It is also a context manager, so that the terminal is restored however the fit ends.
+
+    Args:
+        first_step: Number of steps that are finished already.
+        total_steps: Number of steps of the run.
     """
 
     def __init__(self, first_step: int, total_steps: int):

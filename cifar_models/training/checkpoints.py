@@ -33,7 +33,7 @@ BYTES_PER_SECOND = 2e8  # estimated rate of the first save
 
 
 class TrainingState:
-    """Everything that a fit changes.
+    """The state of a fit: everything that it changes.
 
     Args:
         trainer: A compiled trainer; its optimizer is built here.
@@ -52,7 +52,7 @@ class TrainingState:
         """Return the state as the content of a checkpoint.
 
         Raises:
-            RunError: A number in it is NaN or infinite, so that it could not be resumed.
+            RunError: The state holds a NaN or infinite number, from which no run could resume.
         """
         arrays = {name: variable.numpy() for name, variable in self._variables().items()}
         for name, array in arrays.items():
@@ -72,13 +72,13 @@ class TrainingState:
         for path in paths:
             try:
                 if path.stat().st_size > self._max_bytes():
-                    raise DamagedCheckpoint(f"{path.stat().st_size} bytes are too many")
+                    raise DamagedCheckpoint(f"{path.stat().st_size} bytes, too many for this run")
                 arrays, record = decode_checkpoint(path.read_bytes())
                 progress = Progress(**record)
             except (DamagedCheckpoint, TypeError) as error:
-                logger.warning("%s: damaged, using the checkpoint before it: %s", path, error)
+                logger.warning("%s: damaged; using the previous checkpoint: %s", path, error)
                 continue
-            if difference := self._difference(arrays, progress):
+            if difference := self._first_mismatch(arrays, progress):
                 raise RunError(f"{path}: belongs to another run: {difference} differs; remove it")
             vars(self.progress).update(vars(progress))
             for name, variable in self._variables().items():
@@ -91,8 +91,8 @@ class TrainingState:
             )
         return False
 
-    def _difference(self, arrays: dict[str, np.ndarray], progress: Progress) -> str | None:
-        """Return the name of an entry that does not fit this network, optimizer or length."""
+    def _first_mismatch(self, arrays: dict[str, np.ndarray], progress: Progress) -> str | None:
+        """Return the name of an entry that does not fit this run, or None if all of them do."""
         expected = self._variables()
         if any(name.startswith(BEST) for name in arrays):
             weights = self._trainer.network.weights
@@ -111,11 +111,11 @@ class TrainingState:
 
     def _max_bytes(self) -> int:
         """Return the size above which a file cannot belong to this run."""
-        # As if all were float64 and the best weights were as large.
+        # Twice the size for float64, and twice that for the best weights.
         return 2 * 2 * self.num_bytes() + MAX_RECORD_BYTES
 
     def _variables(self) -> dict[str, keras.Variable]:
-        """Return the variables by position: Keras' names depend on what else the process built."""
+        """Return position → variable. Keras' names depend on what else the process has built."""
         trainer = self._trainer
         groups = {
             "network": trainer.variables,
@@ -132,15 +132,15 @@ class TrainingState:
 
 
 class Checkpointer(keras.callbacks.Callback):
-    """Saves the state at the end of epochs, after a time, and before a requested stop.
+    """Callback that saves the state after epochs, at intervals, and before a requested stop.
 
-    The end of an epoch is saved as long as all saving takes at most 2 % of the training time, so
-    that a run of a few seconds has no checkpoint. If epochs are long, there is also a save every
+    The end of an epoch is saved if all saves together take at most 2 % of the training time, so a
+    run of a few seconds has no checkpoint. Within long epochs, the state is saved every
     `runtime.checkpoint_seconds`; 0 saves after every step.
 
     Args:
-        context: The run. Its folder gets the checkpoints, its stop request is read after each step.
-        state: What is saved.
+        context: The run. Its folder gets the checkpoints; its stop request is read after each step.
+        state: The state of the fit.
         stopwatch: Gets the time of saving.
     """
 

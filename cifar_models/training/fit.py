@@ -1,4 +1,4 @@
-"""Build the trainer and fit it."""
+"""The fit of a network: its trainer, its input and its steps."""
 
 import logging
 import math
@@ -38,17 +38,17 @@ logger = logging.getLogger("cifar_models")
 
 @dataclass(frozen=True)
 class FitReport:
-    """Epochs, steps and times of a fit.
+    """The length and the times of a fit.
 
     Attributes:
         epochs: Number of trained epochs.
         best_epoch: Epoch with the best validation accuracy, counted from 1. Without a validation
             split: the last one.
         steps: Number of training steps.
-        compile_seconds: Time of compilation.
-        train_seconds: Time without compilation, with validation and saving.
-        saving_seconds: Time of writing checkpoints.
-        images_per_second: Rate of the training steps. 0 if none was timed.
+        compile_seconds: Duration of compilation.
+        train_seconds: Duration without compilation, including validation and checkpoints.
+        saving_seconds: Duration of writing checkpoints.
+        images_per_second: Training images per second of the timed steps. 0 if none was timed.
     """
 
     epochs: int
@@ -68,15 +68,15 @@ def make_trainer(
     average: keras.Model | None = None,
     resident: ResidentImages | None = None,
 ) -> Trainer:
-    """Join network, augmentation, loss and optimizer, compiled as the runtime says.
+    """Build a compiled trainer from network, augmentation, loss and optimizer.
 
     Args:
         network: uint8 images (B, H, W, C) → float32 logits (B, K).
         recipe: The recipe.
-        runtime: Whether XLA compiles the step.
+        runtime: Settings of the process, of which `xla` is used.
         steps_per_epoch: Number of steps in an epoch.
-        average: A second network of the same architecture if the recipe averages weights.
-        resident: The training images if they are kept in the memory of the device.
+        average: A second network of the same architecture. None: the weights are not averaged.
+        resident: The training images on the device. None: each batch is copied to it.
     """
     training = recipe.training
     total_steps = training.epochs * steps_per_epoch
@@ -109,7 +109,8 @@ def fit(trainer: Trainer, validate: Validate | None, context: RunContext) -> Fit
 
     Args:
         trainer: As `make_trainer` built it.
-        validate: Returns accuracy and loss on the validation split. None if there is no split.
+        validate: Function that returns accuracy and loss on the validation split. None if there is
+            no such split.
         context: The run. Its folder gets history and checkpoints.
 
     Raises:
@@ -160,7 +161,7 @@ def fit_segments(
 ) -> Iterator[tuple[int, int]]:
     """Yield the (first, end) steps of each call of Keras' fit, whose epochs all have one length.
 
-    There is one call, and another before it for the rest of an epoch that was interrupted.
+    There is one call, and before it another one for the rest of an interrupted epoch.
     """
     end_of_epoch = -(-first_step // steps_per_epoch) * steps_per_epoch
     if first_step < end_of_epoch:
@@ -183,7 +184,7 @@ def _fit_segment(trainer: Trainer, train: Split, segment: tuple[int, int], callb
 
 
 def set_steps_per_execution(trainer: Trainer, context: RunContext, first_step: int) -> None:
-    """Set how many steps one call of the compiled function takes, and log it if it was lowered."""
+    """Set the number of steps in one execution, and log it if it is lower than requested."""
     chosen = choose_steps_per_execution(
         context.runtime.steps_per_execution,
         trainer.steps_per_epoch,
@@ -194,8 +195,8 @@ def set_steps_per_execution(trainer: Trainer, context: RunContext, first_step: i
     requested = context.recipe.runtime.steps_per_execution
     if requested and chosen != requested:
         logger.info(
-            "%d steps in one execution instead of %d, which does not divide the %d steps of an "
-            "epoch and the first step",
+            "runtime.steps_per_execution: using %d instead of %d, because an execution must end "
+            "with the %d steps of each epoch",
             chosen,
             requested,
             trainer.steps_per_epoch,
@@ -207,9 +208,14 @@ def choose_steps_per_execution(
 ) -> int:
     """Return the largest possible number of steps in one execution, up to the requested one.
 
-    Its multiples must meet the end of each epoch, also when a run resumes within an epoch: the
-    checkpoint may come from a run with another number. There are at least two executions, because
-    the first one is not timed.
+    The end of each epoch must be the end of an execution, even if the run resumes within an epoch.
+    There are at least two executions, because the first one is not timed.
+
+    Args:
+        requested: Maximum number of steps in one execution.
+        steps_per_epoch: Number of steps in an epoch.
+        first_step: 0, or the step at which the run resumes.
+        total_steps: Number of steps of the run.
     """
     length = math.gcd(steps_per_epoch, first_step)
     maximum = max(1, min(requested, (total_steps - first_step) // 2))
@@ -217,10 +223,10 @@ def choose_steps_per_execution(
 
 
 def resident_images(train: Split, runtime: Runtime) -> ResidentImages | None:
-    """Return the images in the memory of the training device, or None if the runtime forbids it.
+    """Copy the images to the training device, or return None if they are larger than allowed.
 
     Raises:
-        RequestError: TensorFlow would have to copy them from there for each step.
+        RequestError: XLA is off on a GPU, so TensorFlow would copy the images back at each step.
     """
     if num_bytes(train) > runtime.resident_bytes:
         return None

@@ -12,14 +12,14 @@ from cifar_models.layers.encoder_block import TransformerEncoderBlock
 from cifar_models.layers.initializers import apply_mimetic_init
 from cifar_models.layers.whitening import WhiteningConvolution
 
-MAX_PATCH_VALUES = 10_000_000  # for the fit of whitening; those of 867 images of 32 pixels
+MAX_PATCH_VALUES = 10_000_000  # for the fit of whitening: 867 images of 32 pixels
 
 
 def initialize_network(network: keras.Model, config: ModelConfig, train: Split) -> None:
     """Set the weights that no initializer of a single variable can set.
 
     Args:
-        network: As `build_network` built it.
+        network: Network from `build_network`.
         config: The recipe's `model` table.
         train: Training images.
     """
@@ -37,5 +37,5 @@ def fit_whitening(network: keras.Model, train: Split) -> None:
             maximum = 2 * MAX_PATCH_VALUES // math.prod(layer.output.shape[1:])
             images = train.images_at(evenly_spaced(len(train), max(1, maximum)))
             inputs_of_layer = keras.Model(network.input, layer.input)
-            with tf.device("CPU"):  # a GPU would load kernels for this alone
+            with tf.device("CPU"):  # a GPU would load kernels only for this
                 layer.adapt(np.asarray(inputs_of_layer(images)))

@@ -1,4 +1,4 @@
-"""The progress of a run apart from its arrays. A checkpoint holds it as JSON."""
+"""The progress of a run, without its weights. A checkpoint holds it as JSON."""
 
 from dataclasses import dataclass, field
 
@@ -10,8 +10,8 @@ import numpy as np
 class Progress:
     """Steps, history, best epoch and timings so far.
 
-    The times are seconds of all processes of the run. What passed between the last checkpoint and
-    a kill is not counted.
+    Times are in seconds, summed over all processes of the run. The time between the last checkpoint
+    and a kill is not counted.
     """
 
     step: int = 0  # finished training steps
@@ -40,13 +40,16 @@ class Progress:
         return min(untimed, self.compiling)
 
     def begin_row(self) -> None:
-        """Count from now on for the next row, including the save at the end of the epoch."""
+        """Begin to count for the next row, which includes the save at the end of the epoch."""
         self.at_row_begin = self._counters()
 
     def row_timing(self, batch_size: int) -> dict[str, float]:
         """Return the last columns of a history row.
 
-        Images per second is 0 if the whole epoch was the compiling execution.
+        `images_per_second` is 0 if the epoch had only the execution that compiles.
+
+        Args:
+            batch_size: Number of images in a step.
         """
         differences = zip(self._counters(), self.at_row_begin, strict=True)
         seconds, stepping, saving, steps = (now - then for now, then in differences)
@@ -57,7 +60,7 @@ class Progress:
         }
 
     def images_per_second(self, batch_size: int) -> float:
-        """Return the rate of all timed steps, or 0 if there were none."""
+        """Return the training images per second of all timed steps, or 0 if there are none."""
         return self.timed_steps * batch_size / self.stepping if self.timed_steps else 0.0
 
     def _counters(self) -> tuple[float, float, float, int]:
@@ -73,7 +76,7 @@ class BestEpoch:
     """The epoch with the highest validation accuracy, and its weights. Ties keep the first.
 
     Args:
-        progress: Where the epoch and its accuracy are noted.
+        progress: Gets the best epoch and its accuracy.
         keeps_weights: Whether to keep the weights of the best epoch.
         patience: Number of epochs without improvement after which training stops. 0: never.
     """
@@ -85,7 +88,13 @@ class BestEpoch:
         self.weights: list[np.ndarray] = []
 
     def update(self, epoch: int, accuracy: float, network: keras.Model) -> None:
-        """Note an epoch, counted from 1. The accuracy is that of the network's weights now."""
+        """Record an epoch if it is the best so far.
+
+        Args:
+            epoch: The epoch, counted from 1.
+            accuracy: Validation accuracy of the network, in [0, 1].
+            network: The evaluated network, after the epoch.
+        """
         if accuracy > self._progress.best_accuracy:
             self._progress.best_epoch, self._progress.best_accuracy = epoch, accuracy
             if self._keeps_weights:

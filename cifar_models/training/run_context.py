@@ -1,4 +1,4 @@
-"""Recipe, data, machine and outputs of a run in progress."""
+"""Inputs and outputs of a run in progress."""
 
 from dataclasses import dataclass
 
@@ -38,10 +38,10 @@ class RunContext:
     Attributes:
         recipe: The resolved recipe.
         data: The data set and its splits.
-        runtime: Device, precision and compiler of this process.
+        runtime: Settings of this process.
         folder: The run folder, which is locked.
         tensorboard: Writer of TensorBoard events.
-        stop: Tells whether a signal asked the run to stop.
+        stop: Request by a signal to stop the run.
     """
 
     recipe: Recipe

@@ -27,8 +27,8 @@ class Trainer(keras.Model):
         steps_per_epoch: Number of full batches in the training split.
         average: Moving average of the weights, updated after every step.
         lookahead: Slow weights, synchronized every few steps.
-        resident: The training images in the memory of the device. Batches are then (indices int64
-            (B,), flip mask bool (B,)), otherwise (images, labels, flip mask).
+        resident: The training images on the device. A batch is then (indices, int64 (B,); flip
+            mask, bool (B,)), and otherwise (images, labels, flip mask).
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Trainer(keras.Model):
         super().__init__(name="trainer")
         self.network = network
         self.recipe = recipe
-        # A variable and no constant, so that one compiled step serves every seed.
+        # A variable instead of a constant, so that one compiled step serves every seed.
         self.seed = self._counter("seed", recipe.runtime.seed)
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = recipe.training.epochs * steps_per_epoch
@@ -52,8 +52,8 @@ class Trainer(keras.Model):
         self.resident = resident
         self.num_classes = network.output_shape[-1]
         self.step = self._counter("step", 0)
-        # The first step with a non-finite loss, and the last learning rate up to it. The step
-        # itself notes them, so that the host need not wait for the device after every step.
+        # The first step with a non-finite loss, and the last learning rate up to it. They are
+        # recorded on the device, so that the host need not wait for it after every step.
         self.diverged_step = self._counter("diverged_step", NO_STEP)
         self.last_rate = self.add_weight((), "zeros", trainable=False, name="last_rate")
         self.accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
@@ -126,15 +126,26 @@ class Trainer(keras.Model):
 
 
 def check_divergence(trainer: Trainer, step: int) -> None:
-    """Raise RunError if any step so far had a loss that is NaN or infinite."""
+    """Raise RunError if the loss of any step so far was NaN or infinite.
+
+    Args:
+        trainer: The trainer.
+        step: Number of finished steps.
+    """
     if int(trainer.diverged_step) != NO_STEP:
         raise divergence_error("the loss is no longer finite", trainer, step)
 
 
 def divergence_error(what: str, trainer: Trainer, step: int) -> RunError:
-    """Return an error that names the first diverged step, or else the last step."""
-    noted = int(trainer.diverged_step)
-    at = step if noted == NO_STEP else noted + 1  # counted from 1
+    """Return an error that names the first diverged step, or `step` if no loss diverged.
+
+    Args:
+        what: Start of the message, such as "the loss is no longer finite".
+        trainer: The trainer.
+        step: Number of finished steps.
+    """
+    diverged_step = int(trainer.diverged_step)
+    at = step if diverged_step == NO_STEP else diverged_step + 1  # counted from 1
     return RunError(
         f"{what} at step {at}, learning rate {float(trainer.last_rate):.3g}: training diverged; "
         "lower training.peak_learning_rate or set training.gradient_clip_norm"

@@ -288,4 +288,4 @@ def test_overrides_that_do_not_apply_or_do_not_fit_are_refused(run, capsys):
     assert main(["benchmark", str(run), "--dataset", "digits"]) == 2
     assert message in capsys.readouterr().err
     assert main(["benchmark", "cnn-strong", "--dataset", "digits"]) == 2
-    assert "augmentation.cutout_size = 12 is not below the 8 pixels" in capsys.readouterr().err
+    assert "augmentation.cutout_size = 12 must be below 8" in capsys.readouterr().err

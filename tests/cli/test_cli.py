@@ -85,7 +85,7 @@ def test_a_crop_larger_than_the_image_is_refused(tmp_path, capsys):
     error = refused(
         capsys, "train", "digits-cnn", "--set", "augmentation.crop_padding=8", "--run", tmp_path
     )
-    assert "crop_padding = 8 is not below the 8 pixels" in error
+    assert "crop_padding = 8 must be below 8" in error
 
 
 def test_a_folder_with_another_run_is_refused(finished_run, capsys):
@@ -163,7 +163,8 @@ def test_the_digits_use_their_own_recipes(name, monkeypatch, capsys):
     )
     assert main(["train", name, "--dataset", "digits", "--seed", "3"]) == 0
     assert (
-        capsys.readouterr().out == f"{name}: with --dataset digits, the recipe is digits-{name}\n"
+        capsys.readouterr().out
+        == f"{name}: using the recipe digits-{name} because of --dataset digits\n"
     )
     assert main(["train", f"digits-{name}", "--seed", "3"]) == 0
     assert capsys.readouterr().out == ""

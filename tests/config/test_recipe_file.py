@@ -115,7 +115,7 @@ def test_a_patch_must_divide_the_image():
 @pytest.mark.parametrize("recipe", ["vit", "hybrid"])
 def test_mimetic_initialization_needs_a_width_that_4_divides(recipe):
     overrides = ["model.hidden_dim=54", "model.num_heads=3", "model.mimetic_init=true"]
-    with pytest.raises(RequestError, match="needs a hidden_dim that 4 divides"):
+    with pytest.raises(RequestError, match="needs a hidden_dim that is divisible by 4"):
         read_recipe(recipe, overrides)
 
 

@@ -49,7 +49,7 @@ def test_tfds_by_name(name, shape, num_classes, tmp_path):
 
 def test_a_data_set_without_a_test_split_is_refused(tmp_path):
     prepare("fashion_mnist", (28, 28, 1), 10, tmp_path, parts=("train",))
-    with pytest.raises(RequestError, match="in a train and a test split"):
+    with pytest.raises(RequestError, match="and the splits train and test"):
         load_dataset(DataConfig(dataset="fashion_mnist", data_dir=str(tmp_path)))
 
 

@@ -73,7 +73,7 @@ def test_a_class_with_another_name(image_folder, tmp_path, capsys):
     run = begin(tmp_path / "run", "--dataset", f"folder:{image_folder}")
     (image_folder / "cat").rename(image_folder / "zebra")
     error = refused(capsys, "resume", run)
-    assert "the classes were ['cat', 'dog'], are ['dog', 'zebra']" in error
+    assert "the classes were ['cat', 'dog'] and are ['dog', 'zebra']" in error
 
 
 def test_an_image_that_changed(image_folder, tmp_path, capsys):

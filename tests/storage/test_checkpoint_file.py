@@ -104,7 +104,7 @@ def test_the_generation_before_is_used_and_the_damaged_one_is_named(tmp_path, ca
     capsys.readouterr()
     assert main(["resume", str(run)]) == 0
     output = capsys.readouterr().out
-    assert f"{newest}: damaged, using the checkpoint before it" in output
+    assert f"{newest}: damaged; using the previous checkpoint" in output
     assert "resuming after step 24 of 40" in output
     assert outcome_of(run) == outcome_of(whole)
 

@@ -102,7 +102,7 @@ def test_the_first_run_of_each_recipe_is_measured_once(tmp_path, monkeypatch):
     served, commands = [], []
     monkeypatch.setattr(study_module, "measure_serving_costs", served.extend)
     monkeypatch.setattr(
-        study_module, "_succeeds", lambda path, arguments: commands.append((path, arguments))
+        study_module, "_try_command", lambda path, arguments: commands.append((path, arguments))
     )
     (paths[1] / "robustness.json").write_text("{}")
     study_module._measure_first_runs(runs, None)
@@ -168,7 +168,7 @@ signal.signal(signal.SIGTERM, save)
 open(sys.argv[1] + "-begun", "w").close()
 time.sleep(60)
 """
-cli.COMMANDS["study"] = lambda options: study._succeeds(Path("a run"), ["-c", RUN, sys.argv[1]])
+cli.COMMANDS["study"] = lambda options: study._try_command(Path("a run"), ["-c", RUN, sys.argv[1]])
 real = subprocess.Popen
 subprocess.Popen = lambda command, **options: real([command[0], *command[3:]], **options)
 sys.exit(cli.main(["study", "digits"]))

@@ -63,7 +63,7 @@ def test_it_is_noticed_long_before_the_epoch_ends(tmp_path, capsys, monkeypatch)
         raise AssertionError("the epoch ended")
 
     monkeypatch.setattr(Trainer, "augmented", augmented)
-    monkeypatch.setattr(callbacks, "SECONDS_BETWEEN_CHECKS", 0.0)
+    monkeypatch.setattr(callbacks, "MIN_CHECK_SECONDS", 0.0)
     monkeypatch.setattr(EpochRecord, "on_epoch_end", too_late)
     monkeypatch.setattr(Checkpointer, "on_epoch_end", too_late)
     assert main([*TINY_CNN, "--run", str(tmp_path / "run")]) == 1

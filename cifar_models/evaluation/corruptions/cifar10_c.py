@@ -4,9 +4,9 @@ The constants are those of the code that made the published images of 32 pixels.
 another size, every length in pixels is scaled with the shorter side; in images of 8 pixels, the
 weakest blurs therefore change nothing.
 
-The corrupted images differ from the published ones: the random numbers are others, frost is
-generated instead of photographed (weather.py), and elastic_transform does not round its affine map
-to 1/32 pixel, as OpenCV did.
+The corrupted images differ from the published ones in three ways: other random numbers are drawn,
+frost is generated instead of photographed (weather.py), and elastic_transform does not round its
+affine map to 1/32 pixel, as OpenCV did.
 
 Source: Hendrycks and Dietterich (2019), arXiv:1903.12261.
 """
@@ -22,7 +22,7 @@ from cifar_models.evaluation.corruptions import blurs, weather
 from cifar_models.evaluation.corruptions.blurs import to_uint8
 from cifar_models.evaluation.corruptions.weather import Flakes
 
-CORRUPTION_BATCH = 50  # images that share a random generator; another number changes the images
+CORRUPTION_BATCH = 50  # images per random generator; another number changes the images
 
 
 def corrupt(images: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:

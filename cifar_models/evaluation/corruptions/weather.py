@@ -14,14 +14,14 @@ from cifar_models.evaluation.corruptions.blurs import enlarge, scale_of, smear
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of red, green and blue, ITU-R BT.601
 
 # Statistics of the published photographs of frost at a fifth of their size, values 0 to 255.
-FROST_COLOR = np.array([146, 167, 179], np.float32)  # mean red, green and blue
+FROST_RGB = np.array([146, 167, 179], np.float32)  # mean red, green and blue
 FROST_DEVIATION_BETWEEN = 36.0  # standard deviation of brightness between photographs
 FROST_DEVIATION_WITHIN = 15.0  # mean standard deviation within 32x32 pixels
 
 
 @dataclass(frozen=True)
 class Flakes:
-    """Constants of snowflakes; they are bright grains of noise, smeared downwards."""
+    """Constants of snowflakes, which are bright grains of noise, smeared downwards."""
 
     mean: float  # of the noise; 1 is white
     deviation: float  # standard deviation of the noise; 1 is white
@@ -74,7 +74,7 @@ def frost(pixels: np.ndarray, kept: float, strength: float, rng: np.random.Gener
     texture = plasma(count, height, width, 2.0, rng)
     texture -= texture.mean(axis=(1, 2), keepdims=True)
     texture *= FROST_DEVIATION_WITHIN / np.maximum(texture.std(axis=(1, 2), keepdims=True), 1e-6)
-    color = FROST_COLOR if channels == 3 else FROST_COLOR @ LUMA
+    color = FROST_RGB if channels == 3 else FROST_RGB @ LUMA
     brightness = rng.normal(0, FROST_DEVIATION_BETWEEN, (count, 1, 1, 1)).astype(np.float32)
     return kept * pixels + strength * np.clip(texture + brightness + color, 0, 255)
 
