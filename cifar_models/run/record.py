@@ -100,7 +100,7 @@ def draw_figures(network: keras.Model, predictions: Predictions, context: RunCon
     folder, images = context.folder, context.data.evaluated
     title = f"{context.recipe.name} on {context.data.dataset.name}"
     drawings = {
-        "curves": partial(figures.draw_curves, folder.read_history(), title),
+        "curves": lambda path: figures.draw_curves(folder.read_history(), title, path),
         "confusion_matrix": partial(figures.draw_confusion_matrix, predictions, title),
         "first_layer": partial(figures.draw_first_layer, network, f"first layer of {title}"),
         "sample_predictions": partial(figures.draw_sample_predictions, images, predictions),
