@@ -80,7 +80,7 @@ def test_a_study_trains_missing_runs_tolerates_a_failure_and_compares(
     assert [command[3:5] for command in commands] == [["resume", str(failed)]]
 
 
-def begun_runs(study: str, folder: Path) -> list[PlannedRun]:
+def start_runs(study: str, folder: Path) -> list[PlannedRun]:
     """Plan the runs of a study, and write what their folders hold when training begins."""
     (folder / "small.toml").write_text(study)
     runs = list(plan_runs(read_study(str(folder / "small.toml")), folder))
@@ -97,7 +97,7 @@ def test_the_first_run_of_each_recipe_is_measured_once(tmp_path, monkeypatch):
         seeds = [0, 1]
         train_fractions = [0.1, 1.0]
     """
-    runs = begun_runs(study, tmp_path)
+    runs = start_runs(study, tmp_path)
     paths = [run.path for run in runs if run.recipe.data.train_fraction == 1]
     served, commands = [], []
     monkeypatch.setattr(study_module, "measure_serving_costs", served.extend)
@@ -144,7 +144,7 @@ def test_two_recipes_of_one_name_are_refused(study_path, tmp_path):
 
 
 def test_a_changed_study_refuses_its_earlier_runs(tmp_path, capsys):
-    run = begun_runs(STUDY, tmp_path)[0]
+    run = start_runs(STUDY, tmp_path)[0]
     study = tmp_path / "small.toml"
     study.write_text(STUDY.replace("epochs=1", "epochs=3"))
     assert main(["study", str(study), "--out", str(tmp_path)]) == 2
