@@ -143,11 +143,8 @@ def test_the_hash_changes_with_a_single_pixel():
     dataset.train.images[0, 0, 0, 0] ^= 1
     after = describe(dataset, splits)
     assert before.sha256 != after.sha256
-    assert (before.train_images, before.validation_images, before.test_images) == (
-        1293,
-        144,
-        360,
-    )
+    sizes = (before.train_images, before.validation_images, before.test_images)
+    assert sizes == (1293, 144, 360)
 
 
 def test_a_smaller_training_split_is_a_subset_of_a_larger_one():

@@ -267,7 +267,7 @@ def test_a_record_without_runs_or_with_a_wrong_name_is_refused(root):
     records = root / "experiments/records"
     for name, message in (
         ("2026-01-01-empty", "2026-01-01-empty: holds no run; copy one into it, or remove it"),
-        ("my-record", "my-record: a record is called YYYY-MM-DD-name; rename it"),
+        ("my-record", "my-record: the name of a record must be YYYY-MM-DD-name; rename it"),
     ):
         (records / name).mkdir()
         assert refusal(root).endswith(message)
@@ -330,7 +330,11 @@ def test_a_data_set_without_a_name_is_refused(root):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"pets", "cannot be read"), (b"\xff", "cannot be read"), (b"a = 1", "a = 1 must be a text")],
+    [
+        (b"pets", "cannot be read"),
+        (b"\xff", "cannot be read"),
+        (b"a = 1", "a = 1 must be a string"),
+    ],
 )
 def test_an_invalid_file_of_names_is_refused(root, content, message):
     make_recorded(root, "2026-01-01-a", 0.9)

@@ -38,7 +38,7 @@ def module_of(path: Path) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    """Every imported name, inside functions too."""
+    """Return all imported names, including those that functions import."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -66,7 +66,7 @@ def test_imports_go_down():
             assert package == imported or LAYER[package] < LAYER[imported], f"{path}: {name}"
 
 
-def test_no_two_files_import_each_other_in_a_circle():
+def test_there_are_no_circular_imports():
     modules = {module_of(path) for path in source_files()}
     graph = {
         module_of(path): {

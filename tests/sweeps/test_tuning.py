@@ -89,7 +89,9 @@ def test_a_search_writes_its_trials_and_a_best_recipe_that_trains(recipe_path, t
     assert content["training"].pop("tuning_trials") == 3
     assert content.pop("name") == best_trial.pop("name") + "-tuned"
     assert content == best_trial
-    assert tune(recipe_path, out, 1) == 0  # fewer than in the folder: all of them are used
+    assert (
+        tune(recipe_path, out, 1) == 0
+    )  # fewer trials than in the folder, so all of them are used
     assert (out / "best.toml").read_text() == text
     assert main(["train", str(out / "best.toml"), "--run", str(tmp_path / "run")]) == 0
 
@@ -170,7 +172,7 @@ def test_a_killed_trial_resumes_after_its_last_checkpoint(recipe_path, tmp_path,
     recipe_path.write_text(SEARCH + "\n[runtime]\ncheckpoint_seconds = 0\n")
     run_until_killed(5, ["tune", str(recipe_path), "--trials", "1", "--out", str(out)])
     capsys.readouterr()
-    recipe_path.write_text(SEARCH)  # how often a run is saved does not make it another search
+    recipe_path.write_text(SEARCH)  # a search with other checkpoint intervals is the same search
     assert tune(recipe_path, out, 1) == 0
     assert "resuming after step 4 of" in capsys.readouterr().out
 
