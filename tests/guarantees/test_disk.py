@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,21 @@ TESTED_FIRST = (
 OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(SAVES - set(TESTED_FIRST))]
 
 
+@contextmanager
+def read_only(name: str) -> Iterator[None]:
+    """Fail to write files of this name, as on a read-only disk."""
+    real = Path.replace
+
+    def replace(self, target):
+        if Path(target).name == name:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        yield
+
+
 def test_saves_lists_every_file_that_a_run_writes(tmp_path, monkeypatch):
     real, seen = Path.replace, []
     monkeypatch.setattr(
@@ -155,18 +172,10 @@ def test_saves_lists_every_file_that_a_run_writes(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [*TESTED_FIRST, *OTHERS])
-def test_an_error_at_each_save_is_reported_in_one_line(name, tmp_path, monkeypatch, capsys):
+def test_an_error_at_each_save_is_reported_in_one_line(name, tmp_path, capsys):
     """The error is simulated, because the user who runs the tests may be allowed to write."""
     run = tmp_path / "run"
-    real = Path.replace
-
-    def replace(self, target):
-        if Path(target).name == name:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        return real(self, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", replace)
+    with read_only(name):
         assert main([*TRAIN, "--set", "training.epochs=1", "--run", str(run)]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -182,16 +191,8 @@ def test_an_error_at_each_save_is_reported_in_one_line(name, tmp_path, monkeypat
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_that_cannot_be_written_costs_no_metrics(name, tmp_path):
     """The metrics are recorded before the figures."""
-    real = Path.replace
-
-    def replace(self, target):
-        if Path(target).name == name:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        return real(self, target)
-
     run = tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "replace", replace)
+    with read_only(name):
         assert main([*TINY_CNN, "--set", "training.epochs=1", "--run", str(run)]) == 0
     log = (run / "log.txt").read_text()
     assert f"{name}: cannot be written: Read-only file system" in log
