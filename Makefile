@@ -13,8 +13,8 @@ INSTALLED := $(VENV)/installed$(if $(GPU),-gpu)
 # Variables given to make by the user, before `override` below hides where they come from.
 override GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 
-# Recipes read values from the environment ("$$RUN"), as typed: spaces, quotes and dollar signs are safe. They print the
-# command that results (set -x) and replace the shell with it (exec), so that it receives make's signals.
+# Targets read values from the environment ("$$RUN"), as typed: spaces, quotes and dollar signs are safe. They print the
+# command (set -x) and replace the shell with it (exec), so that it receives the signals of make.
 VALUES := RECIPE DATASET DATA_DIR RUN OUT SEED EPOCHS BATCH_SIZE TRIALS BUDGET_SECONDS
 $(foreach name,$(VALUES) ARGS,$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
@@ -35,14 +35,16 @@ help: ## list the targets and their variables
 		/^[a-z-]+:.*## / {split($$0, part, /:.*## /); printf "%-13s%s\n", part[1], part[2]; \
 		if (reads ~ /^ [A-Z]/) printf "%12s%s\n", "", reads}' Makefile
 	@printf '%s\n' '' \
-		'RECIPE      a name from `python -m cifar_models list recipes`, or a TOML file' \
-		'DATASET     digits, folder:PATH or a data set of TensorFlow Datasets; DATA_DIR is where those are kept' \
+		'RECIPE      a name from `python -m cifar_models list recipes`, or a TOML file; for study, a name from' \
+		'            experiments/studies/, or a TOML file' \
+		'DATASET     digits, folder:PATH, or a data set of TensorFlow Datasets, which are kept in DATA_DIR' \
 		'RUN         a run folder; compare and benchmark accept several, "runs/a runs/b" or "runs/cnn-*": if the' \
 		'            whole value is an existing path, it is one run, even if it contains spaces' \
 		'OUT         where the result is written' \
 		'ARGS        more options of the command, quoted as in the shell: ARGS="--set training.ema_decay=0.999"' \
 		'PYTHON GPU  for every target that needs .venv: the interpreter; GPU=1 installs the CUDA libraries' \
-		'' 'A variable that the target does not read is an error. Environment variables are defaults.'
+		'' 'Defaults are in parentheses. A variable that the target does not read is an error. Variables of the' \
+		'environment replace the defaults.'
 
 READS_setup :=
 setup: $(INSTALLED) ## create .venv and install requirements.txt (GPU=1: with the CUDA libraries)
@@ -80,7 +82,7 @@ resume: setup ## continue a run that was stopped or killed
 	@$(SHOW) $(CIFAR_MODELS) resume "$$RUN" $(DATA_DIR_OPTION) $(ARGS)
 
 READS_tune := RECIPE DATASET DATA_DIR TRIALS BUDGET_SECONDS SEED EPOCHS BATCH_SIZE OUT RUN ARGS
-tune: setup ## search the ranges of a recipe (cnn); OUT or RUN, by default runs/tune-RECIPE, gets best.toml
+tune: setup ## search the ranges of RECIPE (cnn), and write best.toml to OUT or RUN (runs/tune-RECIPE)
 	@recipe=$${RECIPE:-cnn}; name=$$(basename "$$recipe" .toml)$${DATASET:+-$${DATASET//[:\/]/-}}; \
 	$(SHOW) $(CIFAR_MODELS) tune "$$recipe" $(RECIPE_OPTIONS) $${TRIALS:+--trials "$$TRIALS"} \
 		$${BUDGET_SECONDS:+--budget-seconds "$$BUDGET_SECONDS"} \
@@ -88,11 +90,11 @@ tune: setup ## search the ranges of a recipe (cnn); OUT or RUN, by default runs/
 
 READS_compare := RUN OUT ARGS
 NEEDS_compare := RUN
-compare: setup ## compare finished runs in one report, by default in runs/comparison
+compare: setup ## compare finished runs, and write a report to OUT (runs/comparison)
 	@$(SPLIT_RUN); $(SHOW) $(CIFAR_MODELS) compare "$${runs[@]}" --out "$${OUT:-runs/comparison}" $(ARGS)
 
 READS_study := RECIPE OUT ARGS
-study: setup ## run what is missing of a study, RECIPE (digits) of experiments/studies/, and compare
+study: setup ## train the missing runs of the study RECIPE (digits), and compare all of them
 	@$(SHOW) $(CIFAR_MODELS) study "$${RECIPE:-digits}" $(OUT_OPTION) $(ARGS)
 
 READS_results :=
@@ -101,7 +103,7 @@ results: setup ## write the tables of results and the figure in README.md and do
 
 READS_export := RUN OUT DATA_DIR ARGS
 NEEDS_export := RUN
-export: setup ## write the model of a finished run as a SavedModel, by default in RUN/export
+export: setup ## write the model of a finished run as a SavedModel to OUT (RUN/export)
 	@$(SHOW) $(CIFAR_MODELS) export "$$RUN" --format saved_model $(OUT_OPTION) $(DATA_DIR_OPTION) $(ARGS)
 
 READS_tensorboard := RUN ARGS
@@ -109,7 +111,7 @@ tensorboard: setup ## show every run under RUN (runs) at http://localhost:6006
 	@$(SHOW) $(VENV)/bin/tensorboard --logdir "$${RUN:-runs}" $(ARGS)
 
 READS_benchmark := RUN RECIPE DATASET DATA_DIR BATCH_SIZE ARGS
-benchmark: setup ## measure the serving cost of finished runs, or the training speed of a recipe (cnn)
+benchmark: setup ## measure the serving cost of finished runs, or the training speed of RECIPE (cnn)
 	@$(SPLIT_RUN); [ "$$RUN$$RECIPE" ] || RECIPE=cnn; \
 	$(SHOW) $(CIFAR_MODELS) benchmark "$${runs[@]}" $${RECIPE:+"$$RECIPE"} $(DATA_OPTIONS) $(BATCH_OPTION) $(ARGS)
 

@@ -3,9 +3,9 @@
     .venv/bin/python experiments/pytorch_speed.py --torch-python PYTHON
 
 PyTorch is not a dependency of this project: PYTHON is the interpreter of an environment that has
-it. The two sides run in turn, each in a new process, so that neither warms the other's caches and
-a machine whose speed drifts affects both equally. The script prints images per second and the ratio
-of each pair.
+it. The two sides alternate, each in a new process, so that neither warms the caches of the other
+and a drift of the speed of the machine affects both equally. The script prints images per second
+and the ratio of each pair.
 """
 
 import argparse
@@ -57,9 +57,13 @@ def measure_keras(name: str, batch_size: int) -> float:
     from cifar_models.models.catalog import build_network
     from cifar_models.training.fit import make_trainer
 
-    off = ["augmentation.crop_padding=0", "training.lookahead_steps=0"]
-    off += [f"augmentation.{flip}_flip=false" for flip in ("horizontal", "alternating")]
-    recipe = read_recipe(name, off)
+    overrides = [
+        "augmentation.crop_padding=0",
+        "augmentation.horizontal_flip=false",
+        "augmentation.alternating_flip=false",
+        "training.lookahead_steps=0",
+    ]
+    recipe = read_recipe(name, overrides)
     runtime = configure(recipe.runtime)
     network = build_network(recipe.model, (32, 32, 3), 10)
     trainer = make_trainer(network, recipe, runtime, steps_per_epoch=10**6)

@@ -91,13 +91,15 @@ def read_data_names(path: Path) -> dict[str, str]:
         raise RequestError(f"{path}: cannot be read: {error}") from None
     for key, name in names.items():
         if not isinstance(name, str):
-            raise RequestError(f"{path}: {key} = {name!r} must be a text: the name of the data set")
+            raise RequestError(
+                f"{path}: {key} = {name!r} must be a string: the name of the data set"
+            )
     return names
 
 
 def _read_record(record: Path, data_names: dict[str, str]) -> Iterator[Result]:
     if not re.match(r"\d{4}-\d\d-\d\d-\w", record.name):
-        raise RequestError(f"{record}: a record is called YYYY-MM-DD-name; rename it")
+        raise RequestError(f"{record}: the name of a record must be YYYY-MM-DD-name; rename it")
     files = [file for name in ("recipe.toml", "metrics.json") for file in record.rglob(name)]
     if not files:
         raise RequestError(f"{record}: holds no run; copy one into it, or remove it")

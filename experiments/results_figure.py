@@ -15,8 +15,8 @@ TICKS = {  # seconds: label
 def figure_svg(points: Sequence[dict], data: str) -> str:
     """Return the figure as SVG, which also holds the points as JSON in its description.
 
-    The background is opaque white, so that the figure is readable on a dark page too. The same
-    points always give the same file.
+    The background is opaque white, so that the figure is readable on dark backgrounds too. The
+    same points always give the same file.
 
     Args:
         points: Points as `results_table.points_of` returns them.

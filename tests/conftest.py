@@ -1,48 +1,69 @@
-"""Shared by every test: TensorFlow quiet, small data, one trained run."""
+"""Fixtures and helpers that several tests use: small runs, their results, and small images."""
 
 import csv
 import hashlib
 import io
 import json
 import os
+import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from cifar_models.cli.main import main
 
-# Every tiny run: a CNN that takes seconds on the digits.
-TINY_CNN = [
-    "train",
-    "digits-cnn",
-    *("--set", "training.epochs=2"),
-    *("--set", "model.stage_filters=[8, 16]"),
-    *("--set", "model.stem_filters=8"),
-]
 
-EVERY_STEP = ["--set", "runtime.checkpoint_seconds=0"]
+def as_overrides(arguments: list[str]) -> list[str]:
+    """Return a command line in which every bare `table.key=value` has become a --set option."""
+    result: list[str] = []
+    for argument in arguments:
+        is_bare = "=" in argument and result[-1:] != ["--set"]
+        result += ["--set", argument] if is_bare else [argument]
+    return result
 
 
-def as_overrides(options: list[str]) -> list[str]:
-    """Turns every bare `table.key=value` into a --set."""
-    separate: list[str] = []
-    for option in options:
-        is_bare = "=" in option and separate[-1:] != ["--set"]
-        separate += ["--set", option] if is_bare else [option]
-    return separate
+# Trains a small CNN on the digits in a few seconds: 40 steps in 2 epochs.
+TINY_CNN = as_overrides(
+    [
+        "train",
+        "digits-cnn",
+        "training.epochs=2",
+        "model.stage_filters=[8, 16]",
+        "model.stem_filters=8",
+    ]
+)
+SAVE_EVERY_STEP = as_overrides(["runtime.checkpoint_seconds=0"])
+
+TIMINGS = (
+    "images_per_second",
+    "seconds",
+    "saving_seconds",
+    "train_seconds",
+    "compile_seconds",
+    "initialisation_seconds",
+    "prediction_seconds",
+    "process_seconds",
+)
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL in a test that cannot afford a process of its own."""
+    """Simulates SIGKILL within the process of the test, which is faster than a new process."""
 
 
-def killed_at(step: int, arguments: list[str]) -> None:
-    """Runs a command that ends with the execution of a step, before anything is saved of it."""
+def run_until_killed(step: int, arguments: list[str]) -> None:
+    """Run a command that is killed at the end of a step, before the step is saved.
+
+    Args:
+        step: Number of the step, counted from the beginning of the run.
+        arguments: Command line of `train` or `resume`.
+    """
     from cifar_models.training.callbacks import Stopwatch
 
     real = Stopwatch.on_train_batch_end
@@ -57,68 +78,108 @@ def killed_at(step: int, arguments: list[str]) -> None:
         main(arguments)
 
 
-TIMINGS = (
-    *("images_per_second", "seconds", "saving_seconds", "train_seconds", "compile_seconds"),
-    *("initialisation_seconds", "prediction_seconds", "process_seconds"),
-)
+def refusal(capsys: pytest.CaptureFixture, *command: object) -> str:
+    """Run a command that must be refused with one line and exit status 2, and return the line."""
+    assert main([str(argument) for argument in command]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+def read_metrics(run: Path) -> dict:
+    """Return the content of metrics.json."""
+    return json.loads((run / "metrics.json").read_text())
+
+
+def read_history(run: Path) -> list[dict[str, str]]:
+    """Return the rows of history.csv."""
+    with (run / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def outcome_of(run: Path) -> dict[str, object]:
-    """All that a run results in, to the last bit, but for how long it took."""
+    """Return hashes of the weights and predictions, the history and the metrics, without times.
+
+    Two runs with equal outcomes are equal to the last bit.
+    """
 
     def without_timings(row: dict) -> dict:
         return {key: value for key, value in row.items() if key not in TIMINGS}
 
-    with (run / "history.csv").open(newline="") as rows:
-        history = [without_timings(row) for row in csv.DictReader(rows)]
     return {
-        "weights": weights_of(run),
-        "history": history,
-        "metrics": without_timings(json.loads((run / "metrics.json").read_text())),
+        "weights": weight_hashes(run),
+        "history": [without_timings(row) for row in read_history(run)],
+        "metrics": without_timings(read_metrics(run)),
         "predictions": hashlib.sha256((run / "predictions.npz").read_bytes()).hexdigest(),
     }
 
 
-def weights_of(run: Path) -> dict[str, str]:
-    """The hash of every array in the model file, read without Keras."""
+def weight_hashes(run: Path) -> dict[str, str]:
+    """Return the SHA-256 of every array in model.keras, read without Keras."""
     hashes: dict[str, str] = {}
 
-    def note(name: str, item: h5py.Group | h5py.Dataset) -> None:
+    def add_hash(name: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Dataset):
             hashes[name] = hashlib.sha256(item[()].tobytes()).hexdigest()
 
     with zipfile.ZipFile(run / "model.keras") as archive:
         content = io.BytesIO(archive.read("model.weights.h5"))
     with h5py.File(content) as weights:
-        weights.visititems(note)
+        weights.visititems(add_hash)
     assert hashes
     return hashes
 
 
+def write_noise_images(root: Path, class_names: Sequence[str], count: int) -> Path:
+    """Write a folder of noise images of 8x8 pixels, `count` for each class, and return it."""
+    rng = np.random.default_rng(0)
+    for name in class_names:
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return root
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test marked gpu is skipped where there is none."""
+    """Skip a test that is marked gpu if there is no GPU."""
     if item.get_closest_marker("gpu") and not Path("/dev/nvidiactl").exists():
         pytest.skip("needs a GPU")
 
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one finished run on the digits."""
+    """Return the folder of a finished run on the digits, shared by all tests: do not change it."""
     folder = tmp_path_factory.mktemp("runs") / "cnn"
     assert main([*TINY_CNN, "--run", str(folder)]) == 0
     return folder
 
 
 @pytest.fixture
+def run_copy(finished_run, tmp_path) -> Path:
+    """Return a copy of the finished run that the test may change."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+@pytest.fixture
 def images() -> np.ndarray:
-    """Eight random colour images, uint8 (8, 32, 32, 3)."""
+    """Return eight random colour images, uint8 (8, 32, 32, 3)."""
     return np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
 
 
 @pytest.fixture
 def float32_policy():
-    """Restores Keras' precision after a test that changes it."""
+    """Restore the precision policy of Keras after a test that changes it."""
     import keras
 
     yield
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def without_figures(monkeypatch) -> None:
+    """Leave out the figures and the TensorBoard events of finished runs, to save time."""
+    from cifar_models.run import record
+
+    monkeypatch.setattr(record, "draw_figures", lambda *arguments: None)
+    monkeypatch.setattr(record, "record_in_tensorboard", lambda *arguments: None)

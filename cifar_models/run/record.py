@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 import keras
@@ -99,7 +100,7 @@ def draw_figures(network: keras.Model, predictions: Predictions, context: RunCon
 
     folder, images = context.folder, context.data.evaluated
     title = f"{context.recipe.name} on {context.data.dataset.name}"
-    drawings = {
+    drawings: dict[str, Callable[[Path], object]] = {
         "curves": lambda path: figures.draw_curves(folder.read_history(), title, path),
         "confusion_matrix": partial(figures.draw_confusion_matrix, predictions, title),
         "first_layer": partial(figures.draw_first_layer, network, f"first layer of {title}"),

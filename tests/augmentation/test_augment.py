@@ -80,19 +80,19 @@ def test_erasing_changes_one_rectangle_of_the_right_area():
     assert 0.05 < erased[touched].mean() < 0.18  # uniform over 0.02 … 0.33, cut at the border
 
 
-def test_mixed_targets_are_the_share_of_each_image(images):
-    """White images mixed with black ones: the mean grey is the share of the white image."""
+def test_mixed_targets_are_the_fractions_of_both_images():
+    """If white and black images are mixed, the mean brightness is the fraction of the white one."""
     white_and_black = np.concatenate(
         [np.full((500, 16, 16, 1), 255, np.uint8), np.zeros((500, 16, 16, 1), np.uint8)]
     )
     targets = np.repeat(np.eye(2, dtype=np.float32), 500, axis=0)
     for mixup, cutmix in ((0.8, 0.0), (0.0, 1.0), (0.8, 1.0)):
-        mixed, shares = mix.apply_mix(
+        mixed, mixed_targets = mix.apply_mix(
             tf.constant(white_and_black), tf.constant(targets), KEY, mixup, cutmix, 1.0
         )
         brightness = mixed.numpy().mean(axis=(1, 2, 3)) / 255
-        np.testing.assert_allclose(brightness, shares[:, 0], atol=0.5 / 255 + 1e-6)
-        np.testing.assert_allclose(np.sum(shares, axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(brightness, mixed_targets[:, 0], atol=0.5 / 255 + 1e-6)
+        np.testing.assert_allclose(np.sum(mixed_targets, axis=1), 1, atol=1e-6)
         is_box = np.isin(mixed.numpy(), (0, 255)).all(axis=(1, 2, 3))
         expected = {(0.8, 0.0): 0, (0.0, 1.0): 1, (0.8, 1.0): 0.5}[mixup, cutmix]
         assert abs(is_box.mean() - expected) < 0.1
@@ -102,10 +102,10 @@ def test_mixing_ends_after_its_fraction_of_the_run(images):
     recipe = AugmentationConfig(cutmix_alpha=1.0, mix_until_fraction=0.5)
     targets = tf.eye(8)
     for progress, changes in ((0.49, True), (0.5, False), (0.9, False)):
-        mixed, shares, _ = augment.augment_batch(
+        mixed, mixed_targets, _ = augment.augment_batch(
             recipe, Batch(tf.constant(images), targets, tf.constant(progress)), KEY
         )
-        assert (np.array_equal(mixed, images), np.array_equal(shares, targets)) == (
+        assert (np.array_equal(mixed, images), np.array_equal(mixed_targets, targets)) == (
             not changes,
             not changes,
         )
@@ -119,11 +119,11 @@ def test_beta_numbers_are_beta_distributed(alpha):
 
 def test_the_default_recipe_changes_nothing(images):
     targets = tf.eye(8)
-    same, shares, _ = augment.augment_batch(
+    same_images, same_targets, _ = augment.augment_batch(
         AugmentationConfig(), Batch(tf.constant(images), targets, tf.constant(0.0)), KEY
     )
-    np.testing.assert_array_equal(same, images)
-    np.testing.assert_array_equal(shares, targets)
+    np.testing.assert_array_equal(same_images, images)
+    np.testing.assert_array_equal(same_targets, targets)
 
 
 def test_the_result_is_a_function_of_the_key(images):

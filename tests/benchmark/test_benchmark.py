@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from cifar_models.runtime.device import Runtime
 from cifar_models.storage.records import Environment, Latency, ServingCost
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.training import fit
+from tests.conftest import refusal
 
 # The real measurement, with less time for each batch size.
 SHORT = """
@@ -57,32 +57,26 @@ def speed_of(recipe_name: str) -> TrainingSpeed:
     )
 
 
-@pytest.fixture
-def run(finished_run, tmp_path) -> Path:
-    """A copy of a finished run, to write to."""
-    return Path(shutil.copytree(finished_run, tmp_path / "run"))
-
-
-def test_a_run_is_measured_and_recorded(run, monkeypatch, capsys):
+def test_a_run_is_measured_and_recorded(run_copy, monkeypatch, capsys):
     monkeypatch.setattr(serving_cost, "MEASURE", ["-c", SHORT])
-    assert main(["benchmark", str(run)]) == 0
+    assert main(["benchmark", str(run_copy)]) == 0
     first_column = (line.partition(" ")[0] for line in capsys.readouterr().out.splitlines())
-    assert str(run) in "".join(first_column)  # a long path is folded
-    cost = json.loads((run / "cost.json").read_text())
-    assert cost == dataclasses.asdict(RunFolder(run).read(ServingCost))
+    assert str(run_copy) in "".join(first_column)  # a long path is folded
+    cost = json.loads((run_copy / "cost.json").read_text())
+    assert cost == dataclasses.asdict(RunFolder(run_copy).read(ServingCost))
     assert set(cost["latency_ms"]) == {"1", "128"}
     for latency in cost["latency_ms"].values():
         assert 0 < latency["p50"] <= latency["p95"]
     assert cost["images_per_second"] > 0
     assert cost["memory_of"] in ("process", "gpu")
     assert cost["peak_memory_bytes"] >= max(1, cost["memory_before_bytes"])
-    assert cost["model_bytes"] == (run / "model.keras").stat().st_size
-    environment = RunFolder(run).read(Environment)
+    assert cost["model_bytes"] == (run_copy / "model.keras").stat().st_size
+    environment = RunFolder(run_copy).read(Environment)
     assert cost["device"] == environment.device
     assert cost["precision"] == environment.precision
 
 
-def test_latency_and_throughput_come_from_the_timed_calls(run, monkeypatch):
+def test_latency_and_throughput_come_from_the_timed_calls(run_copy, monkeypatch):
     outputs, seconds = [], iter([np.arange(1, 102) / 1000, np.array([0.25, 0.25, 0.5, 1.0])])
 
     def time_calls(call):
@@ -90,7 +84,7 @@ def test_latency_and_throughput_come_from_the_timed_calls(run, monkeypatch):
         return next(seconds)
 
     monkeypatch.setattr(serving_cost, "time_calls", time_calls)
-    cost = serving_cost.measure_serving_cost(load_run(run))
+    cost = serving_cost.measure_serving_cost(load_run(run_copy))
     assert cost.latency_ms["1"].p50 == pytest.approx(51.0)
     assert cost.latency_ms["1"].p95 == pytest.approx(96.0)
     assert cost.latency_ms["128"].p50 == pytest.approx(375.0)
@@ -100,15 +94,17 @@ def test_latency_and_throughput_come_from_the_timed_calls(run, monkeypatch):
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_the_network_computes_in_the_precision_of_the_training(run, monkeypatch, float32_policy):
-    folder = RunFolder(run)
+def test_the_network_computes_in_the_precision_of_the_training(
+    run_copy, monkeypatch, float32_policy
+):
+    folder = RunFolder(run_copy)
     folder.write(dataclasses.replace(folder.read(Environment), precision="mixed_bfloat16"))
     monkeypatch.setattr(serving_cost, "time_calls", lambda call: np.ones(1))
-    assert serving_cost.measure_serving_cost(load_run(run)).precision == "mixed_bfloat16"
+    assert serving_cost.measure_serving_cost(load_run(run_copy)).precision == "mixed_bfloat16"
 
 
-def test_a_deterministic_run_is_not_measured_deterministically(run, monkeypatch):
-    folder = RunFolder(run)
+def test_a_deterministic_run_is_not_measured_deterministically(run_copy, monkeypatch):
+    folder = RunFolder(run_copy)
     recipe = read_recipe(str(folder.recipe_path), ["runtime.deterministic=true"])
     folder.write_recipe(recipe_toml(recipe))
     seen = []
@@ -119,7 +115,7 @@ def test_a_deterministic_run_is_not_measured_deterministically(run, monkeypatch)
 
     monkeypatch.setattr(load, "configure_for_run", configure_for_run)
     monkeypatch.setattr(serving_cost, "time_calls", lambda call: np.ones(1))
-    serving_cost.measure_serving_cost(load_run(run))
+    serving_cost.measure_serving_cost(load_run(run_copy))
     assert seen == [False]
 
 
@@ -157,16 +153,16 @@ def test_the_measuring_process_reports_a_wrong_request_in_one_line(tmp_path):
         ("import os; os.kill(os.getpid(), 9)", 1, "SIGKILL ended the process"),
     ],
 )
-def test_a_failed_process_is_one_line(program, status, message, run, monkeypatch, capsys):
+def test_a_failed_process_is_one_line(program, status, message, run_copy, monkeypatch, capsys):
     monkeypatch.setattr(serving_cost, "MEASURE", ["-c", program])
-    assert main(["benchmark", str(run)]) == status
+    assert main(["benchmark", str(run_copy)]) == status
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
-    assert RunFolder(run).read_if_there(ServingCost) is None
+    assert RunFolder(run_copy).read_if_there(ServingCost) is None
 
 
-def test_runs_and_recipes_in_one_command(run, tmp_path, monkeypatch, capsys):
-    other = shutil.copytree(run, tmp_path / "run2")
+def test_runs_and_recipes_in_one_command(run_copy, tmp_path, monkeypatch, capsys):
+    other = shutil.copytree(run_copy, tmp_path / "run2")
     cost = ServingCost(
         latency_ms={"1": Latency(p50=1.0, p95=2.0), "128": Latency(p50=30.0, p95=40.0)},
         images_per_second=4266.7,
@@ -181,9 +177,9 @@ def test_runs_and_recipes_in_one_command(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         training_speed, "measure_isolated", lambda kind, arguments, name: speed_of(name)
     )
-    assert main(["benchmark", str(run), "digits-vit", str(other), "digits-cnn"]) == 0
+    assert main(["benchmark", str(run_copy), "digits-vit", str(other), "digits-cnn"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    rows = [line for line in lines if line.startswith(str(run))]
+    rows = [line for line in lines if line.startswith(str(run_copy))]
     assert len(rows) == 2
     for text in ("1.00, 2.00", "30.00, 40.00", "4,267", "900.0 MB, 700.0 MB", "108.7 kB"):
         assert text in rows[0]
@@ -263,29 +259,25 @@ sys.exit(print_record(lambda: speed_of(name)))
 
 
 def test_missing_data_is_reported_in_one_line(tmp_path, capsys):
-    assert main(["benchmark", "digits-cnn", "--dataset", f"folder:{tmp_path / 'none'}"]) == 2
-    error = capsys.readouterr().err
-    assert str(tmp_path / "none") in error and error.count("\n") == 1
+    missing = tmp_path / "none"
+    error = refusal(capsys, "benchmark", "digits-cnn", "--dataset", f"folder:{missing}")
+    assert str(missing) in error
 
 
 @pytest.mark.parametrize("wrong", ["a folder", "a name"])
 def test_a_wrong_request_is_refused_before_anything_is_measured(
-    wrong, run, tmp_path, monkeypatch, capsys
+    wrong, run_copy, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(serving_cost, "_measure_and_record", lambda folder: pytest.fail("measured"))
     (tmp_path / "empty").mkdir()
     subject = str(tmp_path / "empty") if wrong == "a folder" else "digits-cmn"
-    assert main(["benchmark", str(run), subject]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
+    error = refusal(capsys, "benchmark", run_copy, subject)
     assert ("not a run folder" if wrong == "a folder" else "digits-cnn") in error
 
 
-def test_overrides_that_do_not_apply_or_do_not_fit_are_refused(run, capsys):
-    assert main(["benchmark", str(run), "--set", "training.batch_size=7"]) == 2
+def test_overrides_that_do_not_apply_or_do_not_fit_are_refused(run_copy, capsys):
     message = "is a run folder; --set, --dataset and --data-dir apply to recipes only"
-    assert message in capsys.readouterr().err
-    assert main(["benchmark", str(run), "--dataset", "digits"]) == 2
-    assert message in capsys.readouterr().err
-    assert main(["benchmark", "cnn-strong", "--dataset", "digits"]) == 2
-    assert "augmentation.cutout_size = 12 must be below 8" in capsys.readouterr().err
+    for option in (["--set", "training.batch_size=7"], ["--dataset", "digits"]):
+        assert message in refusal(capsys, "benchmark", run_copy, *option)
+    error = refusal(capsys, "benchmark", "cnn-strong", "--dataset", "digits")
+    assert "augmentation.cutout_size = 12 must be below 8" in error

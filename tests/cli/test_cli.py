@@ -2,22 +2,13 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from cifar_models.cli.main import COMMANDS, main
+from tests.conftest import refusal, write_noise_images
 
 RESUME = "python -m cifar_models resume"
-
-
-def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:
-    assert main([str(argument) for argument in arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    return error
 
 
 @pytest.mark.parametrize(
@@ -66,15 +57,15 @@ def test_list_runs(finished_run, capsys):
 
 
 def test_list_runs_refuses_a_folder_without_runs(tmp_path, capsys):
-    assert "no finished run" in refused(capsys, "list", "runs", "--under", tmp_path)
+    assert "no finished run" in refusal(capsys, "list", "runs", "--under", tmp_path)
 
 
 def test_an_unknown_data_set_is_refused_with_a_suggestion(capsys):
-    assert "did you mean cifar10?" in refused(capsys, "train", "cnn", "--dataset", "cifar_10")
+    assert "did you mean cifar10?" in refusal(capsys, "train", "cnn", "--dataset", "cifar_10")
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path, capsys):
-    error = refused(
+    error = refusal(
         capsys, "train", "digits-cnn", "--set", "training.batch_size=2000", "--run", tmp_path / "r"
     )
     assert "training.batch_size = 2000 is more than the 1293 training images" in error
@@ -82,7 +73,7 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path, capsys):
 
 
 def test_a_crop_larger_than_the_image_is_refused(tmp_path, capsys):
-    error = refused(
+    error = refusal(
         capsys, "train", "digits-cnn", "--set", "augmentation.crop_padding=8", "--run", tmp_path
     )
     assert "crop_padding = 8 must be below 8" in error
@@ -90,57 +81,48 @@ def test_a_crop_larger_than_the_image_is_refused(tmp_path, capsys):
 
 def test_a_folder_with_another_run_is_refused(finished_run, capsys):
     before = (finished_run / "metrics.json").read_bytes()
-    error = refused(capsys, "train", "digits-cnn", "--run", finished_run)
+    error = refusal(capsys, "train", "digits-cnn", "--run", finished_run)
     assert f"{finished_run}: holds another run" in error
     assert (finished_run / "metrics.json").read_bytes() == before
 
 
 def test_evaluate_refuses_a_folder_without_a_run(tmp_path, capsys):
-    assert "not a run folder" in refused(capsys, "evaluate", tmp_path)
+    assert "not a run folder" in refusal(capsys, "evaluate", tmp_path)
 
 
 def test_evaluate_refuses_an_unfinished_run(finished_run, tmp_path, capsys):
     for name in ("recipe.toml", "fingerprints.json"):
         (tmp_path / name).write_bytes((finished_run / name).read_bytes())
-    error = refused(capsys, "evaluate", tmp_path)
+    error = refusal(capsys, "evaluate", tmp_path)
     assert f"is not finished (it has no metrics.json); resume it with: {RESUME} {tmp_path}" in error
 
 
-def class_folders(root: Path, **classes: int) -> Path:
-    for name, count in classes.items():
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            Image.fromarray(np.full((9, 7, 3), number, np.uint8)).save(
-                root / name / f"{number}.png"
-            )
-    return root
-
-
 def test_an_image_folder_with_an_empty_class_is_refused(tmp_path, capsys):
-    root = class_folders(tmp_path, cat=10, dog=0)
-    error = refused(capsys, "train", "cnn", "--dataset", f"folder:{root}")
+    root = write_noise_images(tmp_path, ["cat"], 10)
+    (root / "dog").mkdir()
+    error = refusal(capsys, "train", "cnn", "--dataset", f"folder:{root}")
     assert f"{root / 'dog'}: class dog has no images" in error
 
 
 def test_an_image_folder_with_a_single_class_is_refused(tmp_path, capsys):
-    root = class_folders(tmp_path, cat=10)
-    assert "single class 'cat'" in refused(capsys, "train", "cnn", "--dataset", f"folder:{root}")
+    root = write_noise_images(tmp_path, ["cat"], 10)
+    assert "single class 'cat'" in refusal(capsys, "train", "cnn", "--dataset", f"folder:{root}")
 
 
 def test_a_missing_image_folder_is_refused(tmp_path, capsys):
-    error = refused(capsys, "train", "cnn", "--dataset", f"folder:{tmp_path / 'none'}")
+    error = refusal(capsys, "train", "cnn", "--dataset", f"folder:{tmp_path / 'none'}")
     assert "no such folder" in error
 
 
 def test_tune_refuses_a_recipe_without_a_search_table(tmp_path, capsys):
     path = tmp_path / "plain.toml"
     path.write_text('[data]\ndataset = "digits"\n')
-    error = refused(capsys, "tune", path, "--out", tmp_path / "out")
+    error = refusal(capsys, "tune", path, "--out", tmp_path / "out")
     assert "declares nothing to search" in error
 
 
 def test_tune_refuses_zero_trials(tmp_path, capsys):
-    error = refused(capsys, "tune", "digits-cnn", "--trials", "0", "--out", tmp_path / "out")
+    error = refusal(capsys, "tune", "digits-cnn", "--trials", "0", "--out", tmp_path / "out")
     assert "must be at least 1" in error
 
 

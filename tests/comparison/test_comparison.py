@@ -18,7 +18,8 @@ from cifar_models.comparison.learning_curves import LearningCurve, Point, crossi
 from cifar_models.comparison.runs import read_runs
 from cifar_models.comparison.significance import Interval, compare_accuracy
 from cifar_models.storage.run_folder import RunFolder
-from tests.made_runs import make_cost, make_predictions, make_robustness, make_run
+from tests.conftest import refusal
+from tests.synthetic_runs import make_cost, make_predictions, make_robustness, make_run
 
 IMAGES = 900
 
@@ -38,13 +39,6 @@ def make_models(root: Path, labels: np.ndarray, **accuracies: float) -> list[Pat
             path = root / f"{name}-{seed}"
             paths.append(make_run(path, f"digits-{name}", probabilities, labels, overrides))
     return paths
-
-
-def refused(capsys, *command: object) -> str:
-    assert main([str(word) for word in command]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    return error
 
 
 def test_a_large_difference_is_found_and_a_small_one_is_not_claimed(tmp_path, labels):
@@ -117,7 +111,7 @@ def test_other_data_is_refused(change, message, tmp_path, labels, capsys):
     other = make_run(
         tmp_path / "other", "digits-vit", make_predictions(labels, 0.8, rng), labels, dataset=change
     )
-    error = refused(capsys, "compare", one, other, "--out", tmp_path / "out")
+    error = refusal(capsys, "compare", one, other, "--out", tmp_path / "out")
     assert f"{other}: {message}" in error and str(one) in error
     assert not (tmp_path / "out").exists()
 
@@ -138,7 +132,7 @@ def test_other_images_another_split_and_the_same_seed_are_refused(tmp_path, labe
         (trial, "was evaluated on the validation split"),
         (again, "has the same recipe and seed (0)"),
     ):
-        assert message in refused(capsys, "compare", one, other, "--out", tmp_path / "out")
+        assert message in refusal(capsys, "compare", one, other, "--out", tmp_path / "out")
 
 
 def test_missing_or_invalid_predictions_are_refused(tmp_path, labels, capsys):
@@ -148,26 +142,26 @@ def test_missing_or_invalid_predictions_are_refused(tmp_path, labels, capsys):
     bad = make_predictions(labels, 0.8, rng)
     bad[17, 1] = np.nan
     folder.write_predictions(labels, bad, ("cat", "dog", "eel"))
-    error = refused(capsys, "compare", run, "--out", out)
+    error = refusal(capsys, "compare", run, "--out", out)
     assert f"{run / 'predictions.npz'}: row 17 holds a probability that is not finite" in error
     outside = labels.copy()
     outside[5] = 3
     folder.write_predictions(outside, make_predictions(labels, 0.8, rng), ("cat", "dog", "eel"))
-    assert "row 5 has label 3, outside the 3 classes" in refused(
+    assert "row 5 has label 3, outside the 3 classes" in refusal(
         capsys, "compare", run, "--out", out
     )
     folder.write_predictions(labels, make_predictions(labels, 0.8, rng)[:, :2], ("cat", "dog"))
-    assert f"probabilities of shape ({IMAGES}, 2) for {IMAGES} labels and 3 classes" in refused(
+    assert f"probabilities of shape ({IMAGES}, 2) for {IMAGES} labels and 3 classes" in refusal(
         capsys, "compare", run, "--out", out
     )
     (run / "predictions.npz").unlink()
-    error = refused(capsys, "compare", run, "--out", out)
+    error = refusal(capsys, "compare", run, "--out", out)
     assert f"write it: python -m cifar_models evaluate {run}" in error
-    assert "holds no finished run" in refused(capsys, "compare", tmp_path / "no", "--out", out)
+    assert "holds no finished run" in refusal(capsys, "compare", tmp_path / "no", "--out", out)
 
 
-def test_evaluate_writes_missing_predictions(finished_run, tmp_path):
-    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+def test_evaluate_writes_missing_predictions(run_copy):
+    run = run_copy
     before = (run / "predictions.npz").read_bytes()
     (run / "predictions.npz").unlink()
     assert main(["evaluate", str(run)]) == 0

@@ -55,11 +55,7 @@ def test_every_key_of_a_file_reaches_the_recipe():
 
 def test_a_recipe_overrides_the_values_of_its_architecture():
     recipe = read_recipe("cnn", ["model.architecture=resnet18"])
-    assert recipe.model.stage_blocks == (
-        1,
-        1,
-        1,
-    )  # from the recipe, not from resnet18
+    assert recipe.model.stage_blocks == (1, 1, 1)  # from the recipe, not from resnet18
     recipe = with_values(recipe, {"model.stage_blocks": [3, 3, 3]})
     assert recipe.model.stage_blocks == (3, 3, 3)
     assert ARCHITECTURES["resnet18"].config.stage_blocks == (2, 2, 2, 2)

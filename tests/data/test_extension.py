@@ -9,11 +9,11 @@ from cifar_models.config.recipe import DataConfig
 from cifar_models.data.dataset import Dataset
 from cifar_models.data.load import DATA_SOURCES, DataSource
 from cifar_models.data.splits import ArraySplit
-from tests.conftest import TINY_CNN
+from tests.conftest import TINY_CNN, as_overrides, read_metrics
 
 
 def load_stripes(config: DataConfig, may_download: bool) -> Dataset:
-    """Make grey images of 8x8 pixels with horizontal or vertical stripes."""
+    """Return gray images of 8x8 pixels with horizontal or vertical stripes."""
     count = int(config.dataset.partition(":")[2])
     rows = np.tile(np.arange(8)[:, None] % 2 * 255, (1, 8)).astype(np.uint8)
     images = np.stack([rows, rows.T] * count)[..., np.newaxis]
@@ -27,11 +27,10 @@ def test_a_data_source_can_be_added_from_outside(tmp_path, monkeypatch, capsys):
     assert main(["list", "datasets"]) == 0
     assert "stripes:N with N images of each class" in capsys.readouterr().out
     run = tmp_path / "run"
-    options = ["--dataset", "stripes:50", "--set", "training.batch_size=16"]
-    options += ["--set", "training.epochs=1", "--run", str(run)]
-    assert main([*TINY_CNN, *options]) == 0
+    command = [*TINY_CNN, "training.batch_size=16", "training.epochs=1"]
+    assert main([*as_overrides(command), "--dataset", "stripes:50", "--run", str(run)]) == 0
     description = json.loads((run / "dataset.json").read_text())
     assert description["name"] == "stripes:50"
     assert description["class_names"] == ["horizontal", "vertical"]
     assert description["test_images"] == 100
-    assert json.loads((run / "metrics.json").read_text())["epochs"] == 1
+    assert read_metrics(run)["epochs"] == 1

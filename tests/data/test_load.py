@@ -1,3 +1,5 @@
+"""The digits, TensorFlow Datasets, splits and fingerprints."""
+
 import socket
 from pathlib import Path
 
@@ -13,17 +15,17 @@ from cifar_models.data.splits import ArraySplit, hold_out_validation
 from cifar_models.errors import RequestError, RunError
 
 
-def test_digits_are_scikit_learns():
+def test_the_digits_are_those_of_scikit_learn():
     dataset = load_dataset(DataConfig(dataset="digits"))
     images = np.concatenate([dataset.train.images, dataset.test.images])
     assert images.shape == (1797, 8, 8, 1) and images.dtype == np.uint8
     assert len(dataset.test.labels) == 360
-    # The same multiset of scans, up to their scale of 16.
+    # The same images in another order, with values scaled from 0..16 to 0..255.
     original = np.round(load_digits().images * 255 / 16).astype(np.uint8).reshape(1797, -1)
     ours = images.reshape(1797, -1)
     assert sorted(map(bytes, ours)) == sorted(map(bytes, original))
-    shares = np.bincount(dataset.test.labels) / 360
-    np.testing.assert_allclose(shares, np.bincount(load_digits().target) / 1797, atol=0.003)
+    fractions = np.bincount(dataset.test.labels) / 360
+    np.testing.assert_allclose(fractions, np.bincount(load_digits().target) / 1797, atol=0.003)
 
 
 @pytest.mark.parametrize(
@@ -35,28 +37,31 @@ def test_digits_are_scikit_learns():
         ("fashion_mnist", (28, 28, 1), 10),
     ],
 )
-def test_tfds_by_name(name, shape, num_classes, tmp_path):
-    prepare(name, shape, num_classes, tmp_path)
+def test_a_data_set_of_tfds_is_loaded_by_its_name(name, shape, num_classes, tmp_path):
+    write_tfds(name, shape, num_classes, tmp_path)
     dataset = load_dataset(DataConfig(dataset=name, data_dir=str(tmp_path)))
     assert dataset.train.images.shape == (2 * num_classes, *shape)
     assert dataset.test.images.shape == (num_classes, *shape)
     assert dataset.train.images.dtype == np.uint8
     assert dataset.train.labels.dtype == np.int64
     assert len(dataset.class_names) == num_classes
-    # The pixels say the class: image and label stayed together.
+    # Pixels are equal to the label: images and labels are still paired.
     np.testing.assert_array_equal(dataset.train.images[:, 0, 0, 0], dataset.train.labels)
 
 
 def test_a_data_set_without_a_test_split_is_refused(tmp_path):
-    prepare("fashion_mnist", (28, 28, 1), 10, tmp_path, parts=("train",))
+    write_tfds("fashion_mnist", (28, 28, 1), 10, tmp_path, parts=("train",))
     with pytest.raises(RequestError, match="and the splits train and test"):
         load_dataset(DataConfig(dataset="fashion_mnist", data_dir=str(tmp_path)))
 
 
-def prepare(
+def write_tfds(
     name: str, shape: tuple[int, ...], num_classes: int, folder: Path, parts=("train", "test")
 ) -> None:
-    """Writes a small data set with TFDS' own builder of that name, features and file format."""
+    """Write a small data set with the builder of TFDS that has this name.
+
+    Each pixel is equal to the label.
+    """
     builder = tfds.builder(name, data_dir=folder)
 
     def examples(count):
@@ -75,16 +80,13 @@ def prepare(
     builder.download_and_prepare()
 
 
-@pytest.mark.parametrize("where", ["the name server", "the download"])
-def test_without_a_network_the_message_says_what_to_do(where, tmp_path, monkeypatch):
+@pytest.mark.parametrize("failure", ["name resolution", "download"])
+def test_the_error_without_a_network_suggests_fixes(failure, tmp_path, monkeypatch):
     def no_network(*arguments, **options):
         raise socket.gaierror(-2, "Name or service not known")
 
-    def no_proxy():
-        return {}
-
-    monkeypatch.setattr("urllib.request.getproxies", no_proxy)
-    if where == "the name server":
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    if failure == "name resolution":
         monkeypatch.setattr(socket, "getaddrinfo", no_network)
     else:
         monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments: [])
@@ -98,7 +100,8 @@ def test_without_a_network_the_message_says_what_to_do(where, tmp_path, monkeypa
 
 
 def splits_of(labels: np.ndarray, seed: int):
-    images = np.arange(len(labels), dtype=np.int64)[:, None, None, None]  # each its own number
+    """Hold out a fifth of images whose only pixel is their number."""
+    images = np.arange(len(labels), dtype=np.int64)[:, None, None, None]
     test = ArraySplit(images[:5] + 10_000, labels[:5])
     return hold_out_validation(ArraySplit(images, labels), test, 0.2, seed)
 
@@ -113,19 +116,19 @@ def test_splits_are_disjoint_stratified_and_complete():
     np.testing.assert_array_equal(labels[validation], splits.validation.labels)
 
 
-def test_the_seed_decides_the_validation_split():
+def test_the_validation_split_depends_on_the_seed():
     labels = np.repeat(np.arange(4), 50)
     first, again, other = (splits_of(labels, seed).validation.images for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-def test_a_class_of_one_image_cannot_be_split():
+def test_a_class_of_one_image_is_refused():
     with pytest.raises(RequestError, match="are too few to split off"):
         splits_of(np.array([0] * 30 + [1]), seed=0)
 
 
-def test_test_images_that_are_trained_on_are_counted():
+def test_test_images_in_the_training_split_are_counted():
     dataset = load_dataset(DataConfig(dataset="digits"))
     splits = dataset.splits(DataConfig(), seed=0)
     assert describe(dataset, splits).test_images_in_train == 0
@@ -133,32 +136,31 @@ def test_test_images_that_are_trained_on_are_counted():
     assert describe(dataset, splits).test_images_in_train == 3
 
 
-def test_the_fingerprint_sees_one_changed_pixel():
+def test_the_hash_changes_with_a_single_pixel():
     dataset = load_dataset(DataConfig(dataset="digits"))
     splits = dataset.splits(DataConfig(validation_fraction=0.1), seed=0)
     before = describe(dataset, splits)
     dataset.train.images[0, 0, 0, 0] ^= 1
     after = describe(dataset, splits)
     assert before.sha256 != after.sha256
-    assert (before.train_images, before.validation_images, before.test_images) == (
-        1293,
-        144,
-        360,
-    )
+    sizes = (before.train_images, before.validation_images, before.test_images)
+    assert sizes == (1293, 144, 360)
 
 
-def test_a_smaller_training_split_is_part_of_a_larger_one():
+def test_a_smaller_training_split_is_a_subset_of_a_larger_one():
     dataset = load_dataset(DataConfig(dataset="digits"))
     fractions = (1.0, 0.5, 0.1, 0.01)
-    parts = [
+    all_splits = [
         dataset.splits(DataConfig(dataset="digits", train_fraction=fraction), seed=3)
         for fraction in fractions
     ]
-    whole = parts[0]
-    for larger, smaller, fraction in zip(parts, parts[1:], fractions[1:], strict=False):
+    complete = all_splits[0]
+    for larger, smaller, fraction in zip(all_splits, all_splits[1:], fractions[1:], strict=False):
         images = {image.tobytes() for image in larger.train.images}
         assert all(image.tobytes() in images for image in smaller.train.images)
-        counts, of_whole = np.bincount(smaller.train.labels), np.bincount(whole.train.labels)
-        np.testing.assert_array_equal(counts, np.maximum(np.round(fraction * of_whole), 1))
-        np.testing.assert_array_equal(smaller.validation.labels, whole.validation.labels)
-        np.testing.assert_array_equal(smaller.test.images, whole.test.images)
+        counts, complete_counts = (
+            np.bincount(splits.train.labels) for splits in (smaller, complete)
+        )
+        np.testing.assert_array_equal(counts, np.maximum(np.round(fraction * complete_counts), 1))
+        np.testing.assert_array_equal(smaller.validation.labels, complete.validation.labels)
+        np.testing.assert_array_equal(smaller.test.images, complete.test.images)

@@ -1,7 +1,5 @@
 """Metrics against direct calls of scikit-learn, and by hand."""
 
-import json
-
 import numpy as np
 import pytest
 from sklearn import metrics as sk
@@ -12,6 +10,7 @@ from cifar_models.evaluation.metrics import (
     expected_calibration_error,
 )
 from cifar_models.storage.records import ClassMetrics
+from tests.conftest import read_metrics
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def predictions() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_metrics_of_a_run_agree_with_scikit_learn_on_its_predictions(finished_run):
-    metrics = json.loads((finished_run / "metrics.json").read_text())
+    metrics = read_metrics(finished_run)
     with np.load(finished_run / "predictions.npz") as file:
         labels, probabilities, names = file["labels"], file["probabilities"], file["class_names"]
     assert labels.shape == (360,) and probabilities.shape == (360, 10)

@@ -17,7 +17,8 @@ from experiments.results_table import (
     readme_results,
     results_files,
 )
-from tests.experiments.test_results_table import data_of_figure
+from tests.conftest import read_metrics
+from tests.experiments.test_results_table import read_points
 
 ROOT = EXPERIMENTS.parent
 RECORDS = EXPERIMENTS / "records"
@@ -39,15 +40,15 @@ def relative(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", [README, FULL_TABLE])
-def test_the_table_is_what_the_records_give(name):
+def test_the_tables_are_up_to_date(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    assert text == results_files(ROOT)[ROOT / name], "do not edit the table: make results"
+    assert text == results_files(ROOT)[ROOT / name], "run make results; do not edit the table"
 
 
-def test_the_figure_shows_what_the_records_give():
+def test_the_figure_is_up_to_date():
     shown = readme_results(ROOT, read_results(RECORDS))
     assert len(shown) >= 5
-    assert data_of_figure(ROOT / FIGURE) == points_of(shown), "make results"
+    assert read_points(ROOT / FIGURE) == points_of(shown), "run make results"
 
 
 @pytest.mark.parametrize("run", RUNS, ids=relative)
@@ -56,31 +57,29 @@ def test_every_run_is_complete(run):
         assert (run / name).is_file() and (run / name).stat().st_size, f"{run} lacks {name}"
     environment = json.loads((run / "environment.json").read_text())
     assert {"command", "commit", "device", "packages"} <= set(environment)
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = read_metrics(run)
     assert len((run / "history.csv").read_text().splitlines()) == 1 + metrics["epochs"]
     assert f"accuracy {metrics['accuracy']:.4f}" in (run / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("run", RUNS, ids=relative)
-def test_every_accuracy_is_what_the_predictions_give(run):
+def test_every_accuracy_follows_from_the_predictions(run):
     if not (run / "predictions.npz").is_file():
-        pytest.skip("a record of many seeds may leave them out")
+        pytest.skip("a record of many seeds may leave the predictions out")
     with np.load(run / "predictions.npz") as predictions:
-        right = predictions["probabilities"].argmax(axis=1) == predictions["labels"]
-    assert json.loads((run / "metrics.json").read_text())["accuracy"] == pytest.approx(
-        right.mean(), abs=1e-12
-    )
+        is_correct = predictions["probabilities"].argmax(axis=1) == predictions["labels"]
+    assert read_metrics(run)["accuracy"] == pytest.approx(is_correct.mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize("record", RECORD_FOLDERS, ids=relative)
-def test_every_record_tells_what_why_and_the_figures_of_the_table(record):
+def test_the_readme_of_every_record_has_the_results(record):
     lines = (record / "README.md").read_text(encoding="utf-8").splitlines()
     text = "\n".join(lines)
     assert lines[0].startswith("# ")
     prose = [line for line in lines[1:] if line and not line.startswith("|")]
-    assert len(prose) <= 12, f"{record}: README.md has {len(prose)} lines; about ten will do"
-    for what in ("What", "Why", "Data", "Result", "Time"):
-        assert f"\n- {what}" in text, f"{record}: README.md has no line - {what}"
+    assert len(prose) <= 12, f"{record}: README.md has {len(prose)} lines; about ten are enough"
+    for heading in ("What", "Why", "Data", "Result", "Time"):
+        assert f"\n- {heading}" in text, f"{record}: README.md has no line - {heading}"
     results = [result for result in read_results(RECORDS) if result.record == record.name]
     assert results
     for result in results:

@@ -1,4 +1,4 @@
-"""The tables of results and their figure, from records with known figures and from bad ones."""
+"""The tables and the figure of results for known records, and records that are refused."""
 
 import json
 import shutil
@@ -23,7 +23,8 @@ from experiments.results_table import (
     results_files,
     write_results,
 )
-from tests.made_runs import make_run
+from tests.conftest import read_metrics
+from tests.synthetic_runs import make_run
 
 PETS, COPY = "0" * 64, "1" * 64
 BEFORE, AFTER = "# Project\n\n", "\nThe end, | with a bar\n"
@@ -38,7 +39,7 @@ def make_recorded(
     dataset: dict | None = None,
     **metrics: object,
 ) -> Path:
-    """Write a run below experiments/records/ with the given metrics, whatever its predictions."""
+    """Write a run in experiments/records/ with these metrics, which its predictions do not have."""
     path = root / "experiments/records" / where
     path.parent.mkdir(parents=True, exist_ok=True)
     labels = np.arange(30) % 3
@@ -49,7 +50,7 @@ def make_recorded(
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A project with a README, docs/results.md, names of two data sets and no record."""
+    """Return a project with README.md, docs/results.md, two names of data sets and no record."""
     for name in (README, FULL_TABLE):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"{BEFORE}{BEGIN}\nstale\n{END}\n{AFTER}")
@@ -61,12 +62,13 @@ def root(tmp_path) -> Path:
 
 
 def rows_of(root: Path, document: str = FULL_TABLE) -> list[list[str]]:
+    """Return the cells of the table in a document, without the header."""
     lines = (root / document).read_text().partition(BEGIN)[2].partition(END)[0].split("\n")
     rows = [line for line in lines if line.startswith("|")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows][2:]
 
 
-def data_of_figure(path: Path) -> list[dict]:
+def read_points(path: Path) -> list[dict]:
     """Return the points that the figure holds in its description."""
     (description,) = ElementTree.parse(path).iter("{http://purl.org/dc/elements/1.1/}description")
     return json.loads(description.text)
@@ -76,7 +78,8 @@ def readme_of(root: Path) -> str:
     return results_files(root)[root / README]
 
 
-def refused(root: Path) -> str:
+def refusal(root: Path) -> str:
+    """Return the message with which records are refused, before anything is written."""
     before = {name: (root / name).read_bytes() for name in (README, FULL_TABLE)}
     with pytest.raises(RequestError) as error:
         write_results(root)
@@ -119,29 +122,29 @@ def test_mean_sample_deviation_and_count_of_the_seeds(root):
     assert "Test accuracy on pets:\n" in (root / README).read_text()
 
 
-def test_views_and_resolution_are_named_where_they_are_not_the_plain_ones(root):
+def test_tta_views_and_resized_images_are_named(root):
     make_recorded(root, "2026-01-31-pets", 0.9, "augmentation.tta_views=6", "model.image_size=16")
     write_results(root)
     assert rows_of(root)[0][0].endswith(", 3 epochs, resized to 16 pixels, 6 TTA views")
 
 
-def test_one_run_has_no_deviation_and_may_be_the_record_itself(root):
+def test_a_record_may_be_a_single_run_and_has_no_deviation(root):
     make_recorded(root, "2026-01-31-alone", 0.8477, train_seconds=1485.0)
     write_results(root)
     assert rows_of(root)[0][2:5] == ["84.77 %", "1", "25 min"]
 
 
-def test_the_rest_of_the_readme_stays_and_a_second_time_changes_nothing(root):
+def test_the_rest_of_the_documents_stays_and_a_second_call_changes_nothing(root):
     make_recorded(root, "2026-01-31-alone", 0.5)
     write_results(root)
-    once = {name: (root / name).read_text() for name in (README, FULL_TABLE, FIGURE)}
+    written = {name: (root / name).read_text() for name in (README, FULL_TABLE, FIGURE)}
     for name in (README, FULL_TABLE):
-        assert once[name].startswith(BEFORE) and once[name].endswith(AFTER)
-        assert "stale" not in once[name]
-    assert results_files(root) == {root / name: text for name, text in once.items()}
+        assert written[name].startswith(BEFORE) and written[name].endswith(AFTER)
+        assert "stale" not in written[name]
+    assert results_files(root) == {root / name: text for name, text in written.items()}
 
 
-def test_the_command(root, capsys):
+def test_the_command_writes_the_files_and_reports_errors(root, capsys):
     make_recorded(root, "2026-01-31-alone", 0.8477)
     assert main(root) == 0
     written = capsys.readouterr().out.splitlines()
@@ -154,7 +157,7 @@ def test_the_command(root, capsys):
     assert capsys.readouterr().err.startswith(f"error: {root / 'README.md'}: has no lines")
 
 
-def test_an_edit_by_hand_is_found(root):
+def test_an_edited_table_differs_from_the_records(root):
     make_recorded(root, "2026-01-31-alone", 0.8477)
     write_results(root)
     edited = (root / "README.md").read_text().replace("84.77", "85.77")
@@ -162,7 +165,7 @@ def test_an_edit_by_hand_is_found(root):
     assert readme_of(root) != edited
 
 
-def test_recipes_devices_data_and_parts_of_them_are_rows_of_their_own(root):
+def test_each_recipe_device_data_set_and_subset_has_a_row(root):
     make_recorded(root, "2026-01-01-a/cnn-0", 0.5)
     make_recorded(root, "2026-01-01-a/cnn-1", 0.7, "runtime.seed=1")
     make_recorded(root, "2026-01-01-a/cnn-gpu", 0.8, device="GPU")
@@ -189,7 +192,7 @@ def test_recipes_devices_data_and_parts_of_them_are_rows_of_their_own(root):
     ]
 
 
-def test_recipes_of_one_name_say_what_sets_them_apart(root):
+def test_recipes_of_one_name_are_distinguished_by_their_keys(root):
     for number, rate in enumerate((0.1, 0.2)):
         override = f"training.peak_learning_rate={rate}"
         make_recorded(root, f"2026-01-01-a/{number}", 0.9 - rate, override)
@@ -200,14 +203,14 @@ def test_recipes_of_one_name_say_what_sets_them_apart(root):
     ]
 
 
-def test_runs_that_stopped_early_say_from_when_to_when(root):
+def test_runs_that_stopped_early_give_a_range_of_epochs(root):
     make_recorded(root, "2026-01-01-a/0", 0.9, epochs=8)
     make_recorded(root, "2026-01-01-a/1", 0.9, "runtime.seed=1", epochs=11)
     write_results(root)
     assert rows_of(root)[0][0].endswith("), 8 to 11 epochs")
 
 
-def test_the_readme_and_the_figure_show_the_whole_first_data_set(root):
+def test_the_readme_and_the_figure_show_the_first_data_set_without_subsets(root):
     make_recorded(root, "2026-01-01-a/cnn-0", 0.5, train_seconds=30.0, parameters=1234)
     make_recorded(root, "2026-01-01-a/cnn-1", 0.7, "runtime.seed=1", train_seconds=50.0)
     make_recorded(root, "2026-01-01-a/copy", 0.4, dataset={"sha256": COPY})
@@ -227,7 +230,7 @@ def test_the_readme_and_the_figure_show_the_whole_first_data_set(root):
         "device": "CPU",
     }
     assert (vit["recipe"], vit["accuracies"], vit["tta_views"]) == ("digits-vit", [90.0], 6)
-    assert data_of_figure(root / FIGURE) == [vit, cnn]
+    assert read_points(root / FIGURE) == [vit, cnn]
     assert "pets: accuracy against training time" in (root / FIGURE).read_text()
 
 
@@ -235,11 +238,11 @@ def test_the_readme_and_the_figure_show_the_whole_first_data_set(root):
     ("seconds", "text"),
     [(2.592, "2.59 s"), (57.95, "58 s"), (100, "1.67 min"), (1485, "25 min"), (9000, "2.50 h")],
 )
-def test_times_in_the_unit_that_suits(seconds, text):
+def test_durations_are_written_in_a_suitable_unit(seconds, text):
     assert duration(seconds) == text
 
 
-def test_an_old_record_without_an_environment_or_new_keys_of_the_recipe(root):
+def test_an_old_record_without_an_environment_and_new_keys_is_read(root):
     run = make_recorded(root, "2026-01-01-old", 0.9)
     (run / "environment.json").unlink()
     recipe = (run / "recipe.toml").read_text()
@@ -249,25 +252,25 @@ def test_an_old_record_without_an_environment_or_new_keys_of_the_recipe(root):
 
 
 @pytest.mark.parametrize("name", [README, FULL_TABLE])
-def test_a_document_without_marks(name, root):
+def test_a_document_without_marks_is_refused(name, root):
     make_recorded(root, "2026-01-01-a", 0.9)
     for text in ("no marks\n", f"{END}\n{BEGIN}\n"):
         (root / name).write_text(text)
-        assert f"{name}: has no lines {BEGIN} and {END}; put them" in refused(root)
+        assert f"{name}: has no lines {BEGIN} and {END}; put them" in refusal(root)
 
 
-def test_no_record_at_all(root):
-    assert "records: holds no record; copy a run into" in refused(root)
+def test_a_folder_without_records_is_refused(root):
+    assert "records: holds no record; copy a run into" in refusal(root)
 
 
-def test_a_record_that_cannot_be_used(root):
+def test_a_record_without_runs_or_with_a_wrong_name_is_refused(root):
     records = root / "experiments/records"
     for name, message in (
         ("2026-01-01-empty", "2026-01-01-empty: holds no run; copy one into it, or remove it"),
-        ("my-record", "my-record: a record is called YYYY-MM-DD-name; rename it"),
+        ("my-record", "my-record: the name of a record must be YYYY-MM-DD-name; rename it"),
     ):
         (records / name).mkdir()
-        assert refused(root).endswith(message)
+        assert refusal(root).endswith(message)
         (records / name).rmdir()
 
 
@@ -286,11 +289,11 @@ def test_a_record_that_cannot_be_used(root):
         ({"split": "validation"}, "is measured on the validation split; a record needs the test"),
     ],
 )
-def test_figures_that_cannot_be_used(root, change, message):
+def test_invalid_metrics_are_refused(root, change, message):
     run = make_recorded(root, "2026-01-01-a", 0.9)
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = read_metrics(run)
     (run / "metrics.json").write_text(json.dumps({**metrics, **change}))
-    assert message in refused(root)
+    assert message in refusal(root)
 
 
 @pytest.mark.parametrize(
@@ -301,35 +304,39 @@ def test_figures_that_cannot_be_used(root, change, message):
         ("dataset.json", "dataset.json: cannot be read"),
     ],
 )
-def test_a_run_that_is_not_whole(root, name, message):
+def test_an_incomplete_run_is_refused(root, name, message):
     (make_recorded(root, "2026-01-01-a", 0.9) / name).unlink()
-    assert message in refused(root)
+    assert message in refusal(root)
 
 
-def test_metrics_that_lack_a_figure(root):
+def test_incomplete_metrics_are_refused(root):
     run = make_recorded(root, "2026-01-01-a", 0.9)
     (run / "metrics.json").write_text('{"accuracy": 0.9}')
-    assert "metrics.json: cannot be read: Object missing required field" in refused(root)
+    assert "metrics.json: cannot be read: Object missing required field" in refusal(root)
 
 
-def test_the_same_recipe_and_seed_twice(root):
+def test_two_runs_of_one_recipe_and_seed_are_refused(root):
     run = make_recorded(root, "2026-01-01-a/0", 0.9)
     shutil.copytree(run, run.parent / "1")
-    assert "has the same recipe and seed" in refused(root)
+    assert "has the same recipe and seed" in refusal(root)
 
 
-def test_data_without_a_name(root):
+def test_a_data_set_without_a_name_is_refused(root):
     make_recorded(root, "2026-01-01-a", 0.9, dataset={"sha256": "2" * 64})
-    message = refused(root)
+    message = refusal(root)
     assert f"its data set has no name yet; add a line to {root}" in message
     assert message.endswith(f'data.toml: {"2" * 64} = "…"')
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"pets", "cannot be read"), (b"\xff", "cannot be read"), (b"a = 1", "a = 1 must be a text")],
+    [
+        (b"pets", "cannot be read"),
+        (b"\xff", "cannot be read"),
+        (b"a = 1", "a = 1 must be a string"),
+    ],
 )
-def test_names_that_cannot_be_used(root, content, message):
+def test_an_invalid_file_of_names_is_refused(root, content, message):
     make_recorded(root, "2026-01-01-a", 0.9)
     (root / "experiments/records/data.toml").write_bytes(content)
-    assert f"data.toml: {message}" in refused(root)
+    assert f"data.toml: {message}" in refusal(root)

@@ -38,7 +38,7 @@ def module_of(path: Path) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    """Every imported name, inside functions too."""
+    """Return all imported names, including those that functions import."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -80,7 +80,7 @@ def import_graph() -> dict[str, set[str]]:
     }
 
 
-def test_no_two_files_import_each_other_in_a_circle():
+def test_there_are_no_circular_imports():
     graph = import_graph()
     while leaves := {module for module, imported in graph.items() if not imported}:
         graph = {m: imported - leaves for m, imported in graph.items() if m not in leaves}

@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or gone: the last checkpoint stays, and the message says what."""
+"""A full or read-only disk costs no checkpoint, and every disk error is reported in one line."""
 
 import errno
 import json
@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,11 @@ from cifar_models.storage.atomic_files import WriteError, write_atomic
 from cifar_models.storage.checkpoint_file import decode_checkpoint
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.training.callbacks import Stopwatch
-from tests.conftest import EVERY_STEP, TINY_CNN, outcome_of
+from tests.conftest import SAVE_EVERY_STEP, TINY_CNN, outcome_of
 
-RUN = [*TINY_CNN, *EVERY_STEP, "--deterministic"]
+TRAIN = [*TINY_CNN, *SAVE_EVERY_STEP, "--deterministic"]
 
-# In a mount namespace of its own: fills a small disk at each save in turn, then makes room.
+# Runs in a mount namespace. For each size, trains until the disk is full, enlarges it and resumes.
 SMALL_DISK = """
 import contextlib, io, json, subprocess, sys
 from pathlib import Path
@@ -52,27 +54,34 @@ Path(sys.argv[1]).with_name("results.json").write_text(json.dumps(results))
 
 
 def can_mount() -> bool:
+    """Return whether this user may create a mount namespace."""
     if not shutil.which("unshare"):
         return False
     return subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
 
 
-@pytest.mark.skipif(not can_mount(), reason="this user may not make a mount namespace")
-def test_a_full_disk_at_every_kind_of_save(tmp_path):
-    whole = tmp_path / "whole"
-    assert main([*RUN, "--run", str(whole)]) == 0
+@pytest.mark.skipif(not can_mount(), reason="this user may not create a mount namespace")
+def test_a_full_disk_costs_no_checkpoint(tmp_path):
+    uninterrupted = tmp_path / "uninterrupted"
+    assert main([*TRAIN, "--run", str(uninterrupted)]) == 0
     (tmp_path / "disk").mkdir()
-    sizes = [120, 212]  # the second checkpoint, the model
+    sizes = [120, 212]  # KiB: full at the second checkpoint, full at the model
     result = subprocess.run(
         [
-            *("unshare", "-rm", sys.executable, "-c", SMALL_DISK, str(tmp_path / "disk")),
-            *(json.dumps(sizes), *RUN),
+            "unshare",
+            "-rm",
+            sys.executable,
+            "-c",
+            SMALL_DISK,
+            str(tmp_path / "disk"),
+            json.dumps(sizes),
+            *TRAIN,
         ],
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert result.returncode == 0, result.stderr  # not 139, as h5py leaves behind on a full disk
+    assert result.returncode == 0, result.stderr  # not a segmentation fault of h5py
     stopped_at = set()
     results = json.loads((tmp_path / "results.json").read_text())
     for kilobytes, one in zip(sizes, results, strict=True):
@@ -82,7 +91,7 @@ def test_a_full_disk_at_every_kind_of_save(tmp_path):
         assert "free some space, then: python -m cifar_models resume" in error
         stopped_at.add(Path(error.removeprefix("error: ").partition(":")[0]).suffix)
         assert one["resumed"]["status"] == 0, one["resumed"]["errors"]
-        assert outcome_of(tmp_path / f"copy-{kilobytes}") == outcome_of(whole)
+        assert outcome_of(tmp_path / f"copy-{kilobytes}") == outcome_of(uninterrupted)
     assert stopped_at == {".safetensors", ".keras"}
     assert [len(one["checkpoints"]) for one in results] == [1, 2]
 
@@ -90,21 +99,21 @@ def test_a_full_disk_at_every_kind_of_save(tmp_path):
 @pytest.mark.parametrize(
     "number, hint", [(errno.EROFS, "make the folder writable"), (errno.ENOSPC, "free some space")]
 )
-def test_the_hint_fits_the_error(number, hint, tmp_path):
-    def refused(path: Path) -> None:
+def test_the_hint_depends_on_the_error(number, hint, tmp_path):
+    def fail(path: Path) -> None:
         raise OSError(number, os.strerror(number))
 
     folder = RunFolder.create(tmp_path / "run")
     with pytest.raises(WriteError, match=f"{hint}, then: "), training_session(folder):
-        write_atomic(folder.log_path, refused)
+        write_atomic(folder.log_path, fail)
 
 
-def test_a_lock_that_a_read_only_folder_refuses(tmp_path, monkeypatch):
-    def refused(*arguments):
+def test_a_read_only_folder_cannot_be_locked(tmp_path, monkeypatch):
+    def fail(*arguments):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     folder = RunFolder.create(tmp_path / "run")
-    monkeypatch.setattr(Path, "open", refused)
+    monkeypatch.setattr(Path, "open", fail)
     with (
         pytest.raises(WriteError, match=r"\.lock: .*make the folder writable"),
         training_session(folder),
@@ -113,33 +122,34 @@ def test_a_lock_that_a_read_only_folder_refuses(tmp_path, monkeypatch):
 
 
 SAVES = {
-    *("recipe.toml", "environment.json", "dataset.json", "fingerprints.json"),
+    "recipe.toml",
+    "environment.json",
+    "dataset.json",
+    "fingerprints.json",
     *(f"step-{step:010d}.safetensors" for step in range(1, 21)),
-    *("history.csv", "model.keras", "predictions.npz"),
+    "history.csv",
+    "model.keras",
+    "predictions.npz",
     "metrics.json",
 }
 FIGURES = ("curves.png", "confusion_matrix.png", "first_layer.png", "sample_predictions.png")
-SOME = (
-    *("recipe.toml", "fingerprints.json", "step-0000000001.safetensors", "history.csv"),
-    *("step-0000000007.safetensors", "step-0000000020.safetensors", "model.keras"),
-    *("predictions.npz", "metrics.json"),
+TESTED_FIRST = (
+    "recipe.toml",
+    "fingerprints.json",
+    "step-0000000001.safetensors",
+    "history.csv",
+    "step-0000000007.safetensors",
+    "step-0000000020.safetensors",
+    "model.keras",
+    "predictions.npz",
+    "metrics.json",
 )
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(SAVES - set(SOME))]
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(SAVES - set(TESTED_FIRST))]
 
 
-def test_these_are_the_saves_of_a_run(tmp_path, monkeypatch):
-    real, seen = Path.replace, []
-    monkeypatch.setattr(
-        Path, "replace", lambda self, target: (seen.append(Path(target).name), real(self, target))
-    )
-    assert main([*RUN, "--set", "training.epochs=1", "--run", str(tmp_path / "run")]) == 0
-    assert set(seen) == {*SAVES, *FIGURES}
-
-
-@pytest.mark.parametrize("name", [*SOME, *OTHERS])
-def test_an_error_at_each_save(name, tmp_path, monkeypatch, capsys):
-    """The system's answer is made up here, so that every save gets it, whoever runs the test."""
-    run = tmp_path / "run"
+@contextmanager
+def read_only(name: str) -> Iterator[None]:
+    """Fail to write files of this name, as on a read-only disk."""
     real = Path.replace
 
     def replace(self, target):
@@ -147,9 +157,26 @@ def test_an_error_at_each_save(name, tmp_path, monkeypatch, capsys):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return real(self, target)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "replace", replace)
-        assert main([*RUN, "--set", "training.epochs=1", "--run", str(run)]) == 1
+        yield
+
+
+def test_saves_lists_every_file_that_a_run_writes(tmp_path, monkeypatch):
+    real, seen = Path.replace, []
+    monkeypatch.setattr(
+        Path, "replace", lambda self, target: (seen.append(Path(target).name), real(self, target))
+    )
+    assert main([*TRAIN, "--set", "training.epochs=1", "--run", str(tmp_path / "run")]) == 0
+    assert set(seen) == {*SAVES, *FIGURES}
+
+
+@pytest.mark.parametrize("name", [*TESTED_FIRST, *OTHERS])
+def test_an_error_at_each_save_is_reported_in_one_line(name, tmp_path, capsys):
+    """The error is simulated, because the user who runs the tests may be allowed to write."""
+    run = tmp_path / "run"
+    with read_only(name):
+        assert main([*TRAIN, "--set", "training.epochs=1", "--run", str(run)]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert f"{name}: cannot be written: Read-only file system" in error and "free in" in error
@@ -164,16 +191,8 @@ def test_an_error_at_each_save(name, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_that_cannot_be_written_costs_no_metrics(name, tmp_path):
     """The metrics are recorded before the figures."""
-    real = Path.replace
-
-    def replace(self, target):
-        if Path(target).name == name:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        return real(self, target)
-
     run = tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "replace", replace)
+    with read_only(name):
         assert main([*TINY_CNN, "--set", "training.epochs=1", "--run", str(run)]) == 0
     log = (run / "log.txt").read_text()
     assert f"{name}: cannot be written: Read-only file system" in log
@@ -181,7 +200,7 @@ def test_a_figure_that_cannot_be_written_costs_no_metrics(name, tmp_path):
     assert {path.name for path in (run / "plots").iterdir()} == set(FIGURES) - {name}
 
 
-def test_a_folder_that_vanishes(tmp_path, capsys):
+def test_a_removed_run_folder_is_reported_in_one_line(tmp_path, capsys):
     run = tmp_path / "run"
     real = Stopwatch.on_train_batch_end
 
@@ -192,7 +211,7 @@ def test_a_folder_that_vanishes(tmp_path, capsys):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stopwatch, "on_train_batch_end", on_train_batch_end)
-        assert main([*RUN, "--run", str(run)]) == 1
+        assert main([*TRAIN, "--run", str(run)]) == 1
     error = capsys.readouterr().err
     assert f"{run}/checkpoints/step-0000000005.safetensors: cannot be written" in error
     assert "the run folder and its checkpoints are gone" in error and error.count("\n") == 1

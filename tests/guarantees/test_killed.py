@@ -1,4 +1,4 @@
-"""Real processes, really killed, stopped and locked out."""
+"""Real processes that are killed, stopped by signals, or refused because of a lock."""
 
 import os
 import random
@@ -14,17 +14,17 @@ import pytest
 from cifar_models.cli.main import main
 from cifar_models.storage.atomic_files import FolderInUse, locked
 from cifar_models.storage.run_folder import RunFolder
-from tests.conftest import EVERY_STEP, TINY_CNN, outcome_of
+from tests.conftest import SAVE_EVERY_STEP, TINY_CNN, as_overrides, outcome_of, refusal
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN = [
-    *(*TINY_CNN, "--deterministic"),
-    *("--set", "training.epochs=3", "--set", "training.ema_decay=0.9"),
-]
-WHERE = ("step", "begun", "written", "flushed", "renamed")
+TRAIN = as_overrides(
+    [*TINY_CNN, "training.epochs=3", "training.ema_decay=0.9", "--deterministic"],
+)
+MOMENTS = ("step", "writing", "written", "flushed", "renamed")  # of tests/killed_process.py
 
 
 def start(*command: str) -> subprocess.Popen:
+    """Start Python with these arguments."""
     return subprocess.Popen(
         [sys.executable, *command],
         cwd=ROOT,
@@ -35,9 +35,9 @@ def start(*command: str) -> subprocess.Popen:
     )
 
 
-def die(where: str, count: int, *command: str) -> int:
-    """Returns the exit status of a command that kills itself, or finishes before it can."""
-    process = start("-m", "tests.dying_run", where, str(count), *command)
+def run_and_kill(moment: str, count: int, *command: str) -> int:
+    """Return the exit status of a command that kills itself, unless it ends before."""
+    process = start("-m", "tests.killed_process", moment, str(count), *command)
     process.communicate(timeout=120)
     return process.returncode
 
@@ -50,59 +50,61 @@ def wait_for(condition, seconds: float = 60) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> dict:
-    """The outcome of the run that nobody killed."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    assert main([*RUN, "--run", str(run)]) == 0
+def uninterrupted(tmp_path_factory) -> dict:
+    """Return the outcome of a run that was not killed."""
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert main([*TRAIN, "--run", str(run)]) == 0
     return outcome_of(run)
 
 
-def test_killed_at_a_step_and_in_the_middle_of_a_save(whole, tmp_path):
+def test_a_run_killed_at_a_step_and_within_a_save_resumes(uninterrupted, tmp_path):
     run = str(tmp_path / "run")
-    assert die("step", 7, *RUN, *EVERY_STEP, "--run", run) == -signal.SIGKILL
-    assert die("begun", 20, "resume", run) == -signal.SIGKILL
+    assert run_and_kill("step", 7, *TRAIN, *SAVE_EVERY_STEP, "--run", run) == -signal.SIGKILL
+    assert run_and_kill("writing", 20, "resume", run) == -signal.SIGKILL
     assert main(["resume", run]) == 0
-    assert outcome_of(Path(run)) == whole
+    assert outcome_of(Path(run)) == uninterrupted
     assert not list(Path(run).rglob(".partial-*"))
 
 
 @pytest.mark.slow
-def test_killed_two_dozen_times_at_random(whole, tmp_path):
-    chance = random.Random(0)
+def test_a_run_killed_two_dozen_times_resumes(uninterrupted, tmp_path):
+    rng = random.Random(0)
     run, kills = str(tmp_path / "run"), 0
-    command = [*RUN, *EVERY_STEP, "--run", run]
+    command = [*TRAIN, *SAVE_EVERY_STEP, "--run", run]
     while kills < 24:
-        where = chance.choice(WHERE)
-        if die(where, chance.randint(1, 4), *command) != -signal.SIGKILL:
+        moment = rng.choice(MOMENTS)
+        if run_and_kill(moment, rng.randint(1, 4), *command) != -signal.SIGKILL:
             break
         kills += 1
         command = ["resume", run] if RunFolder(Path(run)).has_begun() else command
     assert kills >= 20
     assert main(["resume", run]) == 0
-    assert outcome_of(Path(run)) == whole
+    assert outcome_of(Path(run)) == uninterrupted
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(whole, tmp_path):
-    """From outside, whatever the process is doing: starting, compiling, training, drawing."""
-    chance = random.Random(1)
+def test_a_run_killed_at_random_times_resumes(uninterrupted, tmp_path):
+    """The process is starting, compiling, training or drawing figures when it is killed."""
+    rng = random.Random(1)
     run = tmp_path / "run"
     for _ in range(10):
-        begun = RunFolder(run).has_begun()
-        command = ["resume", str(run)] if begun else [*RUN, *EVERY_STEP, "--run", str(run)]
+        has_begun = RunFolder(run).has_begun()
+        command = (
+            ["resume", str(run)] if has_begun else [*TRAIN, *SAVE_EVERY_STEP, "--run", str(run)]
+        )
         process = start("-m", "cifar_models", *command)
-        time.sleep(chance.uniform(0, 9))
+        time.sleep(rng.uniform(0, 9))
         process.kill()
         _, errors = process.communicate()
         assert "error" not in errors
     assert main(["resume", str(run)] if RunFolder(run).has_begun() else command) == 0
-    assert outcome_of(run) == whole
+    assert outcome_of(run) == uninterrupted
 
 
-def test_ctrl_c_and_sigterm_save_and_say_how_to_go_on(whole, tmp_path):
+def test_ctrl_c_and_sigterm_save_and_say_how_to_resume(uninterrupted, tmp_path):
     run = tmp_path / "run"
     folder = RunFolder(run)
-    command = [*RUN, *EVERY_STEP, "--run", str(run)]
+    command = [*TRAIN, *SAVE_EVERY_STEP, "--run", str(run)]
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         before = folder.checkpoint_paths()[:1]
         process = start("-m", "cifar_models", *command)
@@ -115,10 +117,10 @@ def test_ctrl_c_and_sigterm_save_and_say_how_to_go_on(whole, tmp_path):
         assert f"stopped after step {newest}; the state is saved" in errors
         command = ["resume", str(run)]
     assert main(command) == 0
-    assert outcome_of(run) == whole
+    assert outcome_of(run) == uninterrupted
 
 
-STUCK = """
+ENDLESS_STEP = """
 import ctypes, sys
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 import_tensorflow()
@@ -128,7 +130,7 @@ def on_train_batch_end(self, batch, logs=None):
     print("stuck", flush=True)
     mutex = (ctypes.c_char * 64)()
     for _ in range(2):
-        ctypes.CDLL(None).pthread_mutex_lock(mutex)  # the second one waits for ever
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)  # the second call never returns
 
 Stopwatch.on_train_batch_end = on_train_batch_end
 from cifar_models.cli.main import main
@@ -137,9 +139,9 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.fixture
-def stuck(tmp_path) -> Iterator[subprocess.Popen]:
-    """A process in the middle of a step that never ends."""
-    process = start("-c", STUCK, *RUN, "--run", str(tmp_path / "run"))
+def stuck_process(tmp_path) -> Iterator[subprocess.Popen]:
+    """Start a process, and wait until it is within a step that never ends."""
+    process = start("-c", ENDLESS_STEP, *TRAIN, "--run", str(tmp_path / "run"))
     assert process.stdout
     assert "stuck\n" in iter(process.stdout.readline, "")
     yield process
@@ -147,21 +149,24 @@ def stuck(tmp_path) -> Iterator[subprocess.Popen]:
     process.communicate()
 
 
-def test_a_second_ctrl_c_stops_at_once_even_inside_a_step(stuck):
-    stuck.send_signal(signal.SIGINT)
-    assert any("Ctrl-C again stops at once" in line for line in iter(stuck.stderr.readline, ""))
-    assert stuck.poll() is None
-    stuck.send_signal(signal.SIGINT)
-    assert stuck.wait(timeout=10) == 130
+def test_a_second_ctrl_c_stops_at_once_even_within_a_step(stuck_process):
+    stuck_process.send_signal(signal.SIGINT)
+    assert any(
+        "Ctrl-C again stops at once" in line for line in iter(stuck_process.stderr.readline, "")
+    )
+    assert stuck_process.poll() is None
+    stuck_process.send_signal(signal.SIGINT)
+    assert stuck_process.wait(timeout=10) == 130
 
 
-def test_one_process_at_a_time_and_a_killed_one_leaves_no_lock(stuck, tmp_path, capsys):
+def test_a_folder_in_use_is_locked_and_a_killed_process_leaves_no_lock(
+    stuck_process, tmp_path, capsys
+):
     run = tmp_path / "run"
-    assert main(["resume", str(run)]) == 2
-    error = capsys.readouterr().err
-    assert f"{run}: process {stuck.pid} is using this folder" in error and error.count("\n") == 1
-    stuck.kill()
-    stuck.wait()
+    error = refusal(capsys, "resume", run)
+    assert f"{run}: process {stuck_process.pid} is using this folder" in error
+    stuck_process.kill()
+    stuck_process.wait()
     with locked(run), pytest.raises(FolderInUse), locked(run):
         pass
 
@@ -169,10 +174,10 @@ def test_one_process_at_a_time_and_a_killed_one_leaves_no_lock(stuck, tmp_path, 
 @pytest.mark.parametrize(
     ("number", "seconds"), [(signal.SIGINT, 2.0), (signal.SIGTERM, 2.0), (signal.SIGTERM, 0.3)]
 )
-def test_a_signal_before_the_first_step(number, seconds, tmp_path):
-    """While Python starts, or TensorFlow is imported, nothing is left that stands in the way."""
+def test_a_run_stopped_before_its_first_step_can_be_started_again(number, seconds, tmp_path):
+    """The signal arrives while Python starts or TensorFlow is imported."""
     run = tmp_path / "run"
-    process = start("-m", "cifar_models", *RUN, "--run", str(run))
+    process = start("-m", "cifar_models", *TRAIN, "--run", str(run))
     time.sleep(seconds)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
@@ -181,9 +186,9 @@ def test_a_signal_before_the_first_step(number, seconds, tmp_path):
         RunFolder.refuse_if_taken(run)
 
 
-def test_a_reader_who_leaves_does_not_end_the_run(tmp_path):
+def test_a_closed_output_pipe_does_not_end_the_run(tmp_path):
     run = tmp_path / "run"
-    process = start("-m", "cifar_models", *RUN, "--run", str(run))
+    process = start("-m", "cifar_models", *TRAIN, "--run", str(run))
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(timeout=120) == 0

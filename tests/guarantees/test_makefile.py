@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# Stands for every program of .venv/bin: it writes its name and its arguments to a file.
+# Replaces every program in .venv/bin, and writes its name and its arguments to a file.
 STUB = """#!/bin/bash
 python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "${0##*/}" "$@" >> calls.jsonl
 """
@@ -18,7 +18,7 @@ python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "${0##*/}" "$@" >
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with the Makefile and a .venv of stubs that counts as installed."""
+    """Return a folder with the Makefile and a .venv in which all programs are stubs."""
     for name in ("Makefile", "requirements.txt", "requirements-gpu.txt"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     bin_folder = tmp_path / ".venv" / "bin"
@@ -34,13 +34,16 @@ def project(tmp_path: Path) -> Path:
 def make(
     project: Path, *arguments: str, **environment: str
 ) -> tuple[subprocess.CompletedProcess, list[list[str]]]:
-    """Run make; return its result and the arguments of every program that it started."""
+    """Run make, and return its result and the arguments of every program that it started."""
     result = subprocess.run(
         ["make", "--silent", *arguments],
         cwd=project,
         capture_output=True,
         text=True,
-        env={"PATH": os.environ["PATH"], **environment},  # nothing of a make that runs these tests
+        env={
+            "PATH": os.environ["PATH"],
+            **environment,
+        },  # without variables of a make that runs the tests
     )
     calls = project / "calls.jsonl"
     lines = calls.read_text().splitlines() if calls.exists() else []
@@ -111,13 +114,13 @@ def test_a_target_passes_its_variables_to_the_command(words, command, project):
         ("test-slow", "python -m pytest"),
     ],
 )
-def test_the_other_programs_get_theirs(words, call, project):
+def test_a_target_passes_its_variables_to_other_programs(words, call, project):
     result, calls = make(project, *shlex.split(words))
     assert result.returncode == 0, result.stderr
     assert calls == [shlex.split(call)]
 
 
-HARD = [
+DIFFICULT_PATHS = [
     "my run",
     "it's here",
     "my $dir",
@@ -131,7 +134,7 @@ HARD = [
 ]
 
 
-@pytest.mark.parametrize("value", HARD)
+@pytest.mark.parametrize("value", DIFFICULT_PATHS)
 @pytest.mark.parametrize(
     ("target", "variables"),
     [
@@ -145,14 +148,14 @@ HARD = [
         ("benchmark", ("RUN", "RECIPE", "DATASET", "DATA_DIR")),
     ],
 )
-def test_a_path_reaches_the_command_as_it_was_typed(target, variables, value, project):
+def test_a_path_reaches_the_command_unchanged(target, variables, value, project):
     (project / value).mkdir()  # compare and benchmark: one run
     words = command_of(project, target, *(f"{name}={value}" for name in variables))
     assert words.count(value) == len(variables)
 
 
-def test_tensorboard_gets_a_path_as_it_was_typed(project):
-    for value in HARD:
+def test_a_path_reaches_tensorboard_unchanged(project):
+    for value in DIFFICULT_PATHS:
         _, calls = make(project, "tensorboard", f"RUN={value}")
         assert calls == [["tensorboard", "--logdir", value]]
 

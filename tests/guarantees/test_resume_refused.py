@@ -1,8 +1,7 @@
-"""What `resume` refuses: another recipe, other classes, other data. And what it does not mind."""
+"""Changes with which `resume` refuses a run (recipe, classes, data), and changes it accepts."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -10,30 +9,23 @@ from cifar_models.cli.main import main
 from cifar_models.config.run_identity import refuse_differences
 from cifar_models.errors import RequestError
 from cifar_models.storage.run_folder import RunFolder
-from tests.conftest import TINY_CNN, Killed
+from tests.conftest import TINY_CNN, Killed, refusal, write_noise_images
 
 
-def begin(run: Path, *more: str) -> Path:
-    """Leaves a run folder as a kill before the first step would."""
+def begin(run: Path, *options: str) -> Path:
+    """Write a run folder as a run leaves it that is killed before its first step."""
 
     def killed(*arguments):
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr("cifar_models.run.train.run_to_end", killed)
-        main([*TINY_CNN, *more, "--run", str(run)])
+        main([*TINY_CNN, *options, "--run", str(run)])
     return run
 
 
-def refused(capsys, *command: object) -> str:
-    capsys.readouterr()
-    assert main([str(word) for word in command]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    return error
-
-
-def edit(run: Path, old: str, new: str) -> None:
+def edit_recipe(run: Path, old: str, new: str) -> None:
+    """Replace a line in the recipe of a run."""
     path = run / "recipe.toml"
     text = path.read_text()
     assert old in text
@@ -42,67 +34,61 @@ def edit(run: Path, old: str, new: str) -> None:
 
 @pytest.fixture
 def image_folder(tmp_path) -> Path:
-    """Two classes of noise."""
-    rng = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (tmp_path / "images" / name).mkdir(parents=True)
-        for number in range(80):
-            pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
-    return tmp_path / "images"
+    """Write a folder of noise images of two classes."""
+    return write_noise_images(tmp_path / "images", ("cat", "dog"), 80)
 
 
-def test_another_recipe(tmp_path, capsys):
+def test_another_recipe_is_refused(tmp_path, capsys):
     run = begin(tmp_path / "run")
-    edit(run, "epochs = 2", "epochs = 3")
-    edit(run, "seed = 0", "seed = 1")
-    error = refused(capsys, "resume", run)
+    edit_recipe(run, "epochs = 2", "epochs = 3")
+    edit_recipe(run, "seed = 0", "seed = 1")
+    error = refusal(capsys, "resume", run)
     assert f"{run}: cannot be resumed: training.epochs was 2 and is 3" in error
     assert "runtime.seed was 0 and is 1" in error
 
 
-def test_where_the_data_lies_and_how_often_to_save_may_change(tmp_path, monkeypatch):
+def test_the_data_folder_and_the_checkpoint_interval_may_change(tmp_path, monkeypatch):
     run = begin(tmp_path / "run")
-    edit(run, 'data_dir = ""', 'data_dir = "/elsewhere"')
-    edit(run, "checkpoint_seconds = 300.0", "checkpoint_seconds = 5.0")
+    edit_recipe(run, 'data_dir = ""', 'data_dir = "/elsewhere"')
+    edit_recipe(run, "checkpoint_seconds = 300.0", "checkpoint_seconds = 5.0")
     monkeypatch.setattr("cifar_models.run.resume.run_to_end", lambda *arguments: None)
     assert main(["resume", str(run)]) == 0
 
 
-def test_a_class_with_another_name(image_folder, tmp_path, capsys):
+def test_a_renamed_class_is_refused(image_folder, tmp_path, capsys):
     run = begin(tmp_path / "run", "--dataset", f"folder:{image_folder}")
     (image_folder / "cat").rename(image_folder / "zebra")
-    error = refused(capsys, "resume", run)
+    error = refusal(capsys, "resume", run)
     assert "the classes were ['cat', 'dog'] and are ['dog', 'zebra']" in error
 
 
-def test_an_image_that_changed(image_folder, tmp_path, capsys):
+def test_a_changed_image_is_refused(image_folder, tmp_path, capsys):
     run = begin(tmp_path / "run", "--dataset", f"folder:{image_folder}")
     Image.new("RGB", (8, 8)).save(image_folder / "cat" / "0.png")
-    error = refused(capsys, "resume", run)
+    error = refusal(capsys, "resume", run)
     assert "the data's SHA-256 began with" in error
 
 
-def test_train_names_resume_for_an_unfinished_run(tmp_path, capsys):
+def test_train_suggests_resume_for_an_unfinished_run(tmp_path, capsys):
     run = begin(tmp_path / "run")
-    error = refused(capsys, *TINY_CNN, "--run", run)
+    error = refusal(capsys, *TINY_CNN, "--run", run)
     assert f"{run}: holds an unfinished run; resume it with: " in error
     assert f"python -m cifar_models resume {run}" in error
 
 
-def test_something_that_is_no_run(tmp_path, capsys):
-    assert "not a run folder" in refused(capsys, "resume", tmp_path)
-    assert "not a run folder" in refused(capsys, "resume", tmp_path / "nothing")
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path, capsys):
+    assert "not a run folder" in refusal(capsys, "resume", tmp_path)
+    assert "not a run folder" in refusal(capsys, "resume", tmp_path / "nothing")
 
 
-def test_a_run_that_never_began(tmp_path, capsys):
+def test_a_run_without_fingerprints_is_refused(tmp_path, capsys):
     run = begin(tmp_path / "run")
     (run / "fingerprints.json").unlink()
-    assert "stopped before training began; remove it and train" in refused(capsys, "resume", run)
+    assert "stopped before training began; remove it and train" in refusal(capsys, "resume", run)
 
 
-def test_a_trial_of_a_search_stays_on_validation(tmp_path, monkeypatch):
-    """Its test split is closed: by hand, too, it is resumed on what it began with."""
+def test_a_trial_resumes_with_the_validation_split(tmp_path, monkeypatch):
+    """Resuming a trial with the command must not evaluate it on the test split."""
     run = begin(tmp_path / "run")
     fingerprints = RunFolder(run).read_fingerprints()
     RunFolder(run).write_fingerprints({**fingerprints, "evaluation_split": "validation"})
@@ -123,16 +109,16 @@ def test_a_trial_of_a_search_stays_on_validation(tmp_path, monkeypatch):
         ("runtime.steps_per_execution=-1", "must be at least 0"),
     ],
 )
-def test_impossible_values(override, problem, capsys):
-    assert problem in refused(capsys, "train", "digits-cnn", "--set", override)
+def test_values_out_of_range_are_refused(override, problem, capsys):
+    assert problem in refusal(capsys, "train", "digits-cnn", "--set", override)
 
 
-def test_a_deterministic_run_has_no_xla(capsys):
-    error = refused(capsys, "train", "digits-cnn", "--deterministic", "--set", "runtime.xla=on")
+def test_a_deterministic_run_with_xla_is_refused(capsys):
+    error = refusal(capsys, "train", "digits-cnn", "--deterministic", "--set", "runtime.xla=on")
     assert 'runtime.xla = \'on\' must be "auto" or "off" for a deterministic run' in error
 
 
-def test_a_key_that_is_newer_than_the_run_is_no_difference():
+def test_a_key_that_is_newer_than_the_run_is_not_a_difference():
     now = {
         "recipe": {"training.epochs": 3, "training.new": 0},
         "class_names": [],

@@ -43,7 +43,7 @@ def check_layer(
 
 
 def check_build(layer, input_shape, expected_output_shape, expected_num_weights) -> None:
-    """`build` alone makes all weights and sublayers; the output shape is known before a call."""
+    """Check the weights, sublayers and output shape after `build`, before the first call."""
     layer.build(input_shape)
     assert [sublayer.path for sublayer in layer._flatten_layers() if not sublayer.built] == []
     trainable, others = len(layer.trainable_weights), len(layer.non_trainable_weights)
@@ -64,7 +64,7 @@ def check_output(layer, inputs, expected_shape, training: bool) -> None:
 
 
 def check_gradients(layer, inputs, training: bool) -> None:
-    """The gradient of every trainable weight, and of the input, is finite and not zero."""
+    """Check that the gradients of trainable weights and of the input are finite and not zero."""
     keras.utils.set_random_seed(0)  # dropout must leave a part of the batch
     variables = layer.trainable_variables
     tensor = tf.constant(inputs)
@@ -81,7 +81,7 @@ def check_gradients(layer, inputs, training: bool) -> None:
 
 
 def check_config(layer, inputs) -> None:
-    """The configuration is JSON, is registered, and restores the layer."""
+    """Check that the configuration is JSON, is registered, and restores the layer."""
     name = f"{PACKAGE}>{type(layer).__name__}"
     assert keras.saving.get_registered_name(type(layer)) == name
     serialized = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
@@ -97,7 +97,7 @@ def check_config(layer, inputs) -> None:
 
 
 def check_saved_model(layer, inputs, path: Path) -> None:
-    """A model with the layer gives the same outputs after saving and loading."""
+    """Check that a model with the layer gives the same outputs after saving and loading."""
     images = keras.Input(inputs.shape[1:])
     model = keras.Model(images, layer(images))
     model.save(path)

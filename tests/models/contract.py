@@ -30,7 +30,7 @@ def split_of(images: np.ndarray) -> ArraySplit:
 
 
 def check_size(config: ModelConfig, expected: tuple[int, int]) -> None:
-    """The network has the expected numbers of all and of trainable parameters, and known FLOPs."""
+    """Check the numbers of all and of trainable parameters, and that FLOPs can be counted."""
     network = build(config)
     trainable = sum(int(np.prod(v.shape)) for v in network.trainable_variables)
     assert (network.count_params(), trainable) == expected
@@ -38,7 +38,7 @@ def check_size(config: ModelConfig, expected: tuple[int, int]) -> None:
 
 
 def check_logits(config: ModelConfig, image_shape: tuple[int, int, int]) -> None:
-    """The input is uint8 (B, H, W, C), and the logits are float32 (B, K)."""
+    """Check that the input is uint8 (B, H, W, C) and that the logits are float32 (B, K)."""
     network = build(config, image_shape, 7)
     logits = network(random_images(3, *image_shape))
     assert logits.shape == (3, 7) and logits.dtype == tf.float32
@@ -47,7 +47,7 @@ def check_logits(config: ModelConfig, image_shape: tuple[int, int, int]) -> None
 
 
 def check_saving(config: ModelConfig, images: np.ndarray, path: Path) -> None:
-    """A saved and loaded network gives the same logits and has the same layers."""
+    """Check that a saved and loaded network has the same layers and gives the same logits."""
     network = build(config)
     network.save(path)
     restored = keras.models.load_model(path)
@@ -59,7 +59,7 @@ def check_saving(config: ModelConfig, images: np.ndarray, path: Path) -> None:
 
 
 def check_serialization(config: ModelConfig, images: np.ndarray) -> None:
-    """The configuration is JSON; a network made of it, with the same weights, is the same."""
+    """Check that the configuration is JSON and restores the network."""
     network = build(config)
     serialized = json.loads(json.dumps(keras.saving.serialize_keras_object(network)))
     restored = keras.saving.deserialize_keras_object(serialized)
@@ -69,7 +69,7 @@ def check_serialization(config: ModelConfig, images: np.ndarray) -> None:
 
 
 def check_mixed_precision(config: ModelConfig, policy: str, image_shape) -> None:
-    """Variables stay float32 and equal; logits are float32 and close to those in float32."""
+    """Check that variables and logits are float32, and the logits close to exact ones."""
     images = random_images(8, *image_shape)
     exact = build(config, image_shape)
     keras.config.set_dtype_policy(policy)
@@ -83,7 +83,7 @@ def check_mixed_precision(config: ModelConfig, policy: str, image_shape) -> None
 
 
 def check_gradient_step(config: ModelConfig, images: np.ndarray) -> None:
-    """Every variable has a gradient, and a small step against the gradients lowers the loss."""
+    """Check that every variable has a gradient, and that a small step lowers the loss."""
     network = build(config)
 
     def loss_of_batch() -> tf.Tensor:

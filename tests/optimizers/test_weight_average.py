@@ -10,7 +10,7 @@ from cifar_models.optimizers.weight_average import WeightAverage
 from cifar_models.run.load import load_run
 from cifar_models.storage.checkpoint_file import decode_checkpoint
 from cifar_models.storage.run_folder import RunFolder
-from tests.conftest import EVERY_STEP, TINY_CNN, as_overrides
+from tests.conftest import SAVE_EVERY_STEP, TINY_CNN, as_overrides
 
 
 def normalized_network() -> keras.Model:
@@ -44,7 +44,7 @@ def test_the_average_equals_that_of_tensorflow():
 def test_the_average_is_evaluated_and_saved(keep, tmp_path):
     arguments = [*TINY_CNN, "training.ema_decay=0.9", f"training.keep={keep}"]
     run = tmp_path / "run"
-    assert main([*as_overrides(arguments), *EVERY_STEP, "--run", str(run)]) == 0
+    assert main([*as_overrides(arguments), *SAVE_EVERY_STEP, "--run", str(run)]) == 0
     folder = RunFolder(run)
     arrays, record = decode_checkpoint(folder.checkpoint_paths()[0].read_bytes())
     prefix = {"best": "best/", "last": "average/"}[keep]

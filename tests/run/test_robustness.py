@@ -1,4 +1,4 @@
-"""What a run's robustness.json says, against metrics.json, Keras alone, and a network by hand."""
+"""The content of robustness.json equals metrics.json and computations with Keras and by hand."""
 
 import json
 import shutil
@@ -16,24 +16,25 @@ from cifar_models.evaluation.metrics import entropy, roc_auc_between
 from cifar_models.run.robustness import _noise, _shuffled
 from cifar_models.storage.records import Robustness, RunMetrics
 from cifar_models.storage.run_folder import RunFolder
+from tests.conftest import refusal
 
 
 @pytest.fixture(scope="module")
 def measured(finished_run, tmp_path_factory) -> Path:
-    """A copy of the finished run, with its robustness measured on all 360 test images."""
+    """Return a copy of the finished run with its robustness on all 360 test images."""
     run = tmp_path_factory.mktemp("robustness") / "run"
     shutil.copytree(finished_run, run)
     assert main(["evaluate", str(run), "--corruptions"]) == 0
     return run
 
 
-def test_clean_accuracy_is_the_one_that_the_run_recorded(measured):
+def test_the_clean_accuracy_is_that_of_the_metrics(measured):
     report = RunFolder(measured).read(Robustness)
     assert report.images == 360
     assert report.clean_accuracy == RunFolder(measured).read(RunMetrics).accuracy
 
 
-def test_every_corruption_has_five_accuracies_and_the_mean_is_theirs(measured):
+def test_every_corruption_has_five_accuracies_and_their_mean_is_recorded(measured):
     report = RunFolder(measured).read(Robustness)
     assert tuple(report.accuracy) == CORRUPTIONS
     numbers = np.array(list(report.accuracy.values()))
@@ -42,7 +43,7 @@ def test_every_corruption_has_five_accuracies_and_the_mean_is_theirs(measured):
 
 
 @pytest.mark.parametrize(("name", "severity"), [("contrast", 2), ("impulse_noise", 5)])
-def test_a_cell_by_keras_alone(name, severity, measured):
+def test_an_accuracy_equals_that_of_keras(name, severity, measured):
     test = load_dataset(read_recipe(str(measured / "recipe.toml")).data).test
     network = keras.models.load_model(measured / "model.keras")
     logits = np.asarray(network(corrupt(test.images, name, severity, seed=0), training=False))
@@ -51,20 +52,20 @@ def test_a_cell_by_keras_alone(name, severity, measured):
     assert report["accuracy"][name][severity - 1] == pytest.approx(expected)
 
 
-def test_entropies_by_keras_alone(measured):
+def test_the_entropies_equal_those_of_keras(measured):
     report = RunFolder(measured).read(Robustness)
     edges = np.array(report.entropy["bins"])
     np.testing.assert_allclose(edges, np.linspace(0, np.log(10), 21))
     images = load_dataset(read_recipe(str(measured / "recipe.toml")).data).test.images
     network = keras.models.load_model(measured / "model.keras")
     entropies = {}
-    shown = {"test": images, "noise": _noise(images), "shuffled": _shuffled(images)}
-    for name, pixels in shown.items():
+    inputs = {"test": images, "noise": _noise(images), "shuffled": _shuffled(images)}
+    for name, pixels in inputs.items():
         log = np.asarray(keras.ops.log_softmax(network(pixels, training=False)), np.float64)
         entropies[name] = -(np.exp(log) * log).sum(axis=1)
         assert sum(report.entropy[name]) == 360
         expected, _ = np.histogram(entropies[name], edges)
-        # One that lies on an edge may be counted on either side of it.
+        # An entropy at the edge of a bin may be counted on either side.
         assert np.abs(expected - report.entropy[name]).sum() <= 2
     for name, area in report.roc_auc.items():
         is_above = entropies[name][:, None] > entropies["test"]
@@ -72,9 +73,8 @@ def test_entropies_by_keras_alone(measured):
     assert set(report.roc_auc) == {"noise", "shuffled"}
 
 
-def test_some_images_spread_over_all_of_them(finished_run, tmp_path, capsys):
-    run = tmp_path / "run"
-    shutil.copytree(finished_run, run)
+def test_a_subset_of_the_images_is_spread_over_the_test_split(run_copy, capsys):
+    run = run_copy
     assert main(["evaluate", str(run), "--corruptions", "--images", "30"]) == 0
     printed, report = capsys.readouterr().out, RunFolder(run).read(Robustness)
     assert report.images == sum(report.entropy["test"]) == 30
@@ -94,25 +94,23 @@ def test_some_images_spread_over_all_of_them(finished_run, tmp_path, capsys):
         (["--corruptions", "--images", "0"], "--images 0: must be at least 1"),
     ],
 )
-def test_requests_that_make_no_sense(options, reason, finished_run, capsys):
-    assert main(["evaluate", str(finished_run), *options]) == 2
-    error = capsys.readouterr().err
-    assert reason in error and error.count("\n") == 1
+def test_wrong_options_are_refused(options, reason, finished_run, capsys):
+    assert reason in refusal(capsys, "evaluate", finished_run, *options)
     assert not (finished_run / "robustness.json").exists()
 
 
-def test_shuffled_pixels_stay_whole_and_each_image_has_its_own_order(images):
-    same = np.repeat(images[:1], 4, axis=0)
-    shuffled = _shuffled(same)
+def test_shuffling_keeps_the_pixels_and_orders_each_image_differently(images):
+    copies = np.repeat(images[:1], 4, axis=0)
+    shuffled = _shuffled(copies)
     for image in shuffled:
         assert sorted(map(tuple, image.reshape(-1, 3))) == sorted(
-            map(tuple, same[0].reshape(-1, 3))
+            map(tuple, copies[0].reshape(-1, 3))
         )
     assert not np.array_equal(shuffled[0], shuffled[1])
 
 
-def test_entropy_and_area_by_hand():
+def test_entropy_and_roc_auc_by_hand():
     probabilities = np.array([[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25]])
     np.testing.assert_allclose(entropy(probabilities), [0, np.log(2), np.log(4)])
-    # Of the six pairs three are in order and one is a tie.
+    # Three of the six pairs are in order, and one is a tie.
     assert roc_auc_between(np.array([1, 3, 4]), np.array([2, 4])) == pytest.approx(3.5 / 6)

@@ -1,6 +1,5 @@
-"""What a run leaves behind, and what it never looks at."""
+"""The files of a run, the saved weights, and the test split, which a trial never predicts."""
 
-import csv
 import dataclasses
 import json
 import tomllib
@@ -18,31 +17,57 @@ from cifar_models.config.recipe import DataConfig
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.load import load_dataset
 from cifar_models.data.splits import ArraySplit
-from cifar_models.run import record
 from cifar_models.run import train as run_module
 from cifar_models.runtime.process_clock import PROCESS_START
 from cifar_models.storage.records import DatasetInfo
-from tests.conftest import TIMINGS, TINY_CNN
+from tests.conftest import (
+    TIMINGS,
+    TINY_CNN,
+    as_overrides,
+    read_history,
+    read_metrics,
+    refusal,
+    write_noise_images,
+)
 
 PROMISED_METRICS = {
-    *("accuracy", "loss", "precision_macro", "recall_macro", "f1_macro", "roc_auc_macro"),
-    *("expected_calibration_error", "per_class", "parameters", "flops_per_image"),
-    *("train_seconds", "compile_seconds", "images_per_second", "epochs", "seed", "dataset"),
-    *("device", "initialisation_seconds", "prediction_seconds", "process_seconds"),
+    "accuracy",
+    "loss",
+    "precision_macro",
+    "recall_macro",
+    "f1_macro",
+    "roc_auc_macro",
+    "expected_calibration_error",
+    "per_class",
+    "parameters",
+    "flops_per_image",
+    "train_seconds",
+    "compile_seconds",
+    "images_per_second",
+    "epochs",
+    "seed",
+    "dataset",
+    "device",
+    "initialisation_seconds",
+    "prediction_seconds",
+    "process_seconds",
 }
-
-
-def load_metrics(run: Path) -> dict:
-    return json.loads((run / "metrics.json").read_text())
 
 
 def test_the_run_folder_is_complete(finished_run):
     for name in (
-        *("recipe.toml", "environment.json", "dataset.json", "history.csv", "metrics.json"),
-        *("predictions.npz", "model.keras", "tensorboard", "log.txt"),
+        "recipe.toml",
+        "environment.json",
+        "dataset.json",
+        "history.csv",
+        "metrics.json",
+        "predictions.npz",
+        "model.keras",
+        "tensorboard",
+        "log.txt",
     ):
         assert (finished_run / name).exists(), name
-    metrics = load_metrics(finished_run)
+    metrics = read_metrics(finished_run)
     assert set(metrics) >= PROMISED_METRICS
     parts = ("initialisation_seconds", "train_seconds", "prediction_seconds")
     assert all(metrics[part] > 0 for part in parts)
@@ -51,9 +76,8 @@ def test_the_run_folder_is_complete(finished_run):
     assert not list(finished_run.rglob(".partial*"))
 
 
-def test_the_history_has_a_row_an_epoch(finished_run):
-    with (finished_run / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
+def test_the_history_has_one_row_per_epoch(finished_run):
+    rows = read_history(finished_run)
     assert [int(row["epoch"]) for row in rows] == [1, 2]
     assert [int(row["step"]) for row in rows] == [20, 40]  # 1,293 images in batches of 64
     assert all(0 <= float(row["validation_accuracy"]) <= 1 for row in rows)
@@ -76,20 +100,17 @@ def test_the_saved_model_gives_the_recorded_predictions(finished_run):
 
 def test_evaluate_repeats_the_recorded_metrics(finished_run, capsys):
     assert main(["evaluate", str(finished_run)]) == 0
-    accuracy = load_metrics(finished_run)["accuracy"]
+    accuracy = read_metrics(finished_run)["accuracy"]
     assert f"{accuracy:.6f}" in capsys.readouterr().out
 
 
 def test_evaluate_refuses_data_of_other_classes(finished_run, tmp_path, capsys):
-    for name in ("cat", "dog"):
-        (tmp_path / name).mkdir()
-        for number in range(5):
-            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{number}.png")
-    assert main(["evaluate", str(finished_run), "--dataset", f"folder:{tmp_path}"]) == 2
-    assert "was trained on classes" in capsys.readouterr().err
+    folder = write_noise_images(tmp_path, ("cat", "dog"), 5)
+    error = refusal(capsys, "evaluate", finished_run, "--dataset", f"folder:{folder}")
+    assert "was trained on classes" in error
 
 
-def test_pictures_are_drawn(finished_run):
+def test_the_figures_are_drawn(finished_run):
     for name in ("curves", "confusion_matrix", "first_layer", "sample_predictions"):
         with Image.open(finished_run / "plots" / f"{name}.png") as image:
             assert min(image.size) > 150
@@ -98,18 +119,18 @@ def test_pictures_are_drawn(finished_run):
             assert len(np.unique(below_the_title)) > 20
 
 
-def events(path: Path) -> EventAccumulator:
+def read_events(path: Path) -> EventAccumulator:
     return EventAccumulator(str(path), size_guidance={"tensors": 0}).Reload()
 
 
-def test_tensorboard_is_keyed_by_the_global_step(finished_run):
+def test_tensorboard_events_have_the_global_step(finished_run):
     for split in ("train", "validation"):
-        log = events(finished_run / "tensorboard" / split)
+        log = read_events(finished_run / "tensorboard" / split)
         for tag in ("loss", "accuracy"):
             assert [event.step for event in log.Tensors(tag)] == [20, 40]
-    log = events(finished_run / "tensorboard" / "train")
+    log = read_events(finished_run / "tensorboard" / "train")
     assert {"learning_rate", "images_per_second"} <= set(log.Tags()["tensors"])
-    log = events(finished_run / "tensorboard")
+    log = read_events(finished_run / "tensorboard")
     assert {"augmented", "confusion_matrix", "first_layer", "final/test_accuracy"} <= set(
         log.Tags()["tensors"]
     )
@@ -131,7 +152,7 @@ def test_the_resolved_recipe_runs_again_to_the_same_bytes(tmp_path):
             np.load(again / "predictions.npz") as other,
         ):
             np.testing.assert_array_equal(one[name], other[name])
-    one, other = load_metrics(first), load_metrics(again)
+    one, other = read_metrics(first), read_metrics(again)
     assert {k: one[k] for k in one.keys() - set(TIMINGS)} == {
         k: other[k] for k in other.keys() - set(TIMINGS)
     }
@@ -140,8 +161,8 @@ def test_the_resolved_recipe_runs_again_to_the_same_bytes(tmp_path):
         np.testing.assert_array_equal(left, right)
 
 
-class Untouchable(np.ndarray):
-    """Stands for the test split: any use of its pixels but their hash fails."""
+class UnreadableImages(np.ndarray):
+    """Images that can be hashed; any other use of their pixels fails the test."""
 
     def __array__(self, *arguments, **options):
         raise AssertionError("the test split was predicted")
@@ -151,14 +172,14 @@ class Untouchable(np.ndarray):
 
 
 def test_a_trial_of_a_search_never_predicts_the_test_split(monkeypatch, tmp_path):
-    real = load_dataset(read_recipe("digits-cnn").data)
-    untouchable = ArraySplit(real.test.images.view(Untouchable), real.test.labels)
-    poisoned = dataclasses.replace(real, test=untouchable)
-    monkeypatch.setattr(run_module, "load_dataset", lambda recipe: poisoned)
+    digits = load_dataset(read_recipe("digits-cnn").data)
+    test = ArraySplit(digits.test.images.view(UnreadableImages), digits.test.labels)
+    dataset = dataclasses.replace(digits, test=test)
+    monkeypatch.setattr(run_module, "load_dataset", lambda recipe: dataset)
     info = DatasetInfo(
         name="digits",
         image_shape=(8, 8, 1),
-        class_names=list(real.class_names),
+        class_names=list(digits.class_names),
         train_images=1,
         validation_images=1,
         test_images=1,
@@ -172,41 +193,46 @@ def test_a_trial_of_a_search_never_predicts_the_test_split(monkeypatch, tmp_path
         run_module.train(recipe, tmp_path / "run", evaluation_split="test")
 
 
-def test_the_best_epoch_is_kept(tmp_path, monkeypatch):
-    """A learning rate that explodes half way: the best epoch's weights are the ones measured."""
-    arguments = [
-        *TINY_CNN,
-        *("--set", "training.epochs=6"),
-        *("--set", "training.keep=best"),
-        *("--set", "training.peak_learning_rate=3.0"),
-        *("--set", "training.warmup_fraction=0.9"),
-    ]
+def test_the_weights_of_the_best_epoch_are_saved(tmp_path):
+    """The accuracy falls later, because the learning rate becomes too high."""
+    arguments = as_overrides(
+        [
+            *TINY_CNN,
+            "training.epochs=6",
+            "training.keep=best",
+            "training.peak_learning_rate=3.0",
+            "training.warmup_fraction=0.9",
+        ]
+    )
     assert main([*arguments, "--run", str(tmp_path / "run")]) == 0
-    metrics = load_metrics(tmp_path / "run")
-    with (tmp_path / "run" / "history.csv").open() as file:
-        rows = [float(row["validation_accuracy"]) for row in csv.DictReader(file)]
-    assert metrics["best_epoch"] == 1 + int(np.argmax(rows))
+    metrics = read_metrics(tmp_path / "run")
+    accuracies = [float(row["validation_accuracy"]) for row in read_history(tmp_path / "run")]
+    assert metrics["best_epoch"] == 1 + int(np.argmax(accuracies))
     network = keras.models.load_model(tmp_path / "run" / "model.keras")
     dataset = load_dataset(read_recipe("digits-cnn").data)
     splits = dataset.splits(DataConfig(validation_fraction=0.1), seed=0)
     predicted = network.predict(splits.validation.images, verbose=0).argmax(axis=1)
-    assert (predicted == splits.validation.labels).mean() == pytest.approx(max(rows), abs=1e-6)
+    assert (predicted == splits.validation.labels).mean() == pytest.approx(
+        max(accuracies), abs=1e-6
+    )
 
 
-def test_early_stopping(tmp_path):
-    arguments = [
-        *TINY_CNN,
-        *("--set", "training.epochs=12"),
-        *("--set", "training.early_stopping_epochs=2"),
-        *("--set", "training.peak_learning_rate=1e-9"),
-    ]
+def test_training_stops_early_without_improvement(tmp_path):
+    arguments = as_overrides(
+        [
+            *TINY_CNN,
+            "training.epochs=12",
+            "training.early_stopping_epochs=2",
+            "training.peak_learning_rate=1e-9",
+        ]
+    )
     assert main([*arguments, "--run", str(tmp_path / "run")]) == 0
-    metrics = load_metrics(tmp_path / "run")
+    metrics = read_metrics(tmp_path / "run")
     assert metrics["epochs"] < 12
     assert metrics["epochs"] == metrics["best_epoch"] + 2
 
 
-def test_a_diverging_run_fails_and_says_when(tmp_path, capsys):
+def test_a_diverging_run_fails_and_names_the_step(tmp_path, capsys):
     arguments = [*TINY_CNN, "--set", "training.peak_learning_rate=1e30"]
     assert main([*arguments, "--run", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
@@ -215,14 +241,18 @@ def test_a_diverging_run_fails_and_says_when(tmp_path, capsys):
     assert "RunError" in (tmp_path / "run" / "log.txt").read_text()
 
 
-def test_a_run_starts_as_its_recipe_says(tmp_path, monkeypatch):
-    monkeypatch.setattr(record, "draw_figures", lambda *arguments: None)
-    monkeypatch.setattr(record, "record_in_tensorboard", lambda *arguments: None)
-    arguments = [
-        *("train", "digits-vit", "--set", "model.mimetic_init=true"),
-        *("--set", "model.num_layers=1", "--set", "data.train_fraction=0.1"),
-        *("--set", "training.epochs=1", "--set", "training.peak_learning_rate=1e-9"),
-    ]
+def test_mimetic_initialization_is_applied_before_training(tmp_path, without_figures):
+    arguments = as_overrides(
+        [
+            "train",
+            "digits-vit",
+            "model.mimetic_init=true",
+            "model.num_layers=1",
+            "data.train_fraction=0.1",
+            "training.epochs=1",
+            "training.peak_learning_rate=1e-9",
+        ]
+    )
     assert main([*arguments, "--run", str(tmp_path / "run")]) == 0
     network = keras.models.load_model(tmp_path / "run" / "model.keras")
     attention = network.get_layer("encoder1").attention
@@ -231,30 +261,26 @@ def test_a_run_starts_as_its_recipe_says(tmp_path, monkeypatch):
     assert np.diag(product).mean() == pytest.approx(-0.4, abs=0.03)
 
 
-def test_dollar_signs_in_class_names_are_drawn_as_they_are(tmp_path):
-    """Matplotlib takes text between two dollar signs for a formula."""
-    rng = np.random.default_rng(0)
-    for name in ("from_$10_to_$20", "from_$20_to_$50"):
-        (tmp_path / "images" / name).mkdir(parents=True)
-        for number in range(20):
-            pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+def test_dollar_signs_in_class_names_do_not_break_the_figures(tmp_path):
+    """Matplotlib would read the text between two dollar signs as a formula."""
+    names = ("from_$10_to_$20", "from_$20_to_$50")
+    folder = write_noise_images(tmp_path / "images", names, 20)
     run = tmp_path / "run"
-    arguments = [*TINY_CNN, "--dataset", f"folder:{tmp_path / 'images'}"]
+    arguments = [*TINY_CNN, "--dataset", f"folder:{folder}"]
     assert main([*arguments, "--set", "training.batch_size=8", "--run", str(run)]) == 0
-    assert set(load_metrics(run)["per_class"]) == {"from_$10_to_$20", "from_$20_to_$50"}
+    assert set(read_metrics(run)["per_class"]) == set(names)
     assert len(list((run / "plots").glob("*.png"))) == 4
     assert "skipped" not in (run / "log.txt").read_text()
 
 
-def test_a_figure_that_fails_costs_no_metrics(tmp_path, monkeypatch):
+def test_an_error_in_a_figure_costs_no_metrics(tmp_path, monkeypatch):
     def fail(network):
         raise ValueError("this network has no first layer")
 
     monkeypatch.setattr("cifar_models.evaluation.figures.first_layer_kernels", fail)
     run = tmp_path / "run"
     assert main([*TINY_CNN, "--run", str(run)]) == 0
-    assert load_metrics(run)["epochs"] == 2
+    assert read_metrics(run)["epochs"] == 2
     assert "figure first_layer: skipped: ValueError: this network" in (run / "log.txt").read_text()
     assert {path.stem for path in (run / "plots").glob("*.png")} == {
         "confusion_matrix",

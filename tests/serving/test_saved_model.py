@@ -16,7 +16,7 @@ from cifar_models.run.load import FinishedRun
 from cifar_models.serving import saved_model
 from cifar_models.serving.formats import EXPORT_FORMATS, ExportFormat, ExportReport
 
-# The program of a user: only TensorFlow, in a folder without this package.
+# The program of a user who has TensorFlow but not this package.
 CLIENT = """
 import sys, json
 import numpy as np

@@ -1,4 +1,4 @@
-"""A checkpoint file gives the content that was written to it, or is refused."""
+"""A checkpoint file is read back unchanged, and a damaged one is refused."""
 
 import contextlib
 import shutil
@@ -16,7 +16,7 @@ from cifar_models.storage.checkpoint_file import (
     encode_checkpoint,
 )
 from cifar_models.storage.run_folder import RunFolder
-from tests.conftest import EVERY_STEP, TINY_CNN, killed_at, outcome_of
+from tests.conftest import SAVE_EVERY_STEP, TINY_CNN, outcome_of, run_until_killed
 
 ARRAYS = {
     "network/00000": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -26,17 +26,18 @@ ARRAYS = {
 }
 RECORD = {"step": 12, "rows": [{"loss": 0.1, "seconds": 1e-300}], "best_epoch": 1}
 CONTENT = encode_checkpoint(ARRAYS, RECORD)
-FEW = settings(max_examples=300, deadline=None)
+EXAMPLES = settings(max_examples=300, deadline=None)
 
 
 def is_unchanged(content: bytes) -> bool:
+    """Return whether a file holds ARRAYS and RECORD."""
     arrays, record = decode_checkpoint(content)
     return record == RECORD and {
         name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()
     } == {name: (array.dtype, array.shape, array.tobytes()) for name, array in ARRAYS.items()}
 
 
-@FEW
+@EXAMPLES
 @given(
     numpy_strategies.arrays(
         st.sampled_from([np.float32, np.float16, np.int64, np.uint32, np.bool_]),
@@ -56,64 +57,65 @@ def test_the_same_content_gives_the_same_bytes():
     assert is_unchanged(CONTENT)
 
 
-@FEW
+@EXAMPLES
 @given(st.integers(0, len(CONTENT) - 1))
-def test_a_truncated_one_is_refused(length):
+def test_a_truncated_checkpoint_is_refused(length):
     with pytest.raises(DamagedCheckpoint):
         decode_checkpoint(CONTENT[:length])
 
 
-@FEW
+@EXAMPLES
 @given(st.integers(0, 8 * len(CONTENT) - 1))
-def test_a_flipped_bit_is_noticed(bit):
+def test_a_flipped_bit_is_refused(bit):
     damaged = bytearray(CONTENT)
     damaged[bit // 8] ^= 1 << bit % 8
     with pytest.raises(DamagedCheckpoint):
         decode_checkpoint(bytes(damaged))
 
 
-@FEW
+@EXAMPLES
 @given(st.binary(max_size=400))
 def test_random_bytes_are_refused(noise):
     with pytest.raises(DamagedCheckpoint):
         decode_checkpoint(noise)
 
 
-@FEW
+@EXAMPLES
 @given(st.integers(0, len(CONTENT) - 1), st.binary(min_size=1, max_size=40))
-def test_overwritten_bytes_are_noticed(place, noise):
-    damaged = CONTENT[:place] + noise + CONTENT[place + len(noise) :]
+def test_overwritten_bytes_are_refused(position, noise):
+    damaged = CONTENT[:position] + noise + CONTENT[position + len(noise) :]
     with contextlib.suppress(DamagedCheckpoint):
-        assert is_unchanged(damaged)  # the overwritten bytes had no effect
+        assert is_unchanged(damaged)  # the new bytes equal the old ones
 
 
-def damage(path, how: str) -> None:
+def damage(path, kind: str) -> None:
+    """Flip a bit of a file, truncate it, or empty it."""
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle] ^= 4
-    path.write_bytes({"flipped": bytes(content), "cut": content[:middle], "empty": b""}[how])
+    path.write_bytes({"flipped": bytes(content), "truncated": content[:middle], "empty": b""}[kind])
 
 
-def test_the_generation_before_is_used_and_the_damaged_one_is_named(tmp_path, capsys):
-    arguments = [*TINY_CNN, *EVERY_STEP, "--deterministic"]
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    killed_at(26, [*arguments, "--run", str(run)])
+def test_the_previous_checkpoint_is_used_and_the_damaged_one_is_named(tmp_path, capsys):
+    arguments = [*TINY_CNN, *SAVE_EVERY_STEP, "--deterministic"]
+    uninterrupted, run = tmp_path / "uninterrupted", tmp_path / "run"
+    run_until_killed(26, [*arguments, "--run", str(run)])
     newest, _ = RunFolder(run).checkpoint_paths()
     damage(newest, "flipped")
-    assert main([*arguments, "--run", str(whole)]) == 0
+    assert main([*arguments, "--run", str(uninterrupted)]) == 0
     capsys.readouterr()
     assert main(["resume", str(run)]) == 0
     output = capsys.readouterr().out
     assert f"{newest}: damaged; using the previous checkpoint" in output
     assert "resuming after step 24 of 40" in output
-    assert outcome_of(run) == outcome_of(whole)
+    assert outcome_of(run) == outcome_of(uninterrupted)
 
 
-def test_a_run_can_start_again_without_its_damaged_checkpoints(tmp_path, capsys):
+def test_a_run_starts_again_after_its_damaged_checkpoints_are_removed(tmp_path, capsys):
     run = tmp_path / "run"
-    killed_at(4, [*TINY_CNN, *EVERY_STEP, "--run", str(run)])
-    for path, how in zip(RunFolder(run).checkpoint_paths(), ("cut", "empty"), strict=True):
-        damage(path, how)
+    run_until_killed(4, [*TINY_CNN, *SAVE_EVERY_STEP, "--run", str(run)])
+    for path, kind in zip(RunFolder(run).checkpoint_paths(), ("truncated", "empty"), strict=True):
+        damage(path, kind)
     assert main(["resume", str(run)]) == 1
     error = capsys.readouterr().err
     assert f"{run}/checkpoints: every checkpoint is damaged; remove them" in error

@@ -16,6 +16,7 @@ from cifar_models.runtime.signals import Interruption
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.sweeps import study as study_module
 from cifar_models.sweeps.study_file import STUDIES, PlannedRun, plan_runs, read_study
+from tests.conftest import refusal
 
 STUDY = """
 recipes = ["digits-cnn"]
@@ -44,7 +45,7 @@ def test_every_combination_is_one_run(study_path, tmp_path):
     ]
 
 
-def test_a_study_trains_missing_runs_tolerates_a_failure_and_compares(
+def test_a_study_trains_missing_runs_tolerates_failures_and_compares(
     study_path, tmp_path, capsys, monkeypatch
 ):
     out, commands, real = tmp_path / "out", [], subprocess.Popen
@@ -80,7 +81,7 @@ def test_a_study_trains_missing_runs_tolerates_a_failure_and_compares(
     assert [command[3:5] for command in commands] == [["resume", str(failed)]]
 
 
-def begun_runs(study: str, folder: Path) -> list[PlannedRun]:
+def start_runs(study: str, folder: Path) -> list[PlannedRun]:
     """Plan the runs of a study, and write what their folders hold when training begins."""
     (folder / "small.toml").write_text(study)
     runs = list(plan_runs(read_study(str(folder / "small.toml")), folder))
@@ -97,7 +98,7 @@ def test_the_first_run_of_each_recipe_is_measured_once(tmp_path, monkeypatch):
         seeds = [0, 1]
         train_fractions = [0.1, 1.0]
     """
-    runs = begun_runs(study, tmp_path)
+    runs = start_runs(study, tmp_path)
     paths = [run.path for run in runs if run.recipe.data.train_fraction == 1]
     served, commands = [], []
     monkeypatch.setattr(study_module, "measure_serving_costs", served.extend)
@@ -132,7 +133,7 @@ def test_a_wrong_study_is_refused_before_anything_runs(old, new, message, study_
 
 
 def test_two_recipes_of_one_name_are_refused(study_path, tmp_path):
-    """The second one would never be trained."""
+    """Their run folders would be the same, so the second one would never be trained."""
     other = tmp_path / "best.toml"
     recipe = recipe_toml(read_recipe("digits-cnn", ["training.peak_learning_rate=0.3"]))
     other.write_text(recipe)
@@ -144,15 +145,14 @@ def test_two_recipes_of_one_name_are_refused(study_path, tmp_path):
 
 
 def test_a_changed_study_refuses_its_earlier_runs(tmp_path, capsys):
-    run = begun_runs(STUDY, tmp_path)[0]
+    run = start_runs(STUDY, tmp_path)[0]
     study = tmp_path / "small.toml"
     study.write_text(STUDY.replace("epochs=1", "epochs=3"))
-    assert main(["study", str(study), "--out", str(tmp_path)]) == 2
-    error = capsys.readouterr().err
+    error = refusal(capsys, "study", study, "--out", tmp_path)
     assert f"{run.path}: is a run of another study: training.epochs was 1 and is 3" in error
 
 
-# A study with one run, which only waits, and takes a second to save when it is asked to stop.
+# A study whose only run waits, and takes a second to save when it is stopped.
 STOPPED = '''
 import subprocess, sys
 from pathlib import Path
@@ -165,7 +165,7 @@ def save(number, frame):
     open(sys.argv[1], "w").write("saved")
     sys.exit(128 + number)
 signal.signal(signal.SIGTERM, save)
-open(sys.argv[1] + "-begun", "w").close()
+open(sys.argv[1] + "-started", "w").close()
 time.sleep(60)
 """
 cli.COMMANDS["study"] = lambda options: study._try_command(Path("a run"), ["-c", RUN, sys.argv[1]])
@@ -180,7 +180,7 @@ def test_a_stopped_study_waits_until_its_run_has_saved(number, tmp_path):
     saved = tmp_path / "saved"
     command = [sys.executable, "-c", STOPPED, str(saved)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while not Path(f"{saved}-begun").exists():
+        while not Path(f"{saved}-started").exists():
             assert process.poll() is None
             time.sleep(0.1)
         process.send_signal(number)
@@ -200,8 +200,5 @@ def test_a_stopped_study_says_how_to_resume(study_path, tmp_path, monkeypatch, c
 
 
 def test_an_unknown_study_is_refused(capsys):
-    assert main(["study", "nothing"]) == 2
-    assert (
-        "study 'nothing': neither a file nor one of cifar10-small, digits"
-        in capsys.readouterr().err
-    )
+    error = refusal(capsys, "study", "nothing")
+    assert "study 'nothing': neither a file nor one of cifar10-small, digits" in error

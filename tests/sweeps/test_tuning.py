@@ -1,7 +1,6 @@
 """A search on the digits: its trials, its result, and how it is resumed."""
 
 import errno
-import json
 import os
 import shutil
 import tomllib
@@ -16,7 +15,7 @@ from cifar_models.errors import RunError
 from cifar_models.storage.atomic_files import locked
 from cifar_models.sweeps import tuning
 from cifar_models.sweeps.search_space import search_space, suggest
-from tests.conftest import killed_at
+from tests.conftest import read_metrics, run_until_killed
 
 SEARCH = """
 [data]
@@ -76,7 +75,7 @@ def test_a_search_writes_its_trials_and_a_best_recipe_that_trains(recipe_path, t
     assert tune(recipe_path, out, 3) == 0
     scores = {}
     for trial in sorted((out / "trials").iterdir()):
-        metrics = json.loads((trial / "metrics.json").read_text())
+        metrics = read_metrics(trial)
         assert metrics["split"] == "validation"
         assert list((trial / "tensorboard").glob("events*"))  # a row of the HParams tab
         scores[trial.name] = metrics["accuracy"]
@@ -90,14 +89,16 @@ def test_a_search_writes_its_trials_and_a_best_recipe_that_trains(recipe_path, t
     assert content["training"].pop("tuning_trials") == 3
     assert content.pop("name") == best_trial.pop("name") + "-tuned"
     assert content == best_trial
-    assert tune(recipe_path, out, 1) == 0  # fewer than in the folder: all of them are used
+    assert (
+        tune(recipe_path, out, 1) == 0
+    )  # fewer trials than in the folder, so all of them are used
     assert (out / "best.toml").read_text() == text
     assert main(["train", str(out / "best.toml"), "--run", str(tmp_path / "run")]) == 0
 
 
 def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeypatch):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert tune(recipe_path, whole, 3) == 0
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    assert tune(recipe_path, uninterrupted, 3) == 0
     trained = []
     real_train = tuning.train
 
@@ -115,7 +116,9 @@ def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeyp
     assert tune(recipe_path, killed, 3) == 0
     assert trained == ["0001", "0002", "0002", "0003"]
     for trial in ("0001", "0002", "0003"):
-        one, other = (folder / "trials" / trial / "recipe.toml" for folder in (whole, killed))
+        one, other = (
+            folder / "trials" / trial / "recipe.toml" for folder in (uninterrupted, killed)
+        )
         assert one.read_text() == other.read_text()
 
 
@@ -167,9 +170,9 @@ def test_a_folder_with_other_files_is_refused(recipe_path, tmp_path, capsys):
 def test_a_killed_trial_resumes_after_its_last_checkpoint(recipe_path, tmp_path, capsys):
     out = tmp_path / "search"
     recipe_path.write_text(SEARCH + "\n[runtime]\ncheckpoint_seconds = 0\n")
-    killed_at(5, ["tune", str(recipe_path), "--trials", "1", "--out", str(out)])
+    run_until_killed(5, ["tune", str(recipe_path), "--trials", "1", "--out", str(out)])
     capsys.readouterr()
-    recipe_path.write_text(SEARCH)  # how often a run is saved does not make it another search
+    recipe_path.write_text(SEARCH)  # a search with other checkpoint intervals is the same search
     assert tune(recipe_path, out, 1) == 0
     assert "resuming after step 4 of" in capsys.readouterr().out
 

@@ -1,3 +1,5 @@
+"""Learning-rate schedules, optimizers, the train step, its input and its callbacks."""
+
 import dataclasses
 from types import SimpleNamespace
 
@@ -26,11 +28,12 @@ from cifar_models.training.trainer import Trainer
 
 
 def learning_rates(recipe: TrainingConfig, total_steps: int) -> np.ndarray:
+    """Return the learning rate of every step."""
     schedule = make_schedule(recipe, total_steps)
     return np.array([float(schedule(step)) for step in range(total_steps + 1)])
 
 
-def test_warm_up_is_linear_and_the_rest_a_cosine():
+def test_the_warm_up_is_linear_and_the_decay_a_cosine():
     recipe = TrainingConfig(
         peak_learning_rate=0.4, warmup_fraction=0.2, final_learning_rate_fraction=0.1
     )
@@ -40,7 +43,7 @@ def test_warm_up_is_linear_and_the_rest_a_cosine():
     np.testing.assert_allclose(rates[20:], 0.4 * (0.1 + 0.9 * half), atol=1e-6)
 
 
-def test_without_warm_up_the_peak_comes_first():
+def test_without_warm_up_the_first_learning_rate_is_the_peak():
     rates = learning_rates(TrainingConfig(peak_learning_rate=0.4, warmup_fraction=0), 50)
     assert rates[0] == pytest.approx(0.4)
     assert rates[-1] == pytest.approx(0, abs=1e-7)
@@ -48,21 +51,21 @@ def test_without_warm_up_the_peak_comes_first():
 
 
 @pytest.mark.parametrize("name", ["residual_cnn", "vit", "cct2_3x2"])
-def test_weight_decay_spares_norms_biases_and_positions(name):
+def test_only_kernels_have_weight_decay(name):
     network = build_network(ARCHITECTURES[name].config, (32, 32, 3), 10)
-    spared = {variable.path for variable in variables_without_decay(network)}
-    decayed = {variable.path for variable in network.trainable_variables} - spared
+    without_decay = {variable.path for variable in variables_without_decay(network)}
+    decayed = {variable.path for variable in network.trainable_variables} - without_decay
     assert all(path.endswith("kernel") for path in decayed)
-    assert not any(path.endswith("kernel") for path in spared)
-    words = {"residual_cnn": ("gamma", "beta", "bias")}.get(
+    assert not any(path.endswith("kernel") for path in without_decay)
+    suffixes = {"residual_cnn": ("gamma", "beta", "bias")}.get(
         name, ("gamma", "beta", "bias", "position_embedding")
     )
-    for word in words:
-        assert any(path.endswith(word) for path in spared), word
+    for suffix in suffixes:
+        assert any(path.endswith(suffix) for path in without_decay), suffix
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_step_without_gradient_shrinks_kernels_alone(optimizer):
+def test_a_step_without_gradients_only_shrinks_kernels(optimizer):
     network = build_network(ARCHITECTURES["cct2_3x2"].config, (32, 32, 3), 10)
     recipe = TrainingConfig(
         optimizer=optimizer, peak_learning_rate=0.5, warmup_fraction=0, weight_decay=0.1
@@ -75,7 +78,7 @@ def test_a_step_without_gradient_shrinks_kernels_alone(optimizer):
         np.testing.assert_allclose(variable.numpy(), factor * old, rtol=1e-5, atol=1e-8)
 
 
-def test_sgd_is_nesterovs_by_hand():
+def test_sgd_with_nesterov_momentum_by_hand():
     variable = keras.Variable([1.0, 2.0])
     network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     recipe = TrainingConfig(peak_learning_rate=0.1, warmup_fraction=0, momentum=0.9)
@@ -104,7 +107,11 @@ NONE_FLIPPED = np.zeros(20, bool)
 
 
 def linear_trainer(**values: object) -> Trainer:
-    """A linear network in a run of one epoch of 100 steps, without any augmentation by default."""
+    """Return a trainer of a linear network, for one epoch of 100 steps without augmentation.
+
+    Args:
+        values: Values of `label_smoothing` and of keys of `AugmentationConfig`.
+    """
     inputs = keras.Input((4, 4, 1), dtype="uint8")
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
     network = keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="zeros")(x))
@@ -127,23 +134,23 @@ def test_labels_are_smoothed_in_training():
     images, labels = tf.zeros((2, 4, 4, 1), tf.uint8), tf.constant([0, 2], tf.int64)
     log_probabilities = np.array([2.0, 0, -1]) - np.log(np.exp([2.0, 0, -1]).sum())
     plain = -(log_probabilities[0] + log_probabilities[2]) / 2
-    smooth = 0.7 * plain - 0.3 * log_probabilities.mean()
+    smoothed = 0.7 * plain - 0.3 * log_probabilities.mean()
     history = trainer.fit(
         tf.data.Dataset.from_tensors((images, labels, NONE_FLIPPED[:2])), verbose=0
     ).history
-    assert history["loss"][0] == pytest.approx(smooth, rel=1e-5)
+    assert history["loss"][0] == pytest.approx(smoothed, rel=1e-5)
     assert history["accuracy"][0] == 0.5
 
 
-def test_a_steps_random_numbers_depend_on_seed_and_step_alone(images):
+def test_augmentation_is_a_function_of_the_seed_and_the_step(images):
     trainer = linear_trainer(crop_padding=4, mixup_alpha=1.0)
     labels = tf.constant([0, 1, 2, 0, 1, 2, 0, 1], tf.int64)
 
     def augmented(step):
-        pictures, targets = trainer.augmented(
+        augmented_images, targets = trainer.augmented(
             tf.constant(images), labels, NONE_FLIPPED[:8], tf.constant(step)
         )
-        return pictures.numpy().tobytes() + targets.numpy().tobytes()
+        return augmented_images.numpy().tobytes() + targets.numpy().tobytes()
 
     assert augmented(5) == augmented(5) != augmented(6)
     trainer.seed.assign(1)
@@ -156,11 +163,11 @@ def test_alternating_flip_flips_the_images_of_the_flip_mask(images):
     trainer = linear_trainer(alternating_flip=True)
     flip_mask = np.arange(8) % 3 == 0
     labels = tf.zeros(8, tf.int64)
-    pictures, _ = trainer.augmented(
+    result, _ = trainer.augmented(
         tf.constant(images), labels, tf.constant(flip_mask), tf.constant(0)
     )
-    np.testing.assert_array_equal(pictures[flip_mask], images[flip_mask][:, :, ::-1])
-    np.testing.assert_array_equal(pictures[~flip_mask], images[~flip_mask])
+    np.testing.assert_array_equal(result[flip_mask], images[flip_mask][:, :, ::-1])
+    np.testing.assert_array_equal(result[~flip_mask], images[~flip_mask])
 
 
 @pytest.mark.parametrize(
@@ -170,15 +177,17 @@ def test_alternating_flip_flips_the_images_of_the_flip_mask(images):
         ("float32", "on"),
         ("mixed_float16", "off"),
         ("mixed_float16", "on"),
-        ("mixed_bfloat16", "off"),  # XLA compiles emulated bfloat16 for minutes on a CPU
+        ("mixed_bfloat16", "off"),  # with XLA on a CPU, bfloat16 takes minutes to compile
     ],
 )
-def test_a_step_learns_under_every_precision_and_compiler(precision, xla, float32_policy):
+def test_the_loss_falls_with_every_precision_and_compiler(precision, xla, float32_policy):
     recipe = read_recipe(
         "digits-hybrid",
         [
-            *(f"runtime.precision={precision}", f"runtime.xla={xla}"),
-            *("training.warmup_fraction=0", "model.num_layers=1"),
+            f"runtime.precision={precision}",
+            f"runtime.xla={xla}",
+            "training.warmup_fraction=0",
+            "model.num_layers=1",
         ],
     )
     runtime = configure(recipe.runtime)
@@ -201,15 +210,15 @@ def test_the_device_decides_precision_and_xla(float32_policy):
 
 
 @pytest.fixture
-def supposed_gpu(monkeypatch, float32_policy):
-    """What TensorFlow tells of an H100; nothing may run on it."""
+def simulated_gpu(monkeypatch, float32_policy):
+    """Make TensorFlow report an H100. Tests must not run operations on it."""
     details = {"compute_capability": (9, 0), "device_name": "NVIDIA H100"}
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["one"])
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0"])
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *arguments: None)
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
 
 
-def test_a_gpu_holds_up_to_a_gibibyte_of_images(supposed_gpu):
+def test_the_defaults_on_a_gpu(simulated_gpu):
     recipe = read_recipe("cnn").runtime
     runtime = configure(recipe)
     assert (runtime.precision, runtime.xla) == ("mixed_bfloat16", True)
@@ -220,16 +229,18 @@ def test_a_gpu_holds_up_to_a_gibibyte_of_images(supposed_gpu):
     assert configure(dataclasses.replace(recipe, data_on_device="off")).resident_bytes == 0
 
 
-def test_images_on_a_gpu_want_xla(supposed_gpu):
+def test_images_on_the_device_need_xla(simulated_gpu):
     recipe = read_recipe("cnn", ["runtime.data_on_device=on", "runtime.xla=off"])
     split = ArraySplit(np.zeros((8, 4, 4, 1), np.uint8), np.zeros(8, np.int64))
     with pytest.raises(RequestError, match=r"runtime\.data_on_device = \"on\" needs XLA"):
         resident_images(split, configure(recipe.runtime))
 
 
-@pytest.mark.parametrize(("where", "fed"), [("on", tf.int64), ("off", tf.uint8)])
-def test_steps_are_fed_indices_where_the_images_are_on_the_device(where, fed, float32_policy):
-    recipe = read_recipe("digits-cnn", [f"runtime.data_on_device={where}", "training.batch_size=8"])
+@pytest.mark.parametrize(("setting", "dtype"), [("on", tf.int64), ("off", tf.uint8)])
+def test_batches_hold_indices_if_the_images_are_on_the_device(setting, dtype, float32_policy):
+    recipe = read_recipe(
+        "digits-cnn", [f"runtime.data_on_device={setting}", "training.batch_size=8"]
+    )
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, 8, 8, 1), np.uint8)
     split = ArraySplit(images, np.arange(20) % 10)
@@ -237,17 +248,17 @@ def test_steps_are_fed_indices_where_the_images_are_on_the_device(where, fed, fl
     network, resident = build_network(recipe.model, (8, 8, 1), 10), resident_images(split, runtime)
     trainer = make_trainer(network, recipe, runtime, steps_per_epoch=2, resident=resident)
     batches = make_batches(trainer, split, 3, 6)  # from the middle of an epoch
-    assert batches.element_spec[0].dtype == fed
-    there = [trainer.resident(*batch) if trainer.resident else batch for batch in batches]
-    here = list(make_training_batches(split, 8, recipe.runtime.seed, 3, 6))
-    assert len(there) == len(here) == 3
-    for one, other in zip(there, here, strict=True):
-        for part, same in zip(one, other, strict=True):
-            np.testing.assert_array_equal(part, same)
+    assert batches.element_spec[0].dtype == dtype
+    from_device = [trainer.resident(*batch) if trainer.resident else batch for batch in batches]
+    from_host = list(make_training_batches(split, 8, recipe.runtime.seed, 3, 6))
+    assert len(from_device) == len(from_host) == 3
+    for one, other in zip(from_device, from_host, strict=True):
+        for left, right in zip(one, other, strict=True):
+            np.testing.assert_array_equal(left, right)
 
 
-def test_another_seed_is_the_same_program():
-    """So what XLA compiled for one seed serves every other: it is found by the program's hash."""
+def test_the_program_does_not_depend_on_the_seed():
+    """XLA finds compiled programs by their hash, so they can be used again for other seeds."""
     programs = []
     for seed in (0, 1):
         recipe = read_recipe("cnn", [f"runtime.seed={seed}"])
@@ -268,8 +279,11 @@ def test_the_progress_bar_counts_every_step_of_an_execution():
     assert bar._bar.tasks[0].completed == 20
 
 
-def test_steps_of_the_first_execution_count_as_training():
-    """20 of 60 steps came with the compiling; the other 40 took 8 s, so those 20 took 4 s of it."""
+def test_the_steps_of_the_first_execution_count_as_training():
+    """The first execution compiles and takes 20 of 60 steps.
+
+    The other 40 steps took 8 s, so 4 s of the first execution count as training.
+    """
     progress = Progress(step=60, timed_steps=40, stepping=8.0, compiling=30.0, validating=1.0)
     assert progress.training_seconds == pytest.approx(13.0)
     assert progress.compiling - progress.untimed_seconds == pytest.approx(26.0)
@@ -277,8 +291,8 @@ def test_steps_of_the_first_execution_count_as_training():
     assert Progress(step=20, compiling=30.0).training_seconds == 0
 
 
-def test_the_first_checkpoint_waits_until_it_is_cheap():
-    """A million numbers are guessed to take 4 MB / 200 MB/s = 0.02 s, which is 2 % of 1 s."""
+def test_the_first_checkpoint_waits_until_it_costs_at_most_two_percent():
+    """A million weights are estimated to take 4 MB / 200 MB/s = 0.02 s, which is 2 % of 1 s."""
     saved, progress = [], Progress(step=1, timed_steps=1)
 
     class State:
@@ -305,19 +319,19 @@ def test_the_first_checkpoint_waits_until_it_is_cheap():
     assert saved == [(1, b"a checkpoint")]
 
 
-class PictureLog:
-    """Takes the pictures that TensorBoard would show."""
+class FakeTensorBoard:
+    """Record the images that would be written to TensorBoard, by step."""
 
     def __init__(self):
-        self.pictures = {}
+        self.images_by_step = {}
 
     def images(self, name, step, images):
         assert name == "augmented"
-        self.pictures[step] = images
+        self.images_by_step[step] = images
 
 
 @pytest.mark.parametrize("padding", [0, 2])
-def test_pictures_show_what_the_steps_will_see(padding, float32_policy):
+def test_tensorboard_shows_the_augmented_images_of_the_steps(padding, float32_policy):
     images = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3), np.uint8)
     split = ArraySplit(images, np.arange(70) % 10)
     options = ["training.batch_size=20", "training.epochs=9", "augmentation.cutout_size=0"]
@@ -325,22 +339,22 @@ def test_pictures_show_what_the_steps_will_see(padding, float32_policy):
     recipe = read_recipe("cnn", options)
     network = build_network(recipe.model, (8, 8, 3), 10)
     trainer = make_trainer(network, recipe, configure(recipe.runtime), steps_per_epoch=3)
-    log = PictureLog()
+    log = FakeTensorBoard()
     log_augmented_images(trainer, split, log)
-    assert list(log.pictures) == [0, 6, 12, 18]  # of 27 steps, at the ends of epochs
+    assert list(log.images_by_step) == [0, 6, 12, 18]  # at the ends of epochs, out of 27 steps
     stream = list(make_training_batches(split, 20, recipe.runtime.seed, 0, 27))
-    for step, pictures in log.pictures.items():
-        seen, _ = trainer.augmented(*stream[step], tf.constant(step))
-        np.testing.assert_array_equal(pictures[0, :8, :8], seen[0])
-        np.testing.assert_array_equal(pictures[0, 27:35, 27:35], seen[15])
+    for step, mosaics in log.images_by_step.items():
+        augmented, _ = trainer.augmented(*stream[step], tf.constant(step))
+        np.testing.assert_array_equal(mosaics[0, :8, :8], augmented[0])
+        np.testing.assert_array_equal(mosaics[0, 27:35, 27:35], augmented[15])
         if not padding:
-            np.testing.assert_array_equal(pictures[0, :8, 9:17], stream[step][0][1])
+            np.testing.assert_array_equal(mosaics[0, :8, 9:17], stream[step][0][1])
 
 
-def test_the_mosaic_lays_four_images_a_row():
+def test_the_mosaic_has_four_images_per_row():
     images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 1), np.uint8)
-    picture = mosaic(images)
-    assert picture.shape == (4 * 3, 4 * 4, 1)
-    assert picture[0, ::4, 0].tolist() == [0, 1, 2, 3]
-    assert picture[3, 0, 0] == 4
-    assert (picture[2] == 128).all() and (picture[:, 3] == 128).all()  # the gaps
+    result = mosaic(images)
+    assert result.shape == (4 * 3, 4 * 4, 1)
+    assert result[0, ::4, 0].tolist() == [0, 1, 2, 3]
+    assert result[3, 0, 0] == 4
+    assert (result[2] == 128).all() and (result[:, 3] == 128).all()  # the gaps are gray

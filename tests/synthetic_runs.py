@@ -25,8 +25,8 @@ def make_predictions(
     labels: np.ndarray, accuracy: float, rng: np.random.Generator, confidence: float = 0.8
 ) -> np.ndarray:
     """Return probabilities (N, 3) with about this accuracy and exactly this confidence."""
-    right = rng.random(len(labels)) < accuracy
-    predicted = np.where(right, labels, (labels + rng.integers(1, 3, len(labels))) % 3)
+    is_correct = rng.random(len(labels)) < accuracy
+    predicted = np.where(is_correct, labels, (labels + rng.integers(1, 3, len(labels))) % 3)
     probabilities = np.full((len(labels), 3), (1 - confidence) / 2)
     probabilities[np.arange(len(labels)), predicted] = confidence
     return probabilities.astype(np.float32)
@@ -48,7 +48,7 @@ def make_run(
         recipe_name: Name of the recipe.
         probabilities: Predicted probabilities (N, 3).
         labels: Labels (N,).
-        overrides: `table.key=value` each.
+        overrides: Overrides of the recipe, "table.key=value".
         dataset: Fields of `DatasetInfo` to replace.
         metrics: Fields of `RunMetrics` to replace.
     """

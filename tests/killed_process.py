@@ -1,0 +1,78 @@
+"""Run a command in a process that kills itself with SIGKILL.
+
+    python -m tests.killed_process MOMENT COUNT COMMAND…
+
+MOMENT "step" kills it after COUNT training steps. The other moments are within the COUNT-th save of
+a checkpoint: "writing" (half of the file is written), "written" (all of it, but not flushed),
+"flushed" (not yet renamed) and "renamed" (older checkpoints not yet removed).
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from cifar_models.cli.main import main
+from cifar_models.storage.atomic_files import PARTIAL
+
+
+def kill_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_after_steps(count: int) -> None:
+    """Patch training so that the process is killed after `count` steps."""
+    from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+
+    import_tensorflow()
+    from cifar_models.training.callbacks import Stopwatch
+
+    real, earlier_steps = Stopwatch.on_train_batch_end, iter(range(1, count))
+
+    def on_train_batch_end(self, batch, logs=None):
+        real(self, batch, logs)
+        if next(earlier_steps, None) is None:
+            kill_this_process()
+
+    Stopwatch.on_train_batch_end = on_train_batch_end
+
+
+def kill_in_a_save(moment: str, count: int) -> None:
+    """Patch the functions that write files so that the `count`-th save is not completed."""
+    earlier_saves = iter(range(1, count))
+    write, flush, rename = Path.write_bytes, os.fsync, Path.replace
+    is_last_save = False
+
+    def write_bytes(self, content):
+        nonlocal is_last_save
+        is_checkpoint = self.name.startswith(f"{PARTIAL}step")
+        if is_checkpoint and next(earlier_saves, None) is None:
+            is_last_save = True
+            if moment == "writing":
+                write(self, content[: len(content) // 2])
+                kill_this_process()
+        return write(self, content)
+
+    def fsync(descriptor):
+        if is_last_save and moment == "written":
+            kill_this_process()
+        flush(descriptor)
+
+    def replace(self, target):
+        if is_last_save and moment == "flushed":
+            kill_this_process()
+        result = rename(self, target)
+        if is_last_save and moment == "renamed":
+            kill_this_process()
+        return result
+
+    Path.write_bytes, os.fsync, Path.replace = write_bytes, fsync, replace
+
+
+if __name__ == "__main__":
+    moment, count, *command = sys.argv[1:]
+    if moment == "step":
+        kill_after_steps(int(count))
+    else:
+        kill_in_a_save(moment, int(count))
+    sys.exit(main(command))
