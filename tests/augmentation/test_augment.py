@@ -136,7 +136,7 @@ def test_the_result_is_a_function_of_the_key(images):
     assert not np.array_equal(augmented(KEY), augmented(KEY + 1))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_xla_computes_the_same(channels):
     rng = np.random.default_rng(0)
     images = tf.constant(rng.integers(0, 256, (16, 32, 32, channels), np.uint8))

@@ -188,7 +188,9 @@ def test_an_error_at_each_save_is_reported_in_one_line(name, tmp_path, capsys):
         assert RunFolder(run).checkpoint_paths()[0].name == before
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    "name", [FIGURES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FIGURES[1:])]
+)
 def test_a_figure_that_cannot_be_written_costs_no_metrics(name, tmp_path):
     """The metrics are recorded before the figures."""
     run = tmp_path / "run"

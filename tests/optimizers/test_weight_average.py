@@ -40,7 +40,7 @@ def test_the_average_equals_that_of_tensorflow():
         np.testing.assert_allclose(ours, theirs.average(shadow), rtol=1e-5)
 
 
-@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("keep", ["best", pytest.param("last", marks=pytest.mark.slow)])
 def test_the_average_is_evaluated_and_saved(keep, tmp_path):
     arguments = [*TINY_CNN, "training.ema_decay=0.9", f"training.keep={keep}"]
     run = tmp_path / "run"

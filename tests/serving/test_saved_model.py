@@ -52,7 +52,9 @@ def test_a_saved_model_predicts_without_this_package(finished_run, tmp_path, cap
         assert names == file["class_names"].tolist()
 
 
-@pytest.mark.parametrize("recipe", ["digits-vit", "digits-hybrid"])
+@pytest.mark.parametrize(
+    "recipe", [pytest.param("digits-vit", marks=pytest.mark.slow), "digits-hybrid"]
+)
 def test_transformers_can_be_exported(recipe, tmp_path):
     run = tmp_path / "run"
     small = ["--set", "training.epochs=1", "--set", "model.num_layers=1"]

@@ -174,7 +174,7 @@ def test_alternating_flip_flips_the_images_of_the_flip_mask(images):
     ("precision", "xla"),
     [
         ("float32", "off"),
-        ("float32", "on"),
+        pytest.param("float32", "on", marks=pytest.mark.slow),  # compiles for half a minute
         ("mixed_float16", "off"),
         ("mixed_float16", "on"),
         ("mixed_bfloat16", "off"),  # with XLA on a CPU, bfloat16 takes minutes to compile
