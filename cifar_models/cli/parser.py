@@ -42,7 +42,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deterministic",
         action="store_true",
-        help="give the same result to the last byte every time",
+        help="give the same result to the last byte every time (on a CPU)",
     )
     parser.add_argument(
         "--no-xla", action="store_true", help="do not compile with XLA, even on a GPU"

@@ -48,11 +48,13 @@ class RuntimeConfig:
         "Keras dtype policy; auto follows the device.",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
-    xla: str = key("auto", "Compile with XLA; auto: on a GPU.", choices=SWITCH)
+    xla: str = key(
+        "auto", "Compile with XLA; auto: on a GPU, unless deterministic.", choices=SWITCH
+    )
     data_on_device: str = key(
         "auto", "Keep training images in GPU memory; auto: with XLA, up to 1 GiB.", choices=SWITCH
     )
-    deterministic: bool = key(False, "Same bytes from the same recipe; slower on a GPU.")
+    deterministic: bool = key(False, "Same bytes from the same recipe, on a CPU.")
     checkpoint_seconds: float = key(
         300.0, "Maximum time between checkpoints, seconds; 0: save every step.", NOT_NEGATIVE
     )

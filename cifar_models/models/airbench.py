@@ -3,7 +3,7 @@
 import keras
 from keras import KerasTensor, layers
 
-from cifar_models.config.architectures import AirbenchConfig
+from cifar_models.config.model_tables import AirbenchConfig
 from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.initializers import PartialIdentity
 from cifar_models.layers.normalization import FusedBatchNormalization

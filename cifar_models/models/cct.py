@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from cifar_models.config.architectures import CCTConfig
+from cifar_models.config.model_tables import CCTConfig
 from cifar_models.layers.tokens import PositionEmbedding, SequencePooling
 from cifar_models.models.common import classifier, image_input
 from cifar_models.models.encoder import transformer_encoder

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from cifar_models.config.architectures import CCTConfig, ViTConfig
+from cifar_models.config.model_tables import CCTConfig, ViTConfig
 from cifar_models.layers.encoder_block import TransformerEncoderBlock
 from cifar_models.layers.stochastic_depth import depth_rates
 

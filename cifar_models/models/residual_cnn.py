@@ -3,7 +3,7 @@
 import keras
 from keras import KerasTensor, layers
 
-from cifar_models.config.architectures import ResidualCNNConfig
+from cifar_models.config.model_tables import ResidualCNNConfig
 from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.stochastic_depth import StochasticDepth, depth_rates

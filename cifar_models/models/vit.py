@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from cifar_models.config.architectures import ViTConfig
+from cifar_models.config.model_tables import ViTConfig
 from cifar_models.layers.patches import PatchExtraction
 from cifar_models.layers.tokens import ClassToken, PositionEmbedding
 from cifar_models.models.common import classifier, image_input

@@ -38,12 +38,20 @@ class TimedPredictions:
     seconds: float
 
 
-def predict(prepared: PreparedRun, context: RunContext) -> TimedPredictions:
-    """Save the trained network, and predict the evaluation split with it."""
+def save_model(prepared: PreparedRun, context: RunContext) -> None:
+    """Save the trained network, and give its weights to the predictor.
+
+    The fit leaves the selected weights in the trained network. The predictor is built on the
+    averaged network if the recipe averages weights.
+    """
     trainer = prepared.trainer
     context.folder.write_model(trainer.network)
-    if trainer.average:  # the predictor is built on the averaged network
+    if trainer.average:
         trainer.average.network.set_weights(trainer.network.get_weights())
+
+
+def predict(prepared: PreparedRun, context: RunContext) -> TimedPredictions:
+    """Predict the evaluation split with the trained network, and write the predictions."""
     split = context.data.evaluated
     compile_predictions(prepared.predictor, split)
     began = perf_counter()

@@ -69,7 +69,7 @@ def run_to_end(
 ) -> RunMetrics:
     """Train from the newest checkpoint in the folder, if any, to the end; predict and record."""
     from cifar_models.run.prepare import prepare
-    from cifar_models.run.record import predict, record
+    from cifar_models.run.record import predict, record, save_model
     from cifar_models.training.fit import fit
 
     with (
@@ -79,6 +79,7 @@ def run_to_end(
         context = RunContext(recipe, data, runtime, folder, tensorboard, stop)
         prepared = prepare(context)
         report = fit(prepared.trainer, prepared.validate, context)
+        save_model(prepared, context)
         predicted = predict(prepared, context)
         return record(prepared, report, predicted, context)
 
