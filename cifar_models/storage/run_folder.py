@@ -4,7 +4,6 @@ Every file except the log and TensorBoard's events is written atomically, so tha
 incomplete file.
 """
 
-import csv
 import io
 import json
 import shlex
@@ -26,6 +25,7 @@ from cifar_models.storage.atomic_files import (
     write_atomic,
     write_bytes_atomic,
 )
+from cifar_models.storage.history import history_to_csv, read_history_csv
 
 CHECKPOINTS_KEPT = 2  # the newest one, and the one before it in case the newest is damaged
 
@@ -208,17 +208,11 @@ class RunFolder:
 
     def write_history(self, rows: list[dict]) -> None:
         """Write one row for each epoch, with the columns of the first row."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_bytes_atomic(self.path / "history.csv", text.getvalue().encode())
+        write_bytes_atomic(self.path / "history.csv", history_to_csv(rows))
 
     def read_history(self) -> list[dict[str, float]]:
-        with (self.path / "history.csv").open(newline="") as file:
-            return [
-                {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
-            ]
+        """Return one row for each epoch; raise RequestError if the file is missing or damaged."""
+        return read_history_csv(self.path / "history.csv")
 
     def write_predictions(
         self, labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]

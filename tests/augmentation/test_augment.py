@@ -243,15 +243,7 @@ def test_each_augmentation_keeps_its_stream_of_random_numbers(images, monkeypatc
     expected = rand_augment.apply_rand_augment(expected, layers_key, 2, 9.0)
     expected = erase.apply_random_erasing(expected, erase_key, 0.5)
     expected, targets = mix.apply_mix(expected, tf.eye(8), mix_key, 0.8, 1.0, 1.0)
-    config = AugmentationConfig(
-        crop_padding=4,
-        horizontal_flip=True,
-        cutout_size=6,
-        rand_augment_layers=2,
-        random_erasing=0.5,
-        mixup_alpha=0.8,
-        cutmix_alpha=1.0,
-    )
+    config = dataclasses.replace(EVERYTHING, cutout_size=6)
     batch = Batch(tf.constant(images), tf.eye(8), tf.constant(0.0))
     for stream in (None, 6, 9):  # without an addition, and with one of this stream
         if stream:
