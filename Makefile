@@ -7,7 +7,7 @@ VENV := .venv
 RUN_PYTHON := $(VENV)/bin/python
 CIFAR_MODELS := $(RUN_PYTHON) -m cifar_models
 SHOW := set -x; exec
-REQUIREMENTS := requirements.txt $(if $(GPU),requirements-gpu.txt)
+REQUIREMENTS := requirements$(if $(GPU),-gpu).txt
 INSTALLED := $(VENV)/installed$(if $(GPU),-gpu)
 
 # Variables given to make by the user, before `override` below hides where they come from.
@@ -47,12 +47,19 @@ help: ## list the targets and their variables
 		'environment replace the defaults.'
 
 READS_setup :=
-setup: $(INSTALLED) ## create .venv and install requirements.txt (GPU=1: with the CUDA libraries)
+setup: $(INSTALLED) ## create .venv and install requirements.txt, whose hashes are verified (GPU=1: with CUDA)
 
-$(INSTALLED): requirements.txt requirements-gpu.txt
+$(INSTALLED): $(REQUIREMENTS)
 	$(PYTHON) -m venv $(VENV)
-	$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(REQUIREMENTS))
+	$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)
 	touch $@
+
+COMPILE := UV_CUSTOM_COMPILE_COMMAND="make requirements" $(VENV)/bin/uv pip compile pyproject.toml --quiet --extra dev \
+	--universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links
+READS_requirements := ARGS
+requirements: setup ## renew the pins and hashes after a change of pyproject.toml (ARGS=--upgrade: newest versions)
+	$(COMPILE) $(ARGS) --output-file requirements.txt
+	$(COMPILE) $(ARGS) --output-file requirements-gpu.txt --extra gpu --constraint requirements.txt
 
 READS_demo :=
 demo: setup ## train a CNN, a ViT and a hybrid on the bundled digits, and list their results

@@ -34,7 +34,7 @@ def write_results(root: Path) -> list[Path]:
     """
     files = results_files(root)
     for path, text in files.items():
-        write_bytes_atomic(path, text.encode())
+        write_bytes_atomic(path.parent, path.name, text.encode())
     return list(files)
 
 

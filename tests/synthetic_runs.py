@@ -8,6 +8,7 @@ import numpy as np
 from cifar_models.config.recipe_file import read_recipe, recipe_toml
 from cifar_models.config.run_identity import fingerprints
 from cifar_models.evaluation.metrics import classification_metrics
+from cifar_models.storage.open_run import create_run_folder
 from cifar_models.storage.records import (
     DatasetInfo,
     Environment,
@@ -16,7 +17,6 @@ from cifar_models.storage.records import (
     RunMetrics,
     ServingCost,
 )
-from cifar_models.storage.run_folder import RunFolder
 
 CLASSES = ("cat", "dog", "eel")
 
@@ -81,7 +81,7 @@ def make_run(
         device="CPU",
         precision="float32",
     )
-    folder = RunFolder.create(path)
+    folder = create_run_folder(path)
     folder.write_recipe(recipe_toml(recipe))
     folder.write(Environment(precision="float32", packages={"keras": "3.15.1"}))
     folder.write(info)

@@ -10,6 +10,7 @@ import numpy as np
 from cifar_models.benchmark.isolated_process import measure_isolated, peak_memory, print_record
 from cifar_models.run.load import FinishedRun, load_run
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+from cifar_models.storage.open_run import open_finished_run
 from cifar_models.storage.records import Latency, ServingCost
 from cifar_models.storage.run_folder import RunFolder
 
@@ -33,7 +34,7 @@ def measure_serving_costs(paths: Sequence[Path]) -> dict[Path, ServingCost]:
         RequestError: A run is not finished, or its model file does not fit its recipe.
         RunError: A process failed, or cost.json cannot be written.
     """
-    folders = {path: RunFolder.open(path) for path in paths}
+    folders = {path: open_finished_run(path) for path in paths}
     return {path: _measure_and_record(folder) for path, folder in folders.items()}
 
 

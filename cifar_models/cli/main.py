@@ -15,6 +15,7 @@ from cifar_models.cli.parser import make_parser
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.log import log_to_screen, silence_screen
 from cifar_models.runtime.signals import stop_request
+from cifar_models.runtime.text import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RequestError, RunError) as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt as stop:
-        print(str(stop) or "interrupted", file=sys.stderr)
+        print(printable(str(stop)) or "interrupted", file=sys.stderr)
         return getattr(stop, "exit_status", 128 + signal.SIGINT)
     except BrokenPipeError:
         silence_screen()  # the reader of the output closed the pipe
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(printable(f"error: {message}"), file=sys.stderr)
     return status
 
 

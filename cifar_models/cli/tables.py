@@ -13,6 +13,7 @@ from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.config.recipe_file import read_recipe, recipe_paths
 from cifar_models.errors import RequestError
 from cifar_models.run.evaluate import Evaluation
+from cifar_models.runtime.text import printable
 from cifar_models.storage.records import Robustness, RunMetrics, ServingCost
 from cifar_models.storage.run_folder import RunFolder
 
@@ -71,7 +72,7 @@ def print_runs(under: Path) -> None:
             metrics = RunFolder(path.parent).read(RunMetrics)
             rows.append((metrics.accuracy, _run_row(metrics, path.parent)))
         except RequestError as error:
-            print(f"{error}; skipped", file=sys.stderr)
+            print(printable(f"{error}; skipped"), file=sys.stderr)
     if not rows:
         raise RequestError(
             f"{under}: holds no finished run; train one, or name another folder with --under"
@@ -193,15 +194,23 @@ def print_serving_costs(costs: dict[Path, ServingCost]) -> None:
     _print(table)
 
 
+class _SafeTable(Table):
+    """Table whose cells may hold untrusted text."""
+
+    def add_row(self, *cells: str) -> None:  # type: ignore[override]
+        super().add_row(*(printable(cell) for cell in cells))
+
+
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = _SafeTable(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(printable(column), overflow="fold")
     return table
 
 
 def _print(table: Table) -> None:
-    console = Console()
+    # Names may be untrusted, so rich must not read markup such as [red] or :smile: in them.
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=FILE_WIDTH)
+        console = Console(markup=False, emoji=False, width=FILE_WIDTH)
     console.print(table)

@@ -11,11 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from cifar_models.comparison.comparison import Comparison
 from cifar_models.comparison.learning_curves import LearningCurve
 from cifar_models.comparison.models import Model
+from cifar_models.runtime.text import printable
 
 COLOURS = ("#3b76c4", "#d1772a", "#3c9a5f", "#a35bb5", "#c4474f", "#7d6b5d", "#c98fae", "#8a8a2c")
 GREY = "#888888"  # lines and numbers, readable on dark and on light
@@ -144,7 +146,10 @@ def figure_svg(name: str, draw: Callable[[Figure], None], size: tuple[float, flo
         draw(figure)
         for axes in figure.axes:
             axes.patch.set_alpha(0)
+        for text in figure.findobj(Text):
+            lines = text.get_text().split("\n")
+            text.set_text("\n".join(map(printable, lines)))  # names may be untrusted
         content = io.StringIO()
         figure.savefig(content, format="svg", metadata={"Date": None})
-    text = content.getvalue()
-    return text[text.index("<svg") :]
+    svg = content.getvalue()
+    return svg[svg.index("<svg") :]

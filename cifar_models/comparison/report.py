@@ -3,6 +3,7 @@
 import base64
 import io
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from cifar_models.comparison.tables import TITLES, cells, csv_table, markdown
 from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError, RunError
 from cifar_models.storage.atomic_files import write_bytes_atomic
+from cifar_models.storage.safe_open import read_bytes
 
+MAX_REPORT_BYTES = 100_000_000
 MAX_DISAGREEMENTS = 24  # images in the report
 
 
@@ -35,14 +38,17 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
 
     Args:
         comparison: A comparison of at least one model.
-        out: Folder of the report. It is created if necessary; older files are replaced.
+        out: Folder of the report. It is created if necessary; an older report is replaced.
         command: Command that reproduces the report.
 
     Raises:
-        RequestError: The folder cannot be created.
+        RequestError: The folder cannot be created, or holds a file of the same name that is not
+            of an older report.
         WriteError: A file cannot be written.
     """
     figures = _draw_figures(comparison)
+    names = [f"figures/{name}.svg" for name in figures]
+    _refuse_other_files(out, [*names, "report.html", "comparison.md", "comparison.csv"])
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -50,10 +56,24 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
             f"{out}: cannot be created: {error.strerror}; choose another --out"
         ) from None
     for name, svg in figures.items():
-        write_bytes_atomic(out / "figures" / f"{name}.svg", svg.encode())
-    write_bytes_atomic(out / "report.html", _html(comparison, figures, command).encode())
-    write_bytes_atomic(out / "comparison.md", markdown(comparison).encode())
-    write_bytes_atomic(out / "comparison.csv", csv_table(comparison).encode())
+        write_bytes_atomic(out, f"figures/{name}.svg", svg.encode())
+    write_bytes_atomic(out, "report.html", _html(comparison, figures, command).encode())
+    write_bytes_atomic(out, "comparison.md", markdown(comparison).encode())
+    write_bytes_atomic(out, "comparison.csv", csv_table(comparison).encode())
+
+
+def _refuse_other_files(out: Path, names: Sequence[str]) -> None:
+    """Raise RequestError if files would be replaced that are not of an older report."""
+    existing = [out / name for name in names if (out / name).exists()]
+    try:
+        is_report = b"cifar_models" in read_bytes(out, "report.html", MAX_REPORT_BYTES)
+    except (OSError, ValueError):
+        is_report = False
+    if existing and not is_report:
+        raise RequestError(
+            f"{existing[0]}: is not of an older report, and would be replaced; choose another "
+            "--out, or remove it"
+        )
 
 
 def _draw_figures(comparison: Comparison) -> dict[str, str]:

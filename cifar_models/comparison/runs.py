@@ -18,8 +18,7 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
         paths: Run folders, or folders that contain run folders at any depth.
 
     Raises:
-        RequestError: A path holds no finished run, or the predictions of a run are missing, do not
-            fit its classes, or are not finite.
+        RequestError: A path holds no finished run.
     """
     folders: list[Path] = []
     for path in paths:
@@ -30,32 +29,7 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
                 f"{path}: holds no finished run; give a run folder, or one that contains some"
             )
         folders += [path] if is_run else below
-    runs = [load_run(path) for path in dict.fromkeys(folders)]
-    for run in runs:
-        _check_predictions(run)
-    return runs
-
-
-def _check_predictions(run: FinishedRun) -> None:
-    """Raise RequestError if the predictions of a run, which may be untrusted, cannot be used."""
-    path, num_classes = run.folder.predictions_path, len(run.dataset.class_names)
-    if run.probabilities.shape != (len(run.labels), num_classes):
-        raise RequestError(
-            f"{path}: holds probabilities of shape {run.probabilities.shape} for {len(run.labels)} "
-            f"labels and {num_classes} classes; remove the file and evaluate the run again"
-        )
-    not_finite = np.flatnonzero(~np.isfinite(run.probabilities).all(axis=1))
-    if len(not_finite):
-        raise RequestError(
-            f"{path}: row {not_finite[0]} holds a probability that is not finite; train the run "
-            "again"
-        )
-    outside = np.flatnonzero((run.labels < 0) | (run.labels >= num_classes))
-    if len(outside):
-        raise RequestError(
-            f"{path}: row {outside[0]} has label {run.labels[outside[0]]}, outside the "
-            f"{num_classes} classes; remove the file and evaluate the run again"
-        )
+    return [load_run(path) for path in dict.fromkeys(folders)]
 
 
 def by_recipe(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:

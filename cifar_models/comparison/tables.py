@@ -11,6 +11,7 @@ from cifar_models.comparison.learning_curves import crossings
 from cifar_models.comparison.models import Model
 from cifar_models.comparison.run_metrics import COSTS, SCORES
 from cifar_models.comparison.significance import Interval
+from cifar_models.runtime.text import markdown_escaped
 
 TITLES = (*SCORES.values(), *COSTS.values())
 PERCENTAGES = set(SCORES) - {"loss"}
@@ -61,13 +62,18 @@ def markdown(comparison: Comparison) -> str:
     ]
     columns = [column for column in zip(*rows, strict=True) if set(column[1:]) != {NOT_MEASURED}]
     header, *others = zip(*columns, strict=True)
-    lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *others]]
+    escaped = [[markdown_escaped(text) for text in row] for row in (header, *others)]
+    escaped.insert(1, ["---"] * len(header))
+    lines = ["| " + " | ".join(row) + " |" for row in escaped]
     parts = ["\n".join(lines)]
     conclusions = [pair.describe() for pair in comparison.pairs]
     conclusions += crossings(comparison.curves)
     for heading, sentences in (("Conclusions", conclusions), ("Caveats", comparison.caveats)):
         if sentences:
-            parts += [f"## {heading}", "\n".join(f"- {sentence}" for sentence in sentences)]
+            parts += [
+                f"## {heading}",
+                "\n".join(f"- {markdown_escaped(each)}" for each in sentences),
+            ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -13,6 +13,7 @@ from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.config.recipe import TABLES, Recipe
 from cifar_models.config.renamed import RENAMED_ARCHITECTURES, RENAMED_KEYS, with_current_names
 from cifar_models.config.search import SearchChoices, SearchRange, parse_search_entry
+from cifar_models.config.toml_file import parse_toml, read_toml
 from cifar_models.errors import RequestError
 
 # The recipes of the project: inside an installed package, or beside the package in a checkout.
@@ -46,20 +47,24 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
             f"recipe {str(name_or_path)!r}: neither a file nor one of "
             f"{', '.join(known)}{_did_you_mean(str(name_or_path), known)}"
         )
-    content = _read_toml(path)
+    content = read_toml(path)
     for override in overrides:
         _apply_override(override, content)
     content.setdefault("name", path.stem)
     return build_recipe(content, str(path))
 
 
-def read_saved_recipe(path: Path) -> Recipe:
-    """Read the recipe of a run folder, which an earlier version may have written.
+def parse_saved_recipe(toml: str, path: Path) -> Recipe:
+    """Return the recipe of a run folder, which an earlier version may have written.
+
+    Args:
+        toml: Content of its file, possibly untrusted.
+        path: Path of its file.
 
     Raises:
         RequestError: The file is not TOML, or has a key or value that no version knew.
     """
-    content = with_current_names(_read_toml(path))
+    content = with_current_names(parse_toml(toml, path))
     content.setdefault("name", path.stem)
     return build_recipe(content, str(path))
 
@@ -129,13 +134,6 @@ def recipe_toml(recipe: Recipe) -> str:
     import tomli_w
 
     return tomli_w.dumps(recipe_tables(recipe))
-
-
-def _read_toml(path: Path) -> dict:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"{path}: not a TOML file: {error}") from None
 
 
 def _architecture(name: object, where: str) -> str:

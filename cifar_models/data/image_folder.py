@@ -125,6 +125,8 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 def _read_image(path: Path, image_size: int) -> np.ndarray:
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"the suffix is not one of {', '.join(sorted(SUFFIXES))}")
+    if not path.is_file():  # opening a FIFO would wait for ever
+        raise ValueError("it is not a regular file")
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")

@@ -1,7 +1,6 @@
 """Figures of one run, as PNG files."""
 
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import keras
 import matplotlib
@@ -21,7 +20,7 @@ NO_MATH: dict[Any, Any] = {"text.parse_math": False}  # class names may hold dol
 
 
 @matplotlib.rc_context(NO_MATH)
-def draw_curves(history: list[dict[str, float]], title: str, path: Path) -> None:
+def draw_curves(history: list[dict[str, float]], title: str, file: BinaryIO) -> None:
     """Draw loss and accuracy by epoch, for train and validation, on two axes."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     epochs = [row["epoch"] for row in history]
@@ -36,11 +35,11 @@ def draw_curves(history: list[dict[str, float]], title: str, path: Path) -> None
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    figure.savefig(file, format="png", dpi=120)
 
 
 @matplotlib.rc_context(NO_MATH)
-def draw_confusion_matrix(predictions: Predictions, title: str, path: Path) -> None:
+def draw_confusion_matrix(predictions: Predictions, title: str, file: BinaryIO) -> None:
     """Draw a confusion matrix of counts, coloured by the fraction of each true class."""
     counts = confusion_matrix(predictions.labels, predictions.probabilities)  # (K, K)
     fractions = counts / counts.sum(axis=1, keepdims=True).clip(1)
@@ -59,11 +58,11 @@ def draw_confusion_matrix(predictions: Predictions, title: str, path: Path) -> N
             colour = "white" if fractions[row, column] > 0.5 else "black"
             text = str(counts[row, column])
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    figure.savefig(path, dpi=120)
+    figure.savefig(file, format="png", dpi=120)
 
 
 @matplotlib.rc_context(NO_MATH)
-def draw_first_layer(network: keras.Model, title: str, path: Path) -> None:
+def draw_first_layer(network: keras.Model, title: str, file: BinaryIO) -> None:
     """Draw the kernels of the first layer as small images, each scaled to its own range."""
     kernels = first_layer_kernels(network)[:MAX_FILTERS]  # (F, P, P, C)
     low = kernels.min(axis=(1, 2, 3), keepdims=True)
@@ -78,7 +77,7 @@ def draw_first_layer(network: keras.Model, title: str, path: Path) -> None:
     for axes, image in zip(figure.axes, images, strict=False):
         axes.imshow(image, cmap="gray")  # the colour map applies only if there is one channel
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    figure.savefig(file, format="png", dpi=120)
 
 
 def first_layer_kernels(network: keras.Model) -> np.ndarray:
@@ -98,7 +97,7 @@ def first_layer_kernels(network: keras.Model) -> np.ndarray:
 
 
 @matplotlib.rc_context(NO_MATH)
-def draw_sample_predictions(split: Split, predictions: Predictions, path: Path) -> None:
+def draw_sample_predictions(split: Split, predictions: Predictions, file: BinaryIO) -> None:
     """Draw images spread evenly over a split with the predicted class; mistakes are red."""
     figure = Figure(figsize=(1.6 * SAMPLE_COLUMNS, 1.9 * SAMPLE_ROWS), layout="constrained")
     figure.subplots(SAMPLE_ROWS, SAMPLE_COLUMNS)
@@ -115,4 +114,4 @@ def draw_sample_predictions(split: Split, predictions: Predictions, path: Path) 
         axes.imshow(image, cmap="gray")
         axes.set_title(text, fontsize=8, color="black" if best == label else "#b00020")
     figure.suptitle("Predicted class and confidence")
-    figure.savefig(path, dpi=120)
+    figure.savefig(file, format="png", dpi=120)

@@ -14,6 +14,7 @@ from cifar_models.data.load import load_dataset_of_run
 from cifar_models.errors import RequestError
 from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+from cifar_models.storage.open_run import open_finished_run
 from cifar_models.storage.records import (
     DatasetInfo,
     Environment,
@@ -185,7 +186,7 @@ def load_run(path: Path | str) -> FinishedRun:
         RequestError: The path is not a run folder, the run is not finished, or its recipe is
             damaged.
     """
-    folder = RunFolder.open(Path(path))
+    folder = open_finished_run(Path(path))
     return FinishedRun(folder, folder.read_recipe())
 
 

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from time import perf_counter
+from typing import BinaryIO
 
 import keras
 
@@ -14,7 +14,6 @@ from cifar_models.evaluation.metrics import classification_metrics
 from cifar_models.evaluation.predictions import Predictions, compile_predictions, predict_split
 from cifar_models.run.prepare import PreparedRun
 from cifar_models.runtime.process_clock import PROCESS_START
-from cifar_models.storage.atomic_files import write_atomic
 from cifar_models.storage.records import RunMetrics
 from cifar_models.training.fit import FitReport
 from cifar_models.training.run_context import RunContext
@@ -108,14 +107,14 @@ def draw_figures(network: keras.Model, predictions: Predictions, context: RunCon
 
     folder, images = context.folder, context.data.evaluated
     title = f"{context.recipe.name} on {context.data.dataset.name}"
-    drawings: dict[str, Callable[[Path], object]] = {
-        "curves": lambda path: figures.draw_curves(folder.read_history(), title, path),
+    drawings: dict[str, Callable[[BinaryIO], object]] = {
+        "curves": lambda file: figures.draw_curves(folder.read_history(), title, file),
         "confusion_matrix": partial(figures.draw_confusion_matrix, predictions, title),
         "first_layer": partial(figures.draw_first_layer, network, f"first layer of {title}"),
         "sample_predictions": partial(figures.draw_sample_predictions, images, predictions),
     }
     for name, draw in drawings.items():
-        _attempt(f"figure {name}", partial(write_atomic, folder.figure_path(name), draw))
+        _attempt(f"figure {name}", partial(folder.write_figure, name, draw))
 
 
 def record_in_tensorboard(metrics: RunMetrics, context: RunContext) -> None:

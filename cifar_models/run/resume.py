@@ -9,8 +9,8 @@ from cifar_models.data.load import load_dataset_of_run
 from cifar_models.run.load import configure_for_run
 from cifar_models.run.train import run_to_end, training_session
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+from cifar_models.storage.open_run import open_run
 from cifar_models.storage.records import RunMetrics
-from cifar_models.storage.run_folder import RunFolder
 from cifar_models.training.run_context import RunData
 
 logger = logging.getLogger("cifar_models")
@@ -31,7 +31,7 @@ def resume(path: Path | str, data_dir: str | None = None) -> RunMetrics:
             changed; or another process is using the folder.
         RunError, Interruption: As `train`.
     """
-    folder = RunFolder.open_begun(Path(path))
+    folder = open_run(Path(path))
     recipe = folder.read_recipe()
     if folder.is_finished():
         logger.info("%s: the run is finished already", path)

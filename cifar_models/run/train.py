@@ -21,6 +21,7 @@ from cifar_models.runtime.log import log_to_file
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.runtime.signals import Interruption, StopRequest, stop_request
 from cifar_models.storage.atomic_files import WriteError, locked
+from cifar_models.storage.open_run import create_run_folder, refuse_if_taken
 from cifar_models.storage.records import RunMetrics
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.storage.tensorboard_log import TensorBoardLog
@@ -46,16 +47,17 @@ def train(recipe: Recipe, path: Path | str, evaluation_split: str = "test") -> R
         RunError: The data cannot be loaded, training diverged, or a file cannot be written.
         Interruption: Ctrl-C or SIGTERM. `resume` continues the run.
     """
-    RunFolder.refuse_if_taken(Path(path))
+    toml = recipe_toml(recipe)
+    refuse_if_taken(Path(path), toml)
     dataset = load_dataset(recipe.data)
     splits = dataset.splits(recipe.data, recipe.runtime.seed)
     check_fits(recipe, splits.train)
     import_tensorflow()  # takes seconds, so wrong requests are refused before it
-    folder = RunFolder.create(Path(path))
+    folder = create_run_folder(Path(path), toml)
     with training_session(folder) as stop:
         runtime = configure(recipe.runtime)
         info = describe(dataset, splits)
-        folder.write_recipe(recipe_toml(recipe))
+        folder.write_recipe(toml)
         folder.write(environment(runtime))
         folder.write(info)
         identity = fingerprints(recipe, info.class_names, info.sha256, evaluation_split)

@@ -1,11 +1,16 @@
 """The log of a run, on the screen and in its folder."""
 
+import io
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cifar_models.runtime.text import printable
+from cifar_models.storage.atomic_files import write_error
+from cifar_models.storage.safe_open import APPEND, open_regular
 
 logger = logging.getLogger("cifar_models")
 
@@ -15,7 +20,7 @@ class Screen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            print(record.getMessage(), flush=True)
+            print(printable(record.getMessage()), flush=True)
         except OSError:  # the reader closed the pipe; the run continues
             silence_screen()
 
@@ -34,13 +39,32 @@ def silence_screen() -> None:
 
 
 class LogFile(logging.FileHandler):
-    """A log file whose write errors do not end the run.
+    """A log file that follows no link, and whose write errors do not end the run.
 
     If the disk is full, the next save of the run raises an error.
     """
 
+    def _open(self) -> io.TextIOWrapper:
+        path = Path(self.baseFilename)
+        try:
+            file = open_regular(path.parent, path.name, APPEND)
+        except OSError as error:
+            raise write_error(path, error.strerror or str(error)) from None
+        return io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace")
+
     def handleError(self, record):
         pass
+
+
+class LogFormatter(logging.Formatter):
+    """Formatter that escapes control characters, so that no message can forge another line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, exception) -> str:
+        return "\n".join(printable(line) for line in super().formatException(exception).split("\n"))
 
 
 @contextmanager
@@ -51,9 +75,13 @@ def log_to_file(path: Path) -> Iterator[None]:
 
     Args:
         path: Path of the file. Lines are appended to it.
+
+    Raises:
+        RequestError: The file is a link, a hard link or no regular file.
+        WriteError: The file cannot be opened.
     """
-    handler = LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler = LogFile(path)
+    handler.setFormatter(LogFormatter("%(asctime)s %(message)s"))
     logger.addHandler(handler)
     try:
         yield

@@ -1,6 +1,7 @@
 """Atomic writes, which tolerate a kill and a full disk, and the lock of a folder.
 
-JSON files are read with a limit on their size, because a run folder may be untrusted.
+The folder may be untrusted: no link in it is followed, and JSON files are read with a limit on
+their size.
 """
 
 import contextlib
@@ -10,8 +11,16 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from cifar_models.errors import RequestError, RunError
+from cifar_models.storage.safe_open import (
+    UPDATE,
+    create_file,
+    open_regular,
+    opened_folder,
+    read_bytes,
+)
 
 LOCK = ".lock"
 PARTIAL = ".partial-"  # prefix of the temporary name under which a file is written
@@ -35,10 +44,11 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         FolderInUse: Another process holds the lock.
+        RequestError: The lock file is a link or no regular file.
         WriteError: The lock file cannot be created.
     """
     try:
-        file = (folder / LOCK).open("a+")
+        file = open_regular(folder, LOCK, UPDATE)
     except OSError as error:
         raise write_error(folder / LOCK, error.strerror or str(error)) from None
     with file:
@@ -46,65 +56,74 @@ def locked(folder: Path) -> Iterator[None]:
             # The operating system releases the lock, even if the process is killed.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.seek(0)
+            process = file.read(100).decode(errors="replace").strip()
             raise FolderInUse(
-                f"{folder}: process {file.read().strip() or 'unknown'} is using this folder; wait "
-                "for it or stop it"
+                f"{folder}: process {process or 'unknown'} is using this folder; wait for it or "
+                "stop it"
             ) from None
         with contextlib.suppress(OSError):  # on a full disk, only the process id is missing
             file.truncate(0)
-            file.write(f"{os.getpid()}\n")
+            file.write(f"{os.getpid()}\n".encode())
             file.flush()
         yield
 
 
-def write_atomic(path: Path, write: Callable[[Path], object], size: int | None = None) -> None:
+def write_atomic(
+    root: Path, name: str, write: Callable[[BinaryIO], object], size: int | None = None
+) -> None:
     """Write a file under a temporary name, flush it to the disk and rename it.
 
     Args:
-        path: Path of the file. An older file stays until the new one is complete.
-        write: Function that writes the content to the path that it is given.
+        root: Path of a folder.
+        name: Path of the file in the folder, with slashes. None of its folders may be a link. An
+            older file stays until the new one is complete.
+        write: Function that writes the content to the open file that it is given.
         size: Size of the content in bytes, for the error message. None if unknown.
 
     Raises:
         WriteError: The file cannot be written. The message gives the reason and the free space.
     """
-    temporary = path.with_name(f"{PARTIAL}{path.name}")  # keeps the suffix, which Keras checks
+    *subfolders, last = name.split("/")
+    temporary = f"{PARTIAL}{last}"
     try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _flush_folder(path.parent)
+        with opened_folder(root, subfolders) as folder:
+            try:
+                with create_file(temporary, folder) as file:
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, last, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)  # frees its space
+                raise
+            os.fsync(folder)  # otherwise a power failure may undo the renaming
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()  # frees its space
-        raise write_error(path, error.strerror or str(error), size) from error
+        raise write_error(root / name, error.strerror or str(error), size) from error
 
 
-def write_bytes_atomic(path: Path, content: bytes) -> None:
+def write_bytes_atomic(root: Path, name: str, content: bytes) -> None:
     """Write bytes to a file as `write_atomic` does."""
-    write_atomic(path, lambda temporary: temporary.write_bytes(content), len(content))
+    write_atomic(root, name, lambda file: file.write(content), len(content))
 
 
-def read_json(path: Path) -> dict:
+def read_json(root: Path, name: str) -> dict:
     """Read a JSON object from a file that may be untrusted.
 
     Args:
-        path: Path of the file.
+        root: Path of a folder.
+        name: Path of the file in the folder, with slashes.
 
     Raises:
         RequestError: The file cannot be read, is larger than MAX_JSON_BYTES, or holds no object.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise ValueError(f"has {size} bytes, more than {MAX_JSON_BYTES}")
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(root, name, MAX_JSON_BYTES))
         if not isinstance(content, dict):
             raise ValueError("must be a JSON object")
     except (OSError, ValueError, RecursionError) as error:
-        raise RequestError(f"{path}: cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"{root / name}: cannot be read: {reason}") from None
     return content
 
 
@@ -122,12 +141,3 @@ def write_error(path: Path, reason: str, size: int | None = None) -> WriteError:
     space = f"{decimal(shutil.disk_usage(existing).free)} free in {existing}"
     needed = f", {decimal(size)} needed" if size is not None else ""
     return WriteError(f"{path}: cannot be written: {reason} ({space}{needed})")
-
-
-def _flush_folder(folder: Path) -> None:
-    """Flush a folder to the disk, without which a rename may be lost."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -55,7 +55,9 @@ def decode_checkpoint(content: bytes) -> tuple[dict[str, np.ndarray], dict]:
         if not np.array_equal(checksum, _checksum(arrays)):
             raise DamagedCheckpoint("the checksum does not match")
         record = json.loads(arrays.pop(RECORD).tobytes())
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        if not isinstance(record, dict):
+            raise DamagedCheckpoint("its record is not a JSON object")
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise DamagedCheckpoint(f"{type(error).__name__}: {error}".splitlines()[0]) from None
     return arrays, record
 

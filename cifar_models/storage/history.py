@@ -16,16 +16,18 @@ def history_to_csv(rows: list[dict]) -> bytes:
     return text.getvalue().encode()
 
 
-def read_history_csv(path: Path) -> list[dict[str, float]]:
-    """Read a table that `history_to_csv` wrote.
+def history_from_csv(text: str, path: Path) -> list[dict[str, float]]:
+    """Return the rows of a table that `history_to_csv` wrote.
+
+    Args:
+        text: The table, possibly untrusted.
+        path: Path of its file, for the error message.
 
     Raises:
-        RequestError: The file is missing, or a cell is missing or is not a number.
+        RequestError: A cell is missing or is not a number.
     """
     try:
-        with path.open(newline="") as file:
-            return [
-                {name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, TypeError) as error:
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        return [{name: float(cell) for name, cell in row.items()} for row in rows]
+    except (ValueError, TypeError, csv.Error) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from None

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from cifar_models.errors import RequestError
+from cifar_models.storage.safe_open import open_regular
 
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 MAX_CONFIG_BYTES = 10_000_000
@@ -35,12 +36,12 @@ def check_model_file(path: Path, network: keras.Model) -> None:
             than the weights.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path.parent, path.name) as file, zipfile.ZipFile(file) as archive:
             problem = next(_archive_problems(archive, network), None)
             weights = b"" if problem else archive.read("model.weights.h5")
         if not problem:
-            with h5py.File(io.BytesIO(weights)) as file:
-                problem = next(_weights_problems(file, network), None)
+            with h5py.File(io.BytesIO(weights)) as hdf5:
+                problem = next(_weights_problems(hdf5, network), None)
     except (OSError, zipfile.BadZipFile, ValueError, KeyError, RuntimeError, RecursionError) as e:
         raise RequestError(f"{path}: damaged or no model file: {str(e).splitlines()[0]}") from None
     if problem:

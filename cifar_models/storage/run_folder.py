@@ -1,33 +1,39 @@
 """The run folder. Only this module knows the names of its files.
 
 Every file except the log and TensorBoard's events is written atomically, so that no reader sees an
-incomplete file.
+incomplete file. A folder may be untrusted: no link in it is followed.
 """
 
-import io
 import json
 import shlex
-import zipfile
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
 from cifar_models.config.recipe import Recipe
-from cifar_models.config.recipe_file import read_saved_recipe
+from cifar_models.config.recipe_file import parse_saved_recipe
 from cifar_models.errors import RequestError
 from cifar_models.storage import records
 from cifar_models.storage.atomic_files import (
-    LOCK,
     PARTIAL,
     read_json,
     write_atomic,
     write_bytes_atomic,
 )
-from cifar_models.storage.history import history_to_csv, read_history_csv
+from cifar_models.storage.history import history_from_csv, history_to_csv
+from cifar_models.storage.predictions_file import (
+    decode_predictions,
+    encode_predictions,
+    max_predictions_bytes,
+)
+from cifar_models.storage.safe_open import entries_below, read_bytes
 
 CHECKPOINTS_KEPT = 2  # the newest one, and the one before it in case the newest is damaged
+MAX_TEXT_BYTES = 50_000_000  # of the recipe, and of the history, which grows with the epochs
 
 AnyRecord = TypeVar("AnyRecord")
 
@@ -65,84 +71,9 @@ class RunFolder:
     def figure_path(self, name: str) -> Path:
         return self.path / "plots" / f"{name}.png"
 
-    @classmethod
-    def create(cls, path: Path) -> "RunFolder":
-        """Create an empty folder for a new run.
-
-        Raises:
-            RequestError: The folder holds files, or cannot be created.
-        """
-        cls.refuse_if_taken(path)
-        folder = cls(path)
-        try:
-            folder.make_subfolders()
-        except OSError as error:
-            raise RequestError(
-                f"{path}: cannot be created: {error.strerror}; choose another --run"
-            ) from None
-        return folder
-
     def make_subfolders(self) -> None:
         for name in ("plots", "checkpoints"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
-
-    @classmethod
-    def refuse_if_taken(cls, path: Path) -> None:
-        """Raise RequestError if a folder holds files.
-
-        A lock file and partial files are ignored: a run that was killed early leaves them.
-        """
-        folder = cls(path)
-        if folder.has_begun() and not folder.is_finished():
-            raise RequestError(
-                f"{path}: holds an unfinished run; resume it with: {folder.resume_command()}"
-            )
-        files = (inside for inside in path.rglob("*") if not inside.is_dir())
-        if any(file.name != LOCK and not file.name.startswith(PARTIAL) for file in files):
-            what = "another run" if folder.recipe_path.exists() else "other files"
-            raise RequestError(f"{path}: holds {what}; choose another --run or remove it")
-
-    @classmethod
-    def open(cls, path: Path) -> "RunFolder":
-        """Open the folder of a finished run.
-
-        Raises:
-            RequestError: The path is not a run folder, the folder holds a link, or the run is not
-                finished.
-        """
-        folder = cls.open_begun(path)
-        if not folder.is_finished():
-            raise RequestError(
-                f"{path}: the run is not finished (it has no metrics.json); resume it with: "
-                f"{folder.resume_command()}"
-            )
-        return folder
-
-    @classmethod
-    def open_begun(cls, path: Path) -> "RunFolder":
-        """Open the folder of a run whose training has begun, finished or not.
-
-        Raises:
-            RequestError: The path is not such a folder, or the folder holds a link.
-        """
-        folder = cls(path)
-        if not folder.recipe_path.is_file():
-            raise RequestError(f"{path}: not a run folder (it has no recipe.toml)")
-        if not folder.has_begun():
-            raise RequestError(
-                f"{path}: the run was stopped before training began; remove it and train again"
-            )
-        for inside in path.rglob("*"):  # through a link, files outside would be written
-            if inside.is_symlink() or not (inside.is_file() or inside.is_dir()):
-                raise RequestError(
-                    f"{inside}: is a link or a special file, as no run folder holds; remove it"
-                )
-        for name in (folder.log_path, path / LOCK):  # these two are opened, not replaced
-            if name.is_file() and name.stat().st_nlink > 1:
-                raise RequestError(
-                    f"{name}: is a hard link to a file elsewhere; replace it by a copy"
-                )
-        return folder
 
     def has_begun(self) -> bool:
         """Return whether training has begun. The fingerprints are written last before it."""
@@ -161,23 +92,43 @@ class RunFolder:
 
     def remove_partial_files(self) -> None:
         """Remove the files that a killed process was writing."""
-        for path in self.path.rglob(f"{PARTIAL}*"):
-            path.unlink()
+        for path, status in entries_below(self.path):
+            if path.name.startswith(PARTIAL) and stat.S_ISREG(status.st_mode):
+                path.unlink()
 
     def checkpoint_paths(self) -> list[Path]:
         """Return the paths of the checkpoints, the newest first."""
         return sorted((self.path / "checkpoints").glob("step-*.safetensors"), reverse=True)
 
     def write_checkpoint(self, step: int, content: bytes) -> None:
-        write_bytes_atomic(self.path / "checkpoints" / f"step-{step:010d}.safetensors", content)
+        write_bytes_atomic(self.path, f"checkpoints/step-{step:010d}.safetensors", content)
         for path in self.checkpoint_paths()[CHECKPOINTS_KEPT:]:
             path.unlink()
 
+    def read_checkpoint(self, path: Path, max_bytes: int) -> bytes:
+        """Return the content of a checkpoint.
+
+        Args:
+            path: One of `checkpoint_paths`.
+            max_bytes: Size above which the file cannot belong to this run.
+
+        Raises:
+            OSError, ValueError: As `read_bytes`.
+        """
+        return read_bytes(self.path, f"checkpoints/{path.name}", max_bytes)
+
     def write_recipe(self, toml: str) -> None:
-        write_bytes_atomic(self.recipe_path, toml.encode())
+        write_bytes_atomic(self.path, "recipe.toml", toml.encode())
+
+    def holds_recipe(self, toml: str) -> bool:
+        """Return whether the folder holds exactly this recipe."""
+        try:
+            return read_bytes(self.path, "recipe.toml", MAX_TEXT_BYTES) == toml.encode()
+        except (OSError, ValueError):
+            return False
 
     def read_recipe(self) -> Recipe:
-        return read_saved_recipe(self.recipe_path)
+        return parse_saved_recipe(self._read_text("recipe.toml"), self.recipe_path)
 
     def write(self, record: object) -> None:
         """Write one of the records of `storage/records.py`."""
@@ -192,8 +143,8 @@ class RunFolder:
         Raises:
             RequestError: The file is missing or damaged.
         """
-        path = self.path / records.FILE_NAMES[kind]
-        return records.from_json(kind, read_json(path), path)
+        name = records.FILE_NAMES[kind]
+        return records.from_json(kind, read_json(self.path, name), self.path / name)
 
     def read_if_there(self, kind: type[AnyRecord]) -> AnyRecord | None:
         """Read a record, or return None if no command has written it yet."""
@@ -204,41 +155,65 @@ class RunFolder:
         self._write_json("fingerprints.json", fingerprints)
 
     def read_fingerprints(self) -> dict:
-        return read_json(self.path / "fingerprints.json")
+        return read_json(self.path, "fingerprints.json")
 
     def write_history(self, rows: list[dict]) -> None:
         """Write one row for each epoch, with the columns of the first row."""
-        write_bytes_atomic(self.path / "history.csv", history_to_csv(rows))
+        write_bytes_atomic(self.path, "history.csv", history_to_csv(rows))
 
     def read_history(self) -> list[dict[str, float]]:
         """Return one row for each epoch; raise RequestError if the file is missing or damaged."""
-        return read_history_csv(self.path / "history.csv")
+        return history_from_csv(self._read_text("history.csv"), self.path / "history.csv")
 
     def write_predictions(
         self, labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]
     ) -> None:
         """Write labels (N,), probabilities (N, K) and class names (K,)."""
-        content = io.BytesIO()
-        np.savez(
-            content, labels=labels, probabilities=probabilities, class_names=np.array(class_names)
-        )
-        write_bytes_atomic(self.predictions_path, content.getvalue())
+        content = encode_predictions(labels, probabilities, class_names)
+        write_bytes_atomic(self.path, "predictions.npz", content)
 
     def read_predictions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels (N,) and probabilities (N, K)."""
+        """Return labels (N,) and probabilities (N, K).
+
+        Raises:
+            RequestError: The file is missing or damaged, or does not fit dataset.json.
+        """
+        evaluate = f"python -m cifar_models evaluate {shlex.quote(str(self.path))}"
         if not self.predictions_path.is_file():
-            raise RequestError(
-                f"{self.path}: has no {self.predictions_path.name}; write it: "
-                f"python -m cifar_models evaluate {shlex.quote(str(self.path))}"
-            )
+            raise RequestError(f"{self.path}: has no predictions.npz; write it: {evaluate}")
+        dataset = self.read(records.DatasetInfo)
+        num_images = {dataset.test_images, dataset.validation_images}
+        num_classes = len(dataset.class_names)
         try:
-            with np.load(self.predictions_path) as content:
-                return content["labels"], content["probabilities"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise RequestError(f"{self.predictions_path}: cannot be read: {error}") from None
+            max_bytes = max_predictions_bytes(max(num_images), num_classes)
+            content = read_bytes(self.path, "predictions.npz", max_bytes)
+            return decode_predictions(content, num_images, num_classes)
+        except (OSError, ValueError) as error:
+            raise RequestError(
+                f"{self.predictions_path}: {error}; remove the file and write it again: {evaluate}"
+            ) from None
 
     def write_model(self, network) -> None:
-        write_atomic(self.model_path, lambda path: network.save(path))
+        # The public `network.save` takes only a path, which might lead to a link.
+        from keras.src.saving.saving_lib import save_model
+
+        write_atomic(self.path, "model.keras", lambda file: save_model(network, file))
+
+    def write_figure(self, name: str, draw: Callable[[BinaryIO], object]) -> None:
+        """Write a figure, which a function draws as PNG into the open file that it is given."""
+        write_atomic(self.path, f"plots/{name}.png", draw)
+
+    def _read_text(self, name: str) -> str:
+        """Return the content of a text file.
+
+        Raises:
+            RequestError: The file is missing, too large, or not UTF-8.
+        """
+        try:
+            return read_bytes(self.path, name, MAX_TEXT_BYTES).decode()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RequestError(f"{self.path / name}: cannot be read: {reason}") from None
 
     def _write_json(self, name: str, content: dict) -> None:
-        write_bytes_atomic(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
+        write_bytes_atomic(self.path, name, (json.dumps(content, indent=2) + "\n").encode())

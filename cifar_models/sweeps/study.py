@@ -109,7 +109,8 @@ def _compare_dataset(
         raise RunError(f"{out / dataset}: no run succeeded; each run's log.txt gives the reason")
     _measure_first_runs(finished, robustness_images)
     folder = out / dataset / "comparison"
-    logger.info("%s", compare([run.path for run in finished], folder))
+    for line in compare([run.path for run in finished], folder).splitlines():
+        logger.info("%s", line)
     return folder / "report.html"
 
 

@@ -1,13 +1,13 @@
 """Study files, and the runs that they declare."""
 
 import itertools
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import EXPERIMENTS, read_recipe
+from cifar_models.config.toml_file import read_toml
 from cifar_models.errors import RequestError
 
 STUDIES = EXPERIMENTS / "studies"
@@ -71,10 +71,7 @@ def read_study(name_or_path: str) -> Study:
     path = known.get(name_or_path, Path(name_or_path))
     if not path.is_file():
         raise RequestError(f"study {name_or_path!r}: neither a file nor one of {', '.join(known)}")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: not a TOML file: {error}") from None
+    content = read_toml(path)
     _check_study(content, path)
     images = content.pop("robustness_images", None)
     return Study(**{key: tuple(value) for key, value in content.items()}, robustness_images=images)

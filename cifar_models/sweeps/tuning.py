@@ -7,7 +7,7 @@ Therefore, a kill costs at most the progress of one trial since its last checkpo
 
 import dataclasses
 import logging
-import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from cifar_models.run.resume import resume
 from cifar_models.run.train import train
 from cifar_models.runtime.signals import Interruption
 from cifar_models.storage.atomic_files import FolderInUse, WriteError, locked, write_bytes_atomic
+from cifar_models.storage.open_run import refuse_if_taken
 from cifar_models.storage.records import Failure, RunMetrics
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.sweeps.search_space import search_space, suggest
@@ -53,9 +54,17 @@ class RecipeTuner(keras_tuner.Tuner):
         max_trials: Number of trials, those of an earlier search in the same folder included.
         out: Folder of the search.
         budget_seconds: Time after which no trial begins, seconds. None: no limit.
+        scratch: Folder of KerasTuner's own files, which no resumed search reads.
     """
 
-    def __init__(self, recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None):
+    def __init__(
+        self,
+        recipe: Recipe,
+        max_trials: int,
+        out: Path,
+        budget_seconds: float | None,
+        scratch: Path,
+    ):
         self.recipe = recipe
         self.max_trials = max_trials
         self.out = out
@@ -72,7 +81,7 @@ class RecipeTuner(keras_tuner.Tuner):
             seed=recipe.runtime.seed + 1,  # KerasTuner reads 0 as no seed
         )
         oracle.verbose = 0
-        super().__init__(oracle, directory=out, project_name="keras_tuner", overwrite=True)
+        super().__init__(oracle, directory=scratch, project_name="keras_tuner")
 
     def run_trial(self, trial, *args, **kwargs):
         number = len(self.oracle.start_order)
@@ -105,7 +114,12 @@ class RecipeTuner(keras_tuner.Tuner):
         keras.backend.clear_session()
         if folder.has_begun():  # an earlier search was stopped or killed
             return resume(folder.path).accuracy
-        shutil.rmtree(folder.path, ignore_errors=True)
+        try:
+            refuse_if_taken(folder.path, recipe_toml(proposed))
+        except RequestError:
+            raise _OtherSearch(
+                f"{folder.path}: holds files that are not of this search; choose another --out"
+            ) from None
         return train(proposed, folder.path, evaluation_split="validation").accuracy
 
     def _folder(self, number: int) -> RunFolder:
@@ -172,17 +186,27 @@ def tune(
             f"{recipe.name}: data.validation_fraction is 0, and a search needs a validation split"
         )
     out = Path(out)
-    if out.is_dir() and any(out.iterdir()) and not (out / "trials").is_dir():
-        raise RequestError(f"{out}: holds other files; choose another --out")
+    _refuse_other_files(out)
     (out / "trials").mkdir(parents=True, exist_ok=True)
     with locked(out):
         ended = sum(folder.has_ended() for folder in map(RunFolder, (out / "trials").iterdir()))
         if ended > max_trials:
             logger.info("%s: holds %d trials already; all of them are used", out, ended)
             max_trials = ended
-        tuner = RecipeTuner(recipe, max_trials, out, budget_seconds)
-        _run_trials(tuner)
+        with tempfile.TemporaryDirectory() as scratch:
+            tuner = RecipeTuner(recipe, max_trials, out, budget_seconds, Path(scratch))
+            _run_trials(tuner)
         return _write_best(tuner)
+
+
+def _refuse_other_files(out: Path) -> None:
+    """Raise RequestError if a folder holds files, and they are not those of a search."""
+    trials = out / "trials"
+    if out.is_dir() and any(out.iterdir()) and not trials.is_dir():
+        raise RequestError(f"{out}: holds other files; choose another --out")
+    for path in (trials, *(trials.iterdir() if trials.is_dir() else ())):
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise RequestError(f"{path}: is not a folder of a search; choose another --out")
 
 
 def _run_trials(tuner: RecipeTuner) -> None:
@@ -220,6 +244,6 @@ def _write_best(tuner: RecipeTuner) -> Path:
         f"# The best of {len(finished)} trials of {recipe.name} by validation accuracy: "
         f"trial {best}, {finished[best]:.4f}\n"
     )
-    write_bytes_atomic(path, (head + recipe_toml(tuned)).encode())
+    write_bytes_atomic(tuner.out, path.name, (head + recipe_toml(tuned)).encode())
     logger.info("best: trial %s, validation accuracy %.4f; %s", best, finished[best], path)
     return path

@@ -10,6 +10,7 @@ import math
 import time
 
 import keras
+import msgspec
 import numpy as np
 
 from cifar_models.errors import RunError
@@ -71,11 +72,12 @@ class TrainingState:
         paths = folder.checkpoint_paths()
         for path in paths:
             try:
-                if path.stat().st_size > self._max_bytes():
-                    raise DamagedCheckpoint(f"{path.stat().st_size} bytes, too many for this run")
-                arrays, record = decode_checkpoint(path.read_bytes())
-                progress = Progress(**record)
-            except (DamagedCheckpoint, TypeError) as error:
+                content = folder.read_checkpoint(path, self._max_bytes())
+                arrays, record = decode_checkpoint(content)
+                if unknown := record.keys() - vars(self.progress).keys():
+                    raise DamagedCheckpoint(f"its record has {min(unknown)}")
+                progress = msgspec.convert(record, Progress)
+            except (DamagedCheckpoint, ValueError) as error:
                 logger.warning("%s: damaged; using the previous checkpoint: %s", path, error)
                 continue
             if difference := self._first_mismatch(arrays, progress):

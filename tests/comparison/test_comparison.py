@@ -151,9 +151,8 @@ def test_missing_or_invalid_predictions_are_refused(tmp_path, labels, capsys):
         capsys, "compare", run, "--out", out
     )
     folder.write_predictions(labels, make_predictions(labels, 0.8, rng)[:, :2], ("cat", "dog"))
-    assert f"probabilities of shape ({IMAGES}, 2) for {IMAGES} labels and 3 classes" in refusal(
-        capsys, "compare", run, "--out", out
-    )
+    error = refusal(capsys, "compare", run, "--out", out)
+    assert f"probabilities ({IMAGES}, 2) for 30 or {IMAGES} images and 3 classes" in error
     (run / "predictions.npz").unlink()
     error = refusal(capsys, "compare", run, "--out", out)
     assert f"write it: python -m cifar_models evaluate {run}" in error

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cifar_models.config.recipe_file import read_recipe, read_saved_recipe
+from cifar_models.config.recipe_file import parse_saved_recipe, read_recipe
 from cifar_models.config.renamed import RENAMED_ARCHITECTURES, RENAMED_KEYS
 from cifar_models.config.run_identity import identifying_values, recipe_differences
 from cifar_models.errors import RequestError
@@ -49,7 +49,7 @@ def test_an_old_architecture_in_a_recipe_is_refused_with_its_new_name(name, tmp_
 def test_the_recipe_of_an_old_run_is_read_with_the_current_names(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(OLD)
-    recipe = read_saved_recipe(path)
+    recipe = parse_saved_recipe(path.read_text(), path)
     assert recipe.name == "old"
     assert recipe.architecture == "cct2_3x2"
     assert recipe.model.mimetic_init is True
@@ -61,16 +61,16 @@ def test_an_unknown_key_in_an_old_run_is_refused(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(OLD + "[training]\nepohcs = 3\n")
     with pytest.raises(RequestError, match=r"did you mean training\.epochs"):
-        read_saved_recipe(path)
+        parse_saved_recipe(path.read_text(), path)
     path.write_text("model = 3\n")
     with pytest.raises(RequestError, match="model must be a table"):
-        read_saved_recipe(path)
+        parse_saved_recipe(path.read_text(), path)
 
 
 def test_fingerprints_with_old_names_equal_the_current_recipe(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(OLD)
-    now = identifying_values(read_saved_recipe(path))
+    now = identifying_values(parse_saved_recipe(path.read_text(), path))
     then = dict(now)
     then["model.mimetic_start"] = then.pop("model.mimetic_init")
     then["augmentation.test_views"] = then.pop("augmentation.tta_views")

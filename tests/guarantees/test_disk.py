@@ -16,6 +16,7 @@ from cifar_models.cli.main import main
 from cifar_models.run.train import training_session
 from cifar_models.storage.atomic_files import WriteError, write_atomic
 from cifar_models.storage.checkpoint_file import decode_checkpoint
+from cifar_models.storage.open_run import create_run_folder
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.training.callbacks import Stopwatch
 from tests.conftest import SAVE_EVERY_STEP, TINY_CNN, outcome_of
@@ -100,20 +101,20 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path):
     "number, hint", [(errno.EROFS, "make the folder writable"), (errno.ENOSPC, "free some space")]
 )
 def test_the_hint_depends_on_the_error(number, hint, tmp_path):
-    def fail(path: Path) -> None:
+    def fail(file: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    folder = RunFolder.create(tmp_path / "run")
+    folder = create_run_folder(tmp_path / "run")
     with pytest.raises(WriteError, match=f"{hint}, then: "), training_session(folder):
-        write_atomic(folder.log_path, fail)
+        write_atomic(folder.path, "log.txt", fail)
 
 
 def test_a_read_only_folder_cannot_be_locked(tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    folder = RunFolder.create(tmp_path / "run")
-    monkeypatch.setattr(Path, "open", fail)
+    folder = create_run_folder(tmp_path / "run")
+    monkeypatch.setattr(os, "open", fail)
     with (
         pytest.raises(WriteError, match=r"\.lock: .*make the folder writable"),
         training_session(folder),
@@ -150,22 +151,22 @@ OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in sorted(SAVES - 
 @contextmanager
 def read_only(name: str) -> Iterator[None]:
     """Fail to write files of this name, as on a read-only disk."""
-    real = Path.replace
+    real = os.replace
 
-    def replace(self, target):
-        if Path(target).name == name:
+    def replace(source, target, **folders):
+        if target == name:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        return real(self, target)
+        real(source, target, **folders)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "replace", replace)
+        patch.setattr(os, "replace", replace)
         yield
 
 
 def test_saves_lists_every_file_that_a_run_writes(tmp_path, monkeypatch):
-    real, seen = Path.replace, []
+    real, seen = os.replace, []
     monkeypatch.setattr(
-        Path, "replace", lambda self, target: (seen.append(Path(target).name), real(self, target))
+        os, "replace", lambda old, new, **folders: (seen.append(new), real(old, new, **folders))
     )
     assert main([*TRAIN, "--set", "training.epochs=1", "--run", str(tmp_path / "run")]) == 0
     assert set(seen) == {*SAVES, *FIGURES}

@@ -13,6 +13,7 @@ import pytest
 
 from cifar_models.cli.main import main
 from cifar_models.storage.atomic_files import FolderInUse, locked
+from cifar_models.storage.open_run import refuse_if_taken
 from cifar_models.storage.run_folder import RunFolder
 from tests.conftest import SAVE_EVERY_STEP, TINY_CNN, as_overrides, outcome_of, refusal
 
@@ -183,7 +184,7 @@ def test_a_run_stopped_before_its_first_step_can_be_started_again(number, second
     _, errors = process.communicate(timeout=60)
     assert process.returncode in (128 + number, -number), errors
     if not RunFolder(run).has_begun():
-        RunFolder.refuse_if_taken(run)
+        refuse_if_taken(run)
 
 
 def test_a_closed_output_pipe_does_not_end_the_run(tmp_path):

@@ -13,6 +13,7 @@ from cifar_models.config.recipe_file import read_recipe, recipe_toml
 from cifar_models.config.run_identity import fingerprints
 from cifar_models.errors import RequestError
 from cifar_models.runtime.signals import Interruption
+from cifar_models.storage.open_run import create_run_folder
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.sweeps import study as study_module
 from cifar_models.sweeps.study_file import STUDIES, PlannedRun, plan_runs, read_study
@@ -87,7 +88,7 @@ def start_runs(study: str, folder: Path) -> list[PlannedRun]:
     runs = list(plan_runs(read_study(str(folder / "small.toml")), folder))
     for run in runs:
         identity = fingerprints(run.recipe, ["cat", "dog"], "0" * 64, "test")
-        RunFolder.create(run.path).write_fingerprints(identity)
+        create_run_folder(run.path).write_fingerprints(identity)
     return runs
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import tomllib
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import keras_tuner
 import pytest
 
 from cifar_models.cli.main import main
-from cifar_models.config.recipe_file import read_recipe
+from cifar_models.config.recipe_file import read_recipe, recipe_toml
 from cifar_models.errors import RunError
 from cifar_models.storage.atomic_files import locked
 from cifar_models.sweeps import tuning
@@ -106,13 +105,12 @@ def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeyp
         trained.append(path.name)
         if len(trained) == 2:
             path.mkdir(parents=True)
-            (path / "recipe.toml").write_text("half a trial")
+            (path / "recipe.toml").write_text(recipe_toml(recipe))  # before training began
             raise KeyboardInterrupt
         return real_train(recipe, path, evaluation_split)
 
     monkeypatch.setattr(tuning, "train", train_until_killed)
     assert tune(recipe_path, killed, 3) == 130
-    shutil.rmtree(killed / "keras_tuner")  # KerasTuner's own files are not needed
     assert tune(recipe_path, killed, 3) == 0
     assert trained == ["0001", "0002", "0002", "0003"]
     for trial in ("0001", "0002", "0003"):
@@ -189,15 +187,16 @@ def test_a_failed_trial_is_not_trained_again(recipe_path, tmp_path, capsys, monk
 
 
 def test_a_full_disk_ends_the_search_without_failing_the_trial(recipe_path, tmp_path, capsys):
-    out, real = tmp_path / "search", Path.replace
+    out, real, models = tmp_path / "search", os.replace, []
 
-    def replace(self, target):
-        if Path(target).match("0002/model.keras"):
+    def replace(source, target, **folders):
+        models.extend([target] if target == "model.keras" else [])
+        if len(models) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(self, target)
+        real(source, target, **folders)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "replace", replace)
+        patch.setattr(os, "replace", replace)
         assert tune(recipe_path, out, 3) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "0002/model.keras: cannot be written: No space left on device" in error
