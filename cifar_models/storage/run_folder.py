@@ -33,7 +33,7 @@ from cifar_models.storage.predictions_file import (
 from cifar_models.storage.safe_open import entries_below, read_bytes
 
 CHECKPOINTS_KEPT = 2  # the newest one, and the one before it in case the newest is damaged
-MAX_TEXT_BYTES = 50_000_000  # of the recipe, and of the history, which grows with the epochs
+MAX_TEXT_BYTES = 10_000_000  # of the recipe, and of the history, which grows with the epochs
 
 AnyRecord = TypeVar("AnyRecord")
 
