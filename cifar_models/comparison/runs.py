@@ -9,6 +9,7 @@ import numpy as np
 from cifar_models.config.run_identity import identifying_values
 from cifar_models.errors import RequestError
 from cifar_models.run.load import FinishedRun, load_run
+from cifar_models.runtime.signals import obey_stop
 
 
 def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
@@ -32,6 +33,7 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
         folders += [path] if is_run else below
     runs = [load_run(path) for path in dict.fromkeys(folders)]
     for run in runs:
+        obey_stop()
         _check_predictions(run)
     return runs
 

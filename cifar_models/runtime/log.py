@@ -16,6 +16,8 @@ class Screen(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             print(record.getMessage(), flush=True)
+        except UnicodeEncodeError:  # such as a class folder that is named in Latin-1
+            print(record.getMessage().encode("ascii", "backslashreplace").decode(), flush=True)
         except OSError:  # the reader closed the pipe; the run continues
             silence_screen()
 
@@ -52,7 +54,7 @@ def log_to_file(path: Path) -> Iterator[None]:
     Args:
         path: Path of the file. Lines are appended to it.
     """
-    handler = LogFile(path, encoding="utf-8")
+    handler = LogFile(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.addHandler(handler)
     try:
