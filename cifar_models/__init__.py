@@ -7,10 +7,10 @@ The functions below are the Python interface. They are imported when they are fi
 importing this package imports neither TensorFlow nor Keras.
 """
 
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING
-
 import cifar_models.runtime.process_clock  # noqa: F401  (starts the clock of `process_seconds`)
+
+# Ctrl-C prints Python's traceback until `__main__` runs, so nothing else is imported before it.
+TYPE_CHECKING = False  # type checkers take this name as true
 
 if TYPE_CHECKING:
     from cifar_models.comparison.compare_runs import compare
@@ -52,6 +52,8 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    from pkgutil import resolve_name
+
     if name in _FUNCTIONS:
         return resolve_name(_FUNCTIONS[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

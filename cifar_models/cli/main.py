@@ -4,6 +4,7 @@ Heavy libraries are imported when a command needs them, so that `--help` is imme
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.log import log_to_screen, silence_screen
 from cifar_models.runtime.signals import stop_request
 from cifar_models.runtime.text import printable
+from cifar_models.storage.disk_errors import disk_errors
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     log_to_screen()
     try:
-        with stop_request():
+        with stop_request(), disk_errors(None, "repeat the command"):
             COMMANDS[options.command](options)
     except (RequestError, RunError) as error:
         return _fail(str(error), error.exit_status)
@@ -85,7 +87,34 @@ def _train(options: argparse.Namespace) -> None:
 
     dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{recipe.name}-{dataset}-seed{recipe.runtime.seed}"
-    train(recipe, options.run or Path("runs") / name)
+    if options.run:
+        train(recipe, options.run)
+        return
+    path = _new_folder(Path("runs"), name)
+    try:
+        train(recipe, path)
+    finally:
+        with contextlib.suppress(OSError):  # they hold files, unless the request was wrong
+            path.rmdir()
+            path.parent.rmdir()
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """Create a folder of this name, or with a number behind it if the name is taken.
+
+    If it cannot be created, `train` says why.
+    """
+    path, number = parent / name, 1
+    with contextlib.suppress(OSError):
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+                path = parent / f"{name}-{number}"
+    return path
 
 
 def _resume(options: argparse.Namespace) -> None:

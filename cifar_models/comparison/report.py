@@ -17,6 +17,7 @@ from cifar_models.comparison.learning_curves import crossings
 from cifar_models.comparison.tables import TITLES, cells, csv_table, markdown
 from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError, RunError
+from cifar_models.runtime.signals import obey_stop
 from cifar_models.storage.atomic_files import write_bytes_atomic
 from cifar_models.storage.safe_open import read_bytes
 
@@ -56,6 +57,7 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
             f"{out}: cannot be created: {error.strerror}; choose another --out"
         ) from None
     for name, svg in figures.items():
+        obey_stop()
         write_bytes_atomic(out, f"figures/{name}.svg", svg.encode())
     write_bytes_atomic(out, "report.html", _html(comparison, figures, command).encode())
     write_bytes_atomic(out, "comparison.md", markdown(comparison).encode())

@@ -9,6 +9,7 @@ import numpy as np
 from cifar_models.config.recipe import DataConfig
 from cifar_models.data.splits import Split, Splits, hold_out_validation, subsample_train
 from cifar_models.errors import RequestError
+from cifar_models.runtime.signals import obey_stop
 from cifar_models.storage.records import DatasetInfo
 
 IMAGES_PER_CHUNK = 4096  # hashed at once
@@ -45,12 +46,7 @@ class Dataset:
 
 
 def describe(dataset: Dataset, splits: Splits) -> DatasetInfo:
-    """Return the content of dataset.json. The hash covers all images and labels of the data set."""
-    digest = hashlib.sha256()
-    for split in (dataset.train, dataset.test):
-        for images in _chunks(split):
-            digest.update(np.ascontiguousarray(images).data)
-        digest.update(np.ascontiguousarray(split.labels).data)
+    """Return the content of dataset.json."""
     return DatasetInfo(
         name=dataset.name,
         image_shape=dataset.train.image_shape,
@@ -59,8 +55,18 @@ def describe(dataset: Dataset, splits: Splits) -> DatasetInfo:
         validation_images=len(splits.validation),
         test_images=len(splits.test),
         test_images_in_train=_count_shared(splits.train, splits.test),
-        sha256=digest.hexdigest(),
+        sha256=data_sha256(dataset),
     )
+
+
+def data_sha256(dataset: Dataset) -> str:
+    """Return the hash of all images and labels of a data set."""
+    digest = hashlib.sha256()
+    for split in (dataset.train, dataset.test):
+        for images in _chunks(split):
+            digest.update(np.ascontiguousarray(images).data)
+        digest.update(np.ascontiguousarray(split.labels).data)
+    return digest.hexdigest()
 
 
 def check_classes(dataset: Dataset) -> None:
@@ -82,6 +88,7 @@ def check_classes(dataset: Dataset) -> None:
 
 def _chunks(split: Split) -> Iterator[np.ndarray]:
     for first in range(0, len(split), IMAGES_PER_CHUNK):
+        obey_stop()
         yield split.images_at(slice(first, first + IMAGES_PER_CHUNK))
 
 

@@ -9,6 +9,7 @@ from cifar_models.config.recipe import DataConfig
 from cifar_models.data.dataset import Dataset
 from cifar_models.data.splits import ArraySplit, stratified_indices
 from cifar_models.errors import RequestError
+from cifar_models.runtime.signals import obey_stop
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
@@ -92,6 +93,7 @@ def _read_classes(folder: Path, names: tuple[str, ...], image_size: int) -> Arra
                 "PATH/train/CLASS/* and PATH/test/CLASS/*"
             )
         for path in paths:
+            obey_stop()
             try:
                 images.append(_read_image(path, image_size))
                 labels.append(label)

@@ -5,6 +5,7 @@ from pkgutil import resolve_name
 
 from cifar_models.config.recipe import DataConfig
 from cifar_models.data.dataset import Dataset, check_classes
+from cifar_models.runtime.signals import obey_stop
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def load_dataset(config: DataConfig, may_download: bool = True) -> Dataset:
     """
     dataset = resolve_name(_source_of(config.dataset).load)(config, may_download)
     check_classes(dataset)
+    obey_stop()
     return dataset
 
 

@@ -16,6 +16,7 @@ from cifar_models.data.load import DATA_SOURCES
 from cifar_models.data.splits import ArraySplit
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+from cifar_models.runtime.signals import obey_stop
 
 # Name → description in `list datasets`. Other image classification data sets work too.
 KNOWN_DATASETS = {
@@ -60,6 +61,7 @@ def load_tfds(config: DataConfig, may_download: bool) -> Dataset:
         )
 
     def read(split: str) -> ArraySplit:
+        obey_stop()
         content = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
         return ArraySplit(content["image"], content["label"].astype(np.int64))
 
@@ -101,6 +103,7 @@ def _download(builder, name: str, may_download: bool) -> None:
         _check_reachable({urlsplit(url).hostname for url in builder.url_infos})
         builder.download_and_prepare()
     except Exception as error:  # any error of TFDS, the network or the disk
+        obey_stop()
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise RunError(
             f"dataset {name}: not in {builder.data_path} and cannot be downloaded ({reason}); "

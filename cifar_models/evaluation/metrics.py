@@ -95,15 +95,42 @@ def roc_auc_between(lower: np.ndarray, higher: np.ndarray) -> float:
     return float(sklearn_metrics.roc_auc_score(is_higher, np.concatenate([lower, higher])))
 
 
-def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return counts, integers (K, K): a row for each true class, a column for each predicted one.
+def confusion_matrix(
+    labels: np.ndarray, probabilities: np.ndarray, classes: np.ndarray | None = None
+) -> np.ndarray:
+    """Return counts, integers (C, C): a row for each true class, a column for each predicted one.
 
     Args:
         labels: Labels, integers (N,), 0 to K - 1.
         probabilities: Predicted probabilities (N, K).
+        classes: Classes of the rows and columns, integers (C,). None: all K classes. Images of
+            other classes, and predictions of other classes, are not counted.
     """
-    classes = np.arange(probabilities.shape[1])
-    return sklearn_metrics.confusion_matrix(labels, probabilities.argmax(axis=1), labels=classes)
+    if classes is None:
+        classes = np.arange(probabilities.shape[1])
+    predicted = probabilities.argmax(axis=1)
+    is_shown = np.isin(labels, classes) & np.isin(predicted, classes)
+    if not is_shown.any():  # scikit-learn refuses to count nothing
+        return np.zeros((len(classes), len(classes)), int)
+    return sklearn_metrics.confusion_matrix(labels[is_shown], predicted[is_shown], labels=classes)
+
+
+def most_confused_classes(
+    labels: np.ndarray, probabilities: np.ndarray, maximum: int
+) -> np.ndarray:
+    """Return the classes with the most mistakes, in ascending order: integers (C,).
+
+    A mistake counts for the true class and for the predicted class.
+
+    Args:
+        labels: Labels, integers (N,), 0 to K - 1.
+        probabilities: Predicted probabilities (N, K).
+        maximum: Maximum number of classes.
+    """
+    predicted, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
+    wrong = predicted != labels
+    mistakes = np.bincount(np.concatenate([labels[wrong], predicted[wrong]]), minlength=num_classes)
+    return np.sort(np.argsort(-mistakes, kind="stable")[:maximum])
 
 
 def _normalized(probabilities: np.ndarray) -> np.ndarray:

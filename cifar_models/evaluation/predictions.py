@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from cifar_models.data.splits import Split
+from cifar_models.runtime.signals import obey_stop
 
 PREDICTION_BATCH = 512  # images
 
@@ -39,10 +40,11 @@ def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ..
     from scipy.special import softmax
 
     size, num_images = _batch_size(split), len(split)
-    logits = [
-        network.predict_on_batch(_padded(split.images_at(slice(first, first + size)), size))
-        for first in range(0, num_images, size)
-    ]
+    logits = []
+    for first in range(0, num_images, size):
+        images = _padded(split.images_at(slice(first, first + size)), size)
+        logits.append(network.predict_on_batch(images))
+        obey_stop()
     probabilities = softmax(np.concatenate(logits)[:num_images].astype(np.float64), axis=1)
     return Predictions(split.labels, probabilities.astype(np.float32), class_names)
 
@@ -50,6 +52,7 @@ def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ..
 def compile_predictions(network: keras.Model, split: Split) -> None:
     """Trace and compile the prediction of a batch, so that `predict_split` can be timed."""
     network.predict_on_batch(_padded(split.images_at(slice(0)), _batch_size(split)))
+    obey_stop()
 
 
 def _batch_size(split: Split) -> int:

@@ -1,6 +1,7 @@
 """A finished run: its recipe, its records, its data and its network."""
 
 import dataclasses
+import shlex
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import with_values
-from cifar_models.data.dataset import Dataset
+from cifar_models.data.dataset import Dataset, data_sha256
 from cifar_models.data.load import load_dataset_of_run
+from cifar_models.data.splits import Splits
 from cifar_models.errors import RequestError
 from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
@@ -108,6 +110,38 @@ class FinishedRun:
                     f"{self.path}: was trained on {what} {trained_on}; {dataset.name} has {found}"
                 )
         return dataset
+
+    def load_measured_data(self, data_dir: str | None = None) -> tuple[Dataset, Splits]:
+        """Load the run's own data set and its splits, which must be those of training.
+
+        Args:
+            data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
+
+        Raises:
+            RequestError: The data have changed.
+            RunError: The data cannot be loaded.
+        """
+        dataset = self.load_dataset(data_dir=data_dir)
+        splits = dataset.splits(self.recipe.data, self.recipe.runtime.seed)
+        sizes = {name: len(getattr(splits, name)) for name in ("train", "validation", "test")}
+        changes = [
+            f"{getattr(self.dataset, f'{name}_images'):,} {name} images are now {size:,}"
+            for name, size in sizes.items()
+            if size != getattr(self.dataset, f"{name}_images")
+        ]
+        if (sha256 := data_sha256(dataset)) != self.dataset.sha256:
+            changes.append(
+                f"the SHA-256 of the data began with {self.dataset.sha256[:12]} and begins with "
+                f"{sha256[:12]}"
+            )
+        if changes:
+            command = shlex.join(["evaluate", str(self.path), "--dataset", dataset.name])
+            raise RequestError(
+                f"{self.path}: its data have changed since training: {'; '.join(changes)}; restore "
+                "them, or measure the changed data, which writes nothing: python -m cifar_models "
+                f"{command}"
+            )
+        return dataset, splits
 
     def configure(self, **runtime: object) -> Runtime:
         """Configure this process like the one that trained the run, and return its settings.

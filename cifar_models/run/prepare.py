@@ -12,6 +12,7 @@ from cifar_models.evaluation.predictions import compile_predictions, predict_spl
 from cifar_models.models.catalog import build_network
 from cifar_models.models.test_time_augmentation import with_test_time_augmentation
 from cifar_models.runtime.environment import changes, environment
+from cifar_models.runtime.signals import obey_stop
 from cifar_models.storage.records import Environment
 from cifar_models.training.callbacks import Validate
 from cifar_models.training.fit import make_trainer, resident_images
@@ -51,7 +52,9 @@ def prepare(context: RunContext) -> PreparedRun:
     network = build_network(recipe.model, train.image_shape, len(data.dataset.class_names))
     flops = flops_per_image(network) * recipe.augmentation.tta_views
     began = perf_counter()
+    obey_stop()
     initialize_network(network, recipe.model, train)
+    obey_stop()
     initialization_seconds = perf_counter() - began
     _log_start(network, context)
     average = None

@@ -14,6 +14,7 @@ from cifar_models.evaluation.metrics import classification_metrics
 from cifar_models.evaluation.predictions import Predictions, compile_predictions, predict_split
 from cifar_models.run.prepare import PreparedRun
 from cifar_models.runtime.process_clock import PROCESS_START
+from cifar_models.runtime.signals import obey_stop
 from cifar_models.storage.records import RunMetrics
 from cifar_models.training.fit import FitReport
 from cifar_models.training.run_context import RunContext
@@ -96,8 +97,9 @@ def record(
     )
     context.folder.write(metrics)
     _log_end(metrics, report, context)
-    draw_figures(prepared.trainer.network, predictions, context)
-    record_in_tensorboard(metrics, context)
+    network = prepared.trainer.network
+    _attempt("figures", lambda: draw_figures(network, predictions, context))
+    _attempt("TensorBoard", lambda: record_in_tensorboard(metrics, context))
     return metrics
 
 
@@ -140,9 +142,11 @@ def record_in_tensorboard(metrics: RunMetrics, context: RunContext) -> None:
 
 def _attempt(what: str, action: Callable[[], object]) -> None:
     """Run an action that a complete run does not need, and warn if it fails."""
+    obey_stop()
     try:
         action()
     except Exception as error:
+        obey_stop()
         logger.warning("%s: skipped: %s: %s", what, type(error).__name__, error)
 
 

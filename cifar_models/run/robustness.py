@@ -31,14 +31,13 @@ def measure_robustness(
         max_images: Number of test images, spread evenly over the split. None: all of them.
 
     Raises:
-        RequestError: The run is not finished, its data has other classes or another image shape,
-            or max_images is below 1.
+        RequestError: The run is not finished, its data have changed, or max_images is below 1.
         RunError: The data cannot be loaded, or the file cannot be written.
     """
     if max_images is not None and max_images < 1:
         raise RequestError(f"--images {max_images}: must be at least 1")
     run = load_run(path)
-    test = run.load_dataset(data_dir=data_dir).test
+    test = run.load_measured_data(data_dir)[1].test
     network = run.network
     from cifar_models.data.splits import ArraySplit, evenly_spaced
     from cifar_models.evaluation.metrics import accuracy_and_loss, entropy, roc_auc_between

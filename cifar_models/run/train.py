@@ -5,8 +5,6 @@ recipe ──► data ──► network ──► fit ──► predictions ─�
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from errno import EACCES, EPERM, EROFS
-from os import strerror
 from pathlib import Path
 
 from cifar_models.config.recipe import Recipe
@@ -19,8 +17,9 @@ from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.environment import environment
 from cifar_models.runtime.log import log_to_file
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
-from cifar_models.runtime.signals import Interruption, StopRequest, stop_request
+from cifar_models.runtime.signals import Interruption, StopRequest, obey_stop, stop_request
 from cifar_models.storage.atomic_files import WriteError, locked
+from cifar_models.storage.disk_errors import with_way_on
 from cifar_models.storage.open_run import create_run_folder, refuse_if_taken
 from cifar_models.storage.records import RunMetrics
 from cifar_models.storage.run_folder import RunFolder
@@ -81,8 +80,11 @@ def run_to_end(
         context = RunContext(recipe, data, runtime, folder, tensorboard, stop)
         prepared = prepare(context)
         report = fit(prepared.trainer, prepared.validate, context)
+        obey_stop()
         save_model(prepared, context)
+        obey_stop()
         predicted = predict(prepared, context)
+        obey_stop()
         return record(prepared, report, predicted, context)
 
 
@@ -92,15 +94,15 @@ def training_session(folder: RunFolder) -> Iterator[StopRequest]:
     try:
         with locked(folder.path), stop_request() as stop:
             yield stop
+            stop.raise_if_requested()
     except WriteError as error:
-        # The text is compared, because TensorFlow's errors have no errno.
-        forbidden = any(strerror(number) in str(error) for number in (EACCES, EPERM, EROFS))
-        fix = "make the folder writable" if forbidden else "free some space"
-        hint = f"{fix}, then: {folder.resume_command()}"
-        if not folder.path.is_dir():
-            hint = "the run folder and its checkpoints are gone"
-        raise WriteError(f"{error}; {hint}") from error
+        if folder.path.is_dir():
+            raise with_way_on(error, folder.resume_command()) from error
+        gone = f"{error}; the run folder and its checkpoints are gone"
+        raise WriteError(gone, names_way_on=True) from error
     except Interruption as interruption:
-        if folder.has_begun() and folder.resume_command() not in str(interruption):
+        if folder.is_finished():
+            interruption.args = (f"interrupted; the run is finished: {folder.path}",)
+        elif folder.has_begun() and folder.resume_command() not in str(interruption):
             interruption.args = (f"interrupted; resume with: {folder.resume_command()}",)
         raise

@@ -5,6 +5,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from cifar_models.runtime.signals import obey_stop
+
 
 def import_tensorflow() -> None:
     """Import TensorFlow without its start-up messages, some of which no setting silences.
@@ -18,13 +20,14 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1" if has_gpu else "3")
     with tempfile.TemporaryFile() as messages:
         screen = os.dup(2)
-        os.dup2(messages.fileno(), 2)
         try:
+            os.dup2(messages.fileno(), 2)
             import tensorflow  # noqa: F401
-        except BaseException:
+        except Exception:
             messages.seek(0)
             os.write(screen, messages.read())
             raise
         finally:
             os.dup2(screen, 2)
             os.close(screen)
+    obey_stop()

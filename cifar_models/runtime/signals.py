@@ -1,4 +1,10 @@
-"""Ctrl-C and SIGTERM: finish the step, save and stop. A second Ctrl-C stops at once."""
+"""Ctrl-C and SIGTERM: finish the step, save and stop. A second Ctrl-C stops at once.
+
+The signal handler notes the request and, outside of a fit, raises Interruption. The note is what
+counts: Python drops an exception that is raised within `__del__`, the callback of a weak reference
+or a callback from C, and a library may turn it into an error of its own. Therefore, every block of
+work ends with `obey_stop`, which raises Interruption as long as the request stands.
+"""
 
 import contextlib
 import os
@@ -6,7 +12,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cifar_models.errors import RequestError, RunError
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -27,22 +36,23 @@ class Interruption(KeyboardInterrupt):
 class StopRequest:
     """Request by a signal to stop this process.
 
-    While `deferred` is active, a signal is only recorded, and the code that deferred it calls
+    While `deferred` is active, a signal is only noted, and the code that deferred it calls
     `raise_if_requested` when it can stop. Otherwise a signal raises Interruption at once.
     """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self.is_deferred = False
+        self.has_begun = False  # whether a signal may raise
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Record signals until the block ends, instead of raising Interruption."""
-        self.is_deferred = True
+        """Only note signals until the block ends, instead of raising Interruption."""
+        before, self.is_deferred = self.is_deferred, True
         try:
             yield
         finally:
-            self.is_deferred = False
+            self.is_deferred = before
 
     def is_requested(self) -> bool:
         """Return whether a signal asked this process to stop."""
@@ -55,34 +65,84 @@ class StopRequest:
 
     def _handle(self, signal_number: int, frame: object) -> None:
         self.signal_number = signal_number
-        if not self.is_deferred:
+        if self.has_begun and not self.is_deferred:
             self.raise_if_requested()
+
+
+_current: StopRequest | None = None  # of the outermost `stop_request` block
+
+
+def obey_stop() -> None:
+    """Raise Interruption if a signal asked this process to stop. Every block of work ends here."""
+    if _current is not None:
+        _current.raise_if_requested()
 
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[StopRequest]:
     """Handle Ctrl-C and SIGTERM until the block ends, if this is the main thread.
 
+    A block within another one shares its request. The end of the outermost block obeys a request
+    that nothing has obeyed yet, also if the block ends with an error that is not for the user:
+    Interruption may have become that error.
+
     Python runs its signal handlers between two instructions of its main thread, and one call of
     TensorFlow may take minutes. Therefore, a thread that the operating system wakes handles the
     second Ctrl-C.
     """
+    if _current is not None:
+        yield _current
+        return
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
+    try:
+        with _handlers(request):  # a signal while they are installed or removed is only noted
+            try:
+                request.has_begun = True
+                request.raise_if_requested()
+                yield request
+            finally:
+                request.has_begun = False
+    except (RequestError, RunError):
+        raise
+    except Exception:
+        request.raise_if_requested()
+        raise
+    request.raise_if_requested()
+
+
+@contextlib.contextmanager
+def _handlers(request: StopRequest) -> Iterator[None]:
+    """Direct the signals of this process to a request until the block ends."""
+    global _current
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     previous = {number: signal.signal(number, request._handle) for number in STOP_SIGNALS}
     previous_descriptor = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    previous_hook, sys.unraisablehook = sys.unraisablehook, _report_unraisable(sys.unraisablehook)
     threading.Thread(target=_receive_signals, args=(receiver, request), daemon=True).start()
+    _current = request
     try:
-        yield request
+        yield
     finally:
+        _current = None
+        sys.unraisablehook = previous_hook
         signal.set_wakeup_fd(previous_descriptor)
         for number, handler in previous.items():
             signal.signal(number, handler)
         sender.close()  # ends the thread
+
+
+def _report_unraisable(report: Callable[[Any], object]) -> Callable[[Any], None]:
+    """Return a hook for dropped exceptions that prints no traceback of an Interruption."""
+
+    def hook(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, Interruption):
+            report(unraisable)
+
+    return hook
 
 
 def _receive_signals(receiver: socket.socket, request: StopRequest) -> None:

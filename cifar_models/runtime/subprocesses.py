@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from cifar_models.errors import RequestError, RunError
-from cifar_models.runtime.signals import stop_request
+from cifar_models.runtime.signals import obey_stop, stop_request
+from cifar_models.storage.atomic_files import CANNOT_BE_WRITTEN, WriteError
 
 POLL_SECONDS = 0.5  # between two checks whether a signal asked this process to stop
 
@@ -29,6 +30,7 @@ def run_python(
 
     Raises:
         RequestError: The child ended with the exit status of a wrong request.
+        WriteError: The child could not write a file.
         RunError: The child failed in another way.
     """
     result = subprocess.run(
@@ -54,6 +56,7 @@ def run_command(arguments: Sequence[str], failure: str) -> None:
 
     Raises:
         RequestError: The child ended with the exit status of a wrong request.
+        WriteError: The child could not write a file.
         RunError: The child failed in another way.
         Interruption: A signal asked this process to stop.
     """
@@ -81,11 +84,16 @@ def run_command(arguments: Sequence[str], failure: str) -> None:
 
 def _check_status(status: int, errors: str, failure: str) -> None:
     """Raise the error of a child process that failed, with the last line of its error output."""
+    obey_stop()  # Ctrl-C on a terminal ends the child too
     if status == 0:
         return
     if status < 0:
         name = signal.Signals(-status).name
         raise RunError(f"{failure}: {name} ended the process; it may have run out of memory")
     reason = (errors.strip().splitlines() or ["no message"])[-1].removeprefix("error: ")
-    kind = RequestError if status == RequestError.exit_status else RunError
-    raise kind(f"{failure}: {reason}")
+    message = f"{failure}: {reason}"
+    if status == RequestError.exit_status:
+        raise RequestError(message)
+    if CANNOT_BE_WRITTEN in reason:
+        raise WriteError(message, names_way_on=True)
+    raise RunError(message)

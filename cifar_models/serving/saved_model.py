@@ -1,7 +1,5 @@
 """The export of a finished run as a SavedModel, which is compared with the run's network."""
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import keras
@@ -13,6 +11,7 @@ from cifar_models.data.splits import evenly_spaced
 from cifar_models.errors import RunError
 from cifar_models.run.load import FinishedRun
 from cifar_models.runtime.device import configure
+from cifar_models.runtime.signals import obey_stop
 from cifar_models.runtime.subprocesses import run_python
 from cifar_models.serving.formats import ExportReport
 from cifar_models.serving.signature import SavedNetwork
@@ -42,11 +41,11 @@ def export_saved_model(run: FinishedRun, out: Path, data_dir: str | None = None)
 
     Args:
         run: The finished run.
-        out: Path of the new folder of the SavedModel.
+        out: Path of the new folder of the SavedModel, within a temporary folder.
         data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
 
     Raises:
-        RunError: The SavedModel and the network disagree. Nothing is written in this case.
+        RunError: The SavedModel and the network disagree.
     """
     configure(RuntimeConfig(precision="float32"))
     with tf.device("CPU"):
@@ -55,27 +54,22 @@ def export_saved_model(run: FinishedRun, out: Path, data_dir: str | None = None)
         images = test.images_at(evenly_spaced(len(test), COMPARED_IMAGES))
         expected = keras.ops.softmax(network(images, training=False)).numpy()
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    try:
-        served = SavedNetwork(network, run.dataset.class_names)
-        model = temporary / "model"
-        tf.saved_model.save(served, str(model), signatures={"serving_default": served.predict})
-        difference = np.abs(_predict_in_new_process(model, images, temporary) - expected).max()
-        if not difference <= TOLERANCE:  # also true for NaN
-            raise RunError(
-                f"{out}: the export's probabilities differ from the model's by {difference:.2g}, "
-                f"more than {TOLERANCE:g}; nothing was written"
-            )
-        model.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    obey_stop()
+    served = SavedNetwork(network, run.dataset.class_names)
+    tf.saved_model.save(served, str(out), signatures={"serving_default": served.predict})
+    obey_stop()
+    difference = np.abs(_predict_in_new_process(out, images) - expected).max()
+    if not difference <= TOLERANCE:  # also true for NaN
+        raise RunError(
+            f"{run.path}: the export's probabilities differ from the model's by {difference:.2g}, "
+            f"more than {TOLERANCE:g}; nothing was written"
+        )
     return ExportReport(out, float(difference), len(images), f"{run.recipe.data.dataset} test")
 
 
-def _predict_in_new_process(model: Path, images: np.ndarray, folder: Path) -> np.ndarray:
+def _predict_in_new_process(model: Path, images: np.ndarray) -> np.ndarray:
     """Return the probabilities (N, K) of a SavedModel, computed by a process without GPUs."""
-    images_path, outputs_path = folder / "images.npy", folder / "outputs.npz"
+    images_path, outputs_path = (model.with_name(name) for name in ("images.npy", "outputs.npz"))
     np.save(images_path, images)
     run_python(
         ["-I", "-c", RELOAD_SCRIPT, str(model), str(images_path), str(outputs_path)],

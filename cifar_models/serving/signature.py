@@ -1,5 +1,7 @@
 """The serving signature of an exported network."""
 
+import os
+
 import keras
 import tensorflow as tf
 
@@ -15,7 +17,8 @@ class SavedNetwork(tf.Module):
     def __init__(self, network: keras.Model, class_names: list[str]):
         super().__init__()
         self._network = network
-        self._class_names = tf.constant(class_names)
+        # As bytes: a folder that is named in Latin-1 has a name that is not valid UTF-8.
+        self._class_names = tf.constant([os.fsencode(name) for name in class_names])
         self.predict = tf.function(
             self._predict,
             input_signature=[tf.TensorSpec((None, *network.input_shape[1:]), tf.uint8, "images")],

@@ -24,11 +24,21 @@ from cifar_models.storage.safe_open import (
 
 LOCK = ".lock"
 PARTIAL = ".partial-"  # prefix of the temporary name under which a file is written
+CANNOT_BE_WRITTEN = ": cannot be written: "  # in the message of every WriteError
 MAX_JSON_BYTES = 10_000_000  # of one file
 
 
 class WriteError(RunError):
-    """Failure to write a file. An older file of the same name is unchanged."""
+    """Failure to write a file. An older file of the same name is unchanged.
+
+    Args:
+        message: One line for the user.
+        names_way_on: Whether the message says what to do.
+    """
+
+    def __init__(self, message: str, names_way_on: bool = False):
+        super().__init__(message)
+        self.names_way_on = names_way_on
 
 
 class FolderInUse(RequestError):
@@ -140,4 +150,4 @@ def write_error(path: Path, reason: str, size: int | None = None) -> WriteError:
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
     space = f"{decimal(shutil.disk_usage(existing).free)} free in {existing}"
     needed = f", {decimal(size)} needed" if size is not None else ""
-    return WriteError(f"{path}: cannot be written: {reason} ({space}{needed})")
+    return WriteError(f"{path}{CANNOT_BE_WRITTEN}{reason} ({space}{needed})")

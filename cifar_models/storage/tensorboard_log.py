@@ -1,12 +1,15 @@
 """TensorBoard events of a run, keyed by the global step."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from cifar_models.storage.atomic_files import write_error
+
+logger = logging.getLogger("cifar_models")
 
 
 class TensorBoardLog:
@@ -57,9 +60,12 @@ class TensorBoardLog:
                 tf.summary.scalar(name, value)
 
     def close(self) -> None:
+        """Close the files. An error is logged, because every event was flushed when written."""
         for split, writer in self._writers.items():
-            with self._translated_errors(split):
+            try:
                 writer.close()
+            except Exception as error:
+                logger.warning("%s: cannot be closed: %s", self._folder / split, error)
 
     @contextlib.contextmanager
     def _writing(self, split: str, step: int) -> Iterator[None]:

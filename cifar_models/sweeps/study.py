@@ -11,12 +11,15 @@ from cifar_models.config.run_identity import identifying_values, recipe_differen
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.signals import Interruption
 from cifar_models.runtime.subprocesses import run_command
-from cifar_models.storage.atomic_files import locked
+from cifar_models.storage.atomic_files import WriteError, locked
+from cifar_models.storage.disk_errors import disk_errors
 from cifar_models.storage.records import Robustness, ServingCost
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.sweeps.study_file import PlannedRun, plan_runs, read_study
 
 logger = logging.getLogger("cifar_models")
+
+RESUME = "the same command resumes the study"
 
 
 def run_study(name_or_path: str, out: Path) -> list[Path]:
@@ -39,18 +42,19 @@ def run_study(name_or_path: str, out: Path) -> list[Path]:
     """
     study = read_study(name_or_path)
     runs = list(plan_runs(study, out))
-    out.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(out):
-            for run in runs:
-                _refuse_other_study(run)
-            _train_missing(runs)
-            return [
-                _compare_dataset(runs, dataset, out, study.robustness_images)
-                for dataset in dict.fromkeys(run.dataset for run in runs)
-            ]
+        with disk_errors(out, RESUME):
+            out.mkdir(parents=True, exist_ok=True)
+            with locked(out):
+                for run in runs:
+                    _refuse_other_study(run)
+                _train_missing(runs)
+                return [
+                    _compare_dataset(runs, dataset, out, study.robustness_images)
+                    for dataset in dict.fromkeys(run.dataset for run in runs)
+                ]
     except Interruption as interruption:
-        interruption.args = ("stopped; the same command resumes the study",)
+        interruption.args = (f"stopped; {RESUME}",)
         raise
 
 
@@ -91,9 +95,15 @@ def _train_in_process(run: PlannedRun) -> bool:
 
 
 def _try_command(path: Path, arguments: Sequence[str]) -> bool:
-    """Run a command on a run folder in a new process, and return whether it succeeded."""
+    """Run a command on a run folder in a new process, and return whether it succeeded.
+
+    Raises:
+        WriteError: The disk is full or read-only, so the next command would fail too.
+    """
     try:
         run_command(arguments, failure=f"{path}: failed")
+    except WriteError as error:
+        raise WriteError(f"{error}; then {RESUME}", names_way_on=True) from None
     except (RequestError, RunError) as error:
         logger.warning("%s", error)
         return False

@@ -20,8 +20,9 @@ from cifar_models.config.run_identity import identifying_values, recipe_differen
 from cifar_models.errors import RequestError, RunError
 from cifar_models.run.resume import resume
 from cifar_models.run.train import train
-from cifar_models.runtime.signals import Interruption
+from cifar_models.runtime.signals import Interruption, obey_stop
 from cifar_models.storage.atomic_files import FolderInUse, WriteError, locked, write_bytes_atomic
+from cifar_models.storage.disk_errors import disk_errors
 from cifar_models.storage.open_run import refuse_if_taken
 from cifar_models.storage.records import Failure, RunMetrics
 from cifar_models.storage.run_folder import RunFolder
@@ -30,6 +31,7 @@ from cifar_models.sweeps.search_space import search_space, suggest
 logger = logging.getLogger("cifar_models")
 
 TUNED_SUFFIX = "-tuned"  # of the name of the best recipe
+RESUME = "the same command resumes the search"
 OBJECTIVE = keras_tuner.Objective("validation_accuracy", "max")
 
 
@@ -85,17 +87,27 @@ class RecipeTuner(keras_tuner.Tuner):
 
     def run_trial(self, trial, *args, **kwargs):
         number = len(self.oracle.start_order)
+        obey_stop()
         try:
-            return {OBJECTIVE.name: self._accuracy_of(number, trial.hyperparameters)}
+            with disk_errors(self.out, RESUME):
+                return {OBJECTIVE.name: self._accuracy_of(number, trial.hyperparameters)}
         except (keras_tuner.errors.FatalError, keras_tuner.errors.FailedTrialError):
             raise
         except (WriteError, FolderInUse) as error:  # the next trial would fail too
             raise _CannotContinue(error) from error
         except Exception as error:  # KerasTuner would continue without a message
+            obey_stop()  # the error may be what a library made of the stop
             logger.warning("trial %d failed: %s", number, error)
-            if (folder := self._folder(number)).path.is_dir():
-                folder.write(Failure(reason=str(error)))
+            self._record_failure(self._folder(number), str(error))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
+
+    def _record_failure(self, folder: RunFolder, reason: str) -> None:
+        if not folder.path.is_dir():
+            return
+        try:
+            folder.write(Failure(reason=reason))
+        except WriteError as error:
+            raise _CannotContinue(error) from error
 
     def _accuracy_of(self, number: int, hyperparameters: keras_tuner.HyperParameters) -> float:
         """Return the validation accuracy of a trial, and train it if necessary."""
@@ -112,6 +124,7 @@ class RecipeTuner(keras_tuner.Tuner):
 
     def _train(self, folder: RunFolder, proposed: Recipe) -> float:
         keras.backend.clear_session()
+        obey_stop()  # the objects of the last trial are deleted, which may drop Interruption
         if folder.has_begun():  # an earlier search was stopped or killed
             return resume(folder.path).accuracy
         try:
@@ -120,6 +133,7 @@ class RecipeTuner(keras_tuner.Tuner):
             raise _OtherSearch(
                 f"{folder.path}: holds files that are not of this search; choose another --out"
             ) from None
+        folder.path.mkdir(exist_ok=True)  # an error of the disk ends the search, not the trial
         return train(proposed, folder.path, evaluation_split="validation").accuracy
 
     def _folder(self, number: int) -> RunFolder:
@@ -187,16 +201,22 @@ def tune(
         )
     out = Path(out)
     _refuse_other_files(out)
-    (out / "trials").mkdir(parents=True, exist_ok=True)
-    with locked(out):
-        ended = sum(folder.has_ended() for folder in map(RunFolder, (out / "trials").iterdir()))
-        if ended > max_trials:
-            logger.info("%s: holds %d trials already; all of them are used", out, ended)
-            max_trials = ended
-        with tempfile.TemporaryDirectory() as scratch:
-            tuner = RecipeTuner(recipe, max_trials, out, budget_seconds, Path(scratch))
-            _run_trials(tuner)
-        return _write_best(tuner)
+    with disk_errors(out, RESUME):
+        (out / "trials").mkdir(parents=True, exist_ok=True)
+        with locked(out):
+            return _search(recipe, max_trials, out, budget_seconds)
+
+
+def _search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None) -> Path:
+    """Run the search in its folder, which is locked, and return the path of best.toml."""
+    ended = sum(folder.has_ended() for folder in map(RunFolder, (out / "trials").iterdir()))
+    if ended > max_trials:
+        logger.info("%s: holds %d trials already; all of them are used", out, ended)
+        max_trials = ended
+    with tempfile.TemporaryDirectory() as scratch:
+        tuner = RecipeTuner(recipe, max_trials, out, budget_seconds, Path(scratch))
+        _run_trials(tuner)
+    return _write_best(tuner)
 
 
 def _refuse_other_files(out: Path) -> None:
@@ -216,12 +236,13 @@ def _run_trials(tuner: RecipeTuner) -> None:
     except _BudgetSpent as spent:
         logger.info("%s", spent)
     except Interruption as interruption:
-        interruption.args = ("stopped; the same command resumes the search",)
+        interruption.args = (f"stopped; {RESUME}",)
         raise
     except _OtherSearch as error:
         raise RequestError(str(error)) from None
     except _CannotContinue as error:
-        raise RunError(f"{error.args[0]}; then the same command resumes the search") from None
+        reason = str(error.args[0])
+        raise RunError(reason if RESUME in reason else f"{reason}; then {RESUME}") from None
     except RuntimeError as error:  # from KerasTuner: too many failed trials in a row
         raise RunError(f"the search stopped: {str(error).splitlines()[0]}") from None
 

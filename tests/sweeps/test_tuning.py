@@ -104,7 +104,7 @@ def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeyp
     def train_until_killed(recipe, path, evaluation_split):
         trained.append(path.name)
         if len(trained) == 2:
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
             (path / "recipe.toml").write_text(recipe_toml(recipe))  # before training began
             raise KeyboardInterrupt
         return real_train(recipe, path, evaluation_split)
