@@ -53,9 +53,14 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
     for name, svg in figures.items():
         obey_stop()
         write_bytes_atomic(out / "figures" / f"{name}.svg", svg.encode())
-    write_bytes_atomic(out / "report.html", _html(comparison, figures, command).encode())
-    write_bytes_atomic(out / "comparison.md", markdown(comparison).encode())
-    write_bytes_atomic(out / "comparison.csv", csv_table(comparison).encode())
+    write_bytes_atomic(out / "report.html", _bytes(_html(comparison, figures, command)))
+    write_bytes_atomic(out / "comparison.md", _bytes(markdown(comparison)))
+    write_bytes_atomic(out / "comparison.csv", _bytes(csv_table(comparison)))
+
+
+def _bytes(text: str) -> bytes:
+    """Encode text; a question mark stands for a byte of a file name that is not UTF-8."""
+    return text.encode(errors="replace")
 
 
 def _draw_figures(comparison: Comparison) -> dict[str, str]:

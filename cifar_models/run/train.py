@@ -54,9 +54,9 @@ def train(recipe: Recipe, path: Path | str, evaluation_split: str = "test") -> R
     with training_session(folder) as stop:
         runtime = configure(recipe.runtime)
         info = describe(dataset, splits)
-        folder.write_recipe(recipe_toml(recipe))
         folder.write(environment(runtime))
         folder.write(info)
+        folder.write_recipe(recipe_toml(recipe))
         identity = fingerprints(recipe, info.class_names, info.sha256, evaluation_split)
         folder.write_fingerprints(identity)  # last: it marks that training begins
         data = RunData(dataset, splits, evaluation_split)

@@ -27,6 +27,7 @@ from cifar_models.storage.atomic_files import (
 )
 from cifar_models.storage.history import history_to_csv, read_history_csv
 
+BEFORE_TRAINING = {"environment.json", "dataset.json", "recipe.toml"}  # in this order
 CHECKPOINTS_KEPT = 2  # the newest one, and the one before it in case the newest is damaged
 
 AnyRecord = TypeVar("AnyRecord")
@@ -90,15 +91,19 @@ class RunFolder:
     def refuse_if_taken(cls, path: Path) -> None:
         """Raise RequestError if a folder holds files.
 
-        A lock file and partial files are ignored: a run that was killed early leaves them.
+        A lock file, partial files and the files that precede training are ignored: a run that was
+        stopped or killed early leaves them.
         """
         folder = cls(path)
         if folder.has_begun() and not folder.is_finished():
             raise RequestError(
                 f"{path}: holds an unfinished run; resume it with: {folder.resume_command()}"
             )
-        files = (inside for inside in path.rglob("*") if not inside.is_dir())
-        if any(file.name != LOCK and not file.name.startswith(PARTIAL) for file in files):
+        files = [inside for inside in path.rglob("*") if not inside.is_dir()]
+        names = {file.name for file in files if not file.name.startswith(PARTIAL)} - {LOCK}
+        # Without environment.json, which is written first, they would be files of the user.
+        was_left = "environment.json" in names and names <= BEFORE_TRAINING
+        if names and not was_left:
             what = "another run" if folder.recipe_path.exists() else "other files"
             raise RequestError(f"{path}: holds {what}; choose another --run or remove it")
 
