@@ -5,6 +5,7 @@ Heavy libraries are imported when a command needs them, so that `--help` is imme
 
 import argparse
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0: success. 1: the run failed. 2: the request was wrong. 130 and 143: Ctrl-C and SIGTERM.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # characters that the terminal lacks are escaped
+            stream.reconfigure(errors="backslashreplace")
     options = make_parser().parse_args(arguments)
     log_to_screen()
     try:

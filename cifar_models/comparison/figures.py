@@ -18,6 +18,7 @@ from cifar_models.comparison.figure_style import (
     wrapped,
 )
 from cifar_models.comparison.models import Model
+from cifar_models.evaluation.figure_text import readable_names
 from cifar_models.evaluation.metrics import CALIBRATION_BINS, confusion_matrix
 
 PARETO_COSTS = {  # metric → axis label
@@ -170,7 +171,7 @@ def draw_reliability(comparison: Comparison) -> str:
 
 def draw_confusions(comparison: Comparison) -> str:
     """Draw a confusion matrix over all runs for each model, with rows that sum to 1."""
-    names = comparison.dataset.class_names
+    names = readable_names(comparison.dataset.class_names)
 
     def draw(axes: Axes, model: Model) -> None:
         counts = np.sum(
@@ -188,7 +189,7 @@ def draw_confusions(comparison: Comparison) -> str:
 
 def draw_classes(comparison: Comparison) -> str:
     """Draw the recall of each class, with one bar for each model."""
-    names = comparison.dataset.class_names
+    names = readable_names(comparison.dataset.class_names)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()

@@ -59,9 +59,14 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
     for name, svg in figures.items():
         obey_stop()
         write_bytes_atomic(out, f"figures/{name}.svg", svg.encode())
-    write_bytes_atomic(out, "report.html", _html(comparison, figures, command).encode())
-    write_bytes_atomic(out, "comparison.md", markdown(comparison).encode())
-    write_bytes_atomic(out, "comparison.csv", csv_table(comparison).encode())
+    write_bytes_atomic(out, "report.html", _bytes(_html(comparison, figures, command)))
+    write_bytes_atomic(out, "comparison.md", _bytes(markdown(comparison)))
+    write_bytes_atomic(out, "comparison.csv", _bytes(csv_table(comparison)))
+
+
+def _bytes(text: str) -> bytes:
+    """Encode text, with escapes for the bytes of a file name that is not UTF-8."""
+    return text.encode(errors="backslashreplace")
 
 
 def _refuse_other_files(out: Path, names: Sequence[str]) -> None:

@@ -4,31 +4,30 @@ What a figure cannot show, such as too many classes or a name in a script that t
 left out, and the figure and the log say so.
 """
 
-import logging
-from collections.abc import Iterable
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import keras
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
 from cifar_models.data.splits import Split, evenly_spaced
+from cifar_models.evaluation.figure_text import (
+    NO_MATH,
+    add_notes,
+    readable_names,
+    readable_title,
+    unreadable_names,
+)
 from cifar_models.evaluation.metrics import confusion_matrix, most_confused_classes
 from cifar_models.evaluation.predictions import Predictions
-
-logger = logging.getLogger("cifar_models")
 
 TRAIN_COLOUR, VALIDATION_COLOUR = "#9a6324", "#1f5fa8"
 MAX_FILTERS = 64
 SAMPLE_ROWS, SAMPLE_COLUMNS = 4, 6
 MAX_CLASSES_WITH_NUMBERS = 20  # a larger confusion matrix shows only colours
 MAX_CLASSES = 100  # of a confusion matrix; the names of more would overlap
-MAX_NAME_LENGTH = 24  # characters of a class name; longer ones are cut
-MAX_TITLE_LENGTH = 80
-NO_MATH: dict[Any, Any] = {"text.parse_math": False}  # class names may hold dollar signs
 
 
 @matplotlib.rc_context(NO_MATH)
@@ -46,7 +45,7 @@ def draw_curves(history: list[dict[str, float]], title: str, file: BinaryIO) -> 
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(_readable_title(title))
+    figure.suptitle(readable_title(title))
     figure.savefig(file, format="png", dpi=120)
 
 
@@ -72,17 +71,19 @@ def draw_confusion_matrix(predictions: Predictions, title: str, file: BinaryIO) 
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
-    names, unreadable = _readable_names(predictions.class_names, classes)
+    all_names = readable_names(predictions.class_names)
+    names = [all_names[number] for number in classes]
     fontsize = 10 if num_classes <= MAX_CLASSES_WITH_NUMBERS else 5
     axes.set_xticks(range(num_classes), names, rotation=90, fontsize=fontsize)
     axes.set_yticks(range(num_classes), names, fontsize=fontsize)
-    axes.set(xlabel="predicted", ylabel="true", title=_readable_title(title))
+    axes.set(xlabel="predicted", ylabel="true", title=readable_title(title))
     if num_classes <= MAX_CLASSES_WITH_NUMBERS:
         for row, column in np.ndindex(*counts.shape):
             colour = "white" if fractions[row, column] > 0.5 else "black"
             text = str(counts[row, column])
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    _add_notes(figure, "confusion matrix", [*notes, *unreadable])
+    notes += unreadable_names(predictions.class_names, classes)
+    add_notes(figure, "confusion matrix", notes)
     figure.savefig(file, format="png", dpi=120)
 
 
@@ -101,7 +102,7 @@ def draw_first_layer(network: keras.Model, title: str, file: BinaryIO) -> None:
         axes.axis("off")
     for axes, image in zip(figure.axes, images, strict=False):
         axes.imshow(image, cmap="gray")  # the colour map applies only if there is one channel
-    figure.suptitle(_readable_title(title))
+    figure.suptitle(readable_title(title))
     figure.savefig(file, format="png", dpi=120)
 
 
@@ -129,65 +130,17 @@ def draw_sample_predictions(split: Split, predictions: Predictions, file: Binary
     indices = evenly_spaced(len(split), SAMPLE_ROWS * SAMPLE_COLUMNS)
     for axes in figure.axes:
         axes.axis("off")
-    shown = [predictions.labels[indices], predictions.probabilities[indices].argmax(axis=1)]
-    classes = np.unique(np.concatenate(shown))
-    names, unreadable = _readable_names(predictions.class_names, classes)
-    name_of = dict(zip(classes, names, strict=True))
+    names, shown = readable_names(predictions.class_names), set()
     samples = zip(indices, split.images_at(indices), strict=True)
     for axes, (index, image) in zip(figure.axes, samples, strict=False):
         label, probabilities = predictions.labels[index], predictions.probabilities[index]
         best = probabilities.argmax()
-        text = f"{name_of[best]} {probabilities[best]:.0%}"
+        shown |= {best, label}
+        text = f"{names[best]} {probabilities[best]:.0%}"
         if best != label:
-            text += f"\n(is {name_of[label]})"
+            text += f"\n(is {names[label]})"
         axes.imshow(image, cmap="gray")
         axes.set_title(text, fontsize=8, color="black" if best == label else "#b00020")
     figure.suptitle("Predicted class and confidence")
-    _add_notes(figure, "sample predictions", unreadable)
+    add_notes(figure, "sample predictions", unreadable_names(predictions.class_names, shown))
     figure.savefig(file, format="png", dpi=120)
-
-
-def _readable_names(
-    class_names: tuple[str, ...], classes: Iterable[int]
-) -> tuple[list[str], list[str]]:
-    """Return the names of the classes as a figure can show them, and notes of what it cannot.
-
-    A name with a character that the font lacks is replaced by the number of the class.
-    """
-    glyphs = _glyphs()
-    names, unreadable = [], 0
-    for number in classes:
-        name = class_names[number]
-        if not glyphs.issuperset(map(ord, name)):
-            unreadable += 1
-            name = f"class {number}"
-        names.append(_cut(name, MAX_NAME_LENGTH))
-    if not unreadable:
-        return names, []
-    return names, [
-        f"names that the font cannot show: {unreadable}; they are given as numbers, counted from 0 "
-        "in the list of dataset.json"
-    ]
-
-
-def _readable_title(title: str) -> str:
-    """Return a title as a figure can show it; a question mark stands for an unknown character."""
-    glyphs = _glyphs()
-    return _cut("".join(c if ord(c) in glyphs else "?" for c in title), MAX_TITLE_LENGTH)
-
-
-def _glyphs() -> set[int]:
-    """Return the code points of the characters that the font of the figures has."""
-    return set(get_font(findfont(FontProperties())).get_charmap())
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _add_notes(figure: Figure, name: str, notes: list[str]) -> None:
-    """Write notes below a figure and into the log."""
-    for note in notes:
-        logger.info("figure %s: %s", name, note)
-    if notes:
-        figure.supxlabel("\n".join(notes), fontsize=7)

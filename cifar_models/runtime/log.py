@@ -21,8 +21,6 @@ class Screen(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             print(printable(record.getMessage()), flush=True)
-        except UnicodeEncodeError:  # such as a class folder that is named in Latin-1
-            print(record.getMessage().encode("ascii", "backslashreplace").decode(), flush=True)
         except OSError:  # the reader closed the pipe; the run continues
             silence_screen()
 

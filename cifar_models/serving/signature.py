@@ -1,7 +1,5 @@
 """The serving signature of an exported network."""
 
-import os
-
 import keras
 import tensorflow as tf
 
@@ -18,7 +16,7 @@ class SavedNetwork(tf.Module):
         super().__init__()
         self._network = network
         # As bytes: a folder that is named in Latin-1 has a name that is not valid UTF-8.
-        self._class_names = tf.constant([os.fsencode(name) for name in class_names])
+        self._class_names = tf.constant([n.encode(errors="surrogateescape") for n in class_names])
         self.predict = tf.function(
             self._predict,
             input_signature=[tf.TensorSpec((None, *network.input_shape[1:]), tf.uint8, "images")],

@@ -102,6 +102,7 @@ def test_each_heavy_library_is_imported_in_few_places():
         "sklearn.metrics": {"evaluation/metrics.py"},
         "matplotlib": {
             "evaluation/figures.py",
+            "evaluation/figure_text.py",
             "comparison/figures.py",
             "comparison/figure_style.py",
             "explain/figures.py",

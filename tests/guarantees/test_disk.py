@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import keras_tuner
 import pytest
 
+from cifar_models.benchmark import serving_cost
 from cifar_models.cli.main import main
 from cifar_models.run.train import training_session
 from cifar_models.storage.atomic_files import WriteError, write_atomic
@@ -20,6 +22,7 @@ from cifar_models.storage.open_run import create_run_folder
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.training.callbacks import Stopwatch
 from tests.conftest import SAVE_EVERY_STEP, TINY_CNN, outcome_of
+from tests.synthetic_runs import make_cost
 
 TRAIN = [*TINY_CNN, *SAVE_EVERY_STEP, "--deterministic"]
 
@@ -218,3 +221,86 @@ def test_a_removed_run_folder_is_reported_in_one_line(tmp_path, capsys):
     error = capsys.readouterr().err
     assert f"{run}/checkpoints/step-0000000005.safetensors: cannot be written" in error
     assert "the run folder and its checkpoints are gone" in error and error.count("\n") == 1
+
+
+# Command → the file that cannot be written.
+WRITTEN_LATER = {
+    "evaluate": (["evaluate", "{run}"], "predictions.npz"),
+    "evaluate --corruptions": (
+        ["evaluate", "{run}", "--corruptions", "--images", "2"],
+        "robustness.json",
+    ),
+    "compare": (["compare", "{run}", "--out", "{out}"], "report.html"),
+    "compare, figures": (["compare", "{run}", "--out", "{out}"], "accuracies.svg"),
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN_LATER)
+def test_other_commands_name_the_file_and_the_way_on(case, run_copy, tmp_path, capsys):
+    command, name = WRITTEN_LATER[case]
+    if name == "predictions.npz":
+        (run_copy / name).unlink()
+    with read_only(name):
+        assert main([part.format(run=run_copy, out=tmp_path / "out") for part in command]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{name}: cannot be written: Read-only file system (" in error and "free in" in error
+    assert error.endswith("; make the folder writable, then: repeat the command\n")
+
+
+def test_a_serving_cost_that_cannot_be_written(run_copy, monkeypatch, capsys):
+    monkeypatch.setattr(serving_cost, "measure_isolated", lambda *arguments: make_cost())
+    with read_only("cost.json"):
+        assert main(["benchmark", str(run_copy)]) == 1
+    error = capsys.readouterr().err
+    assert "cost.json: cannot be written: Read-only file system" in error
+    assert error.endswith("; make the folder writable, then: repeat the command\n")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("what", ["tune", "study", "a trial", "KerasTuner"])
+def test_a_search_or_study_names_the_folder_and_the_way_on(
+    what, number, tmp_path, monkeypatch, capsys
+):
+    out, real = tmp_path / "out", Path.mkdir
+    command = ["study", "digits"] if what == "study" else ["tune", "digits-cnn", "--trials", "3"]
+
+    def mkdir(self, *arguments, **options):
+        if self.name == "0001" or (what != "a trial" and self.is_relative_to(out)):
+            raise OSError(number, os.strerror(number), str(self))
+        return real(self, *arguments, **options)
+
+    def save(*arguments):
+        raise OSError(number, os.strerror(number), str(out / "keras_tuner" / "oracle.json"))
+
+    if what == "KerasTuner":
+        monkeypatch.setattr(keras_tuner.Oracle, "create_trial", save)
+    else:
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert main([*command, "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith(f"error: {out}")
+    assert f": cannot be written: {os.strerror(number)} (" in error and "free in" in error
+    fix = "free some space" if number == errno.ENOSPC else "make the folder writable"
+    name = "study" if what == "study" else "search"
+    assert error.endswith(f"{fix}, then: the same command resumes the {name}\n")
+
+
+def test_a_study_ends_at_the_first_run_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    """The next run could not be written either."""
+    child = (
+        "import sys; sys.exit('error: a/model.keras: cannot be written: No space left on device "
+        "(0 bytes free in a); free some space, then: python -m cifar_models resume a')"
+    )
+    started, real = [], subprocess.Popen
+
+    def popen(command, **options):
+        started.append(command)
+        return real([sys.executable, "-c", child], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    assert main(["study", "digits", "--out", str(tmp_path / "out")]) == 1
+    assert len(started) == 1
+    error = capsys.readouterr().err
+    assert "No space left on device" in error and error.count("\n") == 1
+    assert error.endswith("then the same command resumes the study\n")

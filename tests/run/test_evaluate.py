@@ -1,14 +1,17 @@
 """Evaluating a run again: on the data of training, on changed data, and what is written."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from cifar_models.cli.main import main
+from cifar_models.run.load import load_run
 from tests.conftest import TINY_CNN, as_overrides, refusal, write_noise_images
 
 CLASSES = ("ant", "bee", "cat")
@@ -98,3 +101,26 @@ def test_predictions_that_disagree_with_the_metrics_are_not_written(run, capsys)
     assert main(["evaluate", str(run)]) == 0
     assert "predictions.npz: is not written, because the accuracy is" in capsys.readouterr().out
     assert not (run / "predictions.npz").exists()
+
+
+def test_odd_class_names_train_to_a_finished_run_that_every_command_reads(tmp_path, capsys):
+    names = (os.fsdecode(b"caf\xe9"), "\u732b", "\U0001f408 $x^$", "two\nlines", "[red]", "x" * 250)
+    folder, run = write_noise_images(tmp_path / "images", names, 20), tmp_path / "run"
+    options = [f"data.dataset='folder:{folder}'", "training.batch_size=8", "training.epochs=1"]
+    command = as_overrides([*TINY_CNN, *options, "data.folder_image_size=8"])
+    assert main([*command, "--run", str(run)]) == 0
+    assert "skipped" not in (run / "log.txt").read_text()
+    assert len(list((run / "plots").iterdir())) == 4
+    finished = load_run(run)
+    assert sorted(names) == finished.dataset.class_names == list(finished.metrics.per_class)
+    with np.load(run / "predictions.npz") as content:
+        assert content["class_names"].tolist() == sorted(names)
+    before = (run / "predictions.npz").read_bytes()
+    (run / "predictions.npz").unlink()
+    assert main(["evaluate", str(run)]) == 0
+    assert (run / "predictions.npz").read_bytes() == before
+    assert main(["compare", str(run), "--out", str(tmp_path / "comparison")]) == 0
+    assert main(["export", str(run)]) == 0
+    served = tf.saved_model.load(str(run / "export")).signatures["serving_default"]
+    exported = served(images=tf.zeros((1, 8, 8, 3), tf.uint8))["class_names"].numpy()
+    assert exported.tolist() == [os.fsencode(name) for name in sorted(names)]
