@@ -4,6 +4,7 @@ Heavy libraries are imported when a command needs them, so that `--help` is imme
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -12,9 +13,11 @@ from datetime import datetime
 from pathlib import Path
 
 from cifar_models.cli.parser import make_parser
+from cifar_models.config.paths import user_path
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.log import log_to_screen, silence_screen
 from cifar_models.runtime.signals import stop_request
+from cifar_models.runtime.text import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0: success. 1: the run failed. 2: the request was wrong. 130 and 143: Ctrl-C and SIGTERM.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # characters that the terminal lacks are escaped
+            stream.reconfigure(errors="backslashreplace")
     options = make_parser().parse_args(arguments)
     log_to_screen()
     try:
@@ -34,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RequestError, RunError) as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt as stop:
-        print(str(stop) or "interrupted", file=sys.stderr)
+        print(printable(str(stop)) or "interrupted", file=sys.stderr)
         return getattr(stop, "exit_status", 128 + signal.SIGINT)
     except BrokenPipeError:
         silence_screen()  # the reader of the output closed the pipe
@@ -51,12 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(printable(f"error: {message}"), file=sys.stderr)
     return status
 
 
 def _read_recipe(options: argparse.Namespace, name: str):
     from cifar_models.config.recipe_file import read_recipe, recipe_paths
+    from cifar_models.config.toml_file import toml_text
 
     if options.dataset == "digits" and f"digits-{name}" in recipe_paths():
         print(f"{name}: using the recipe digits-{name} because of --dataset digits")
@@ -64,7 +71,7 @@ def _read_recipe(options: argparse.Namespace, name: str):
     overrides = list(options.set)
     for key, value in (("dataset", options.dataset), ("data_dir", options.data_dir)):
         if value is not None:
-            overrides.append(f"data.{key}={_quoted(value)}")
+            overrides.append(f"data.{key}={toml_text(value)}")
     if options.seed is not None:
         overrides.append(f"runtime.seed={options.seed}")
     if getattr(options, "deterministic", False):
@@ -74,23 +81,19 @@ def _read_recipe(options: argparse.Namespace, name: str):
     return read_recipe(name, overrides)
 
 
-def _quoted(text: str) -> str:
-    return "'''" + text + "'''"  # a TOML string without escapes
-
-
 def _train(options: argparse.Namespace) -> None:
     recipe = _read_recipe(options, options.recipe)
     from cifar_models.run.train import train
 
-    dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")
+    dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")[-60:]
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{recipe.name}-{dataset}-seed{recipe.runtime.seed}"
-    train(recipe, options.run or Path("runs") / name)
+    train(recipe, options.run or user_path(f"runs/{name}"), force=options.force)
 
 
 def _resume(options: argparse.Namespace) -> None:
     from cifar_models.run.resume import resume
 
-    resume(options.run, options.data_dir)
+    resume(options.run, options.data_dir, options.force)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -126,7 +129,7 @@ def _tune(options: argparse.Namespace) -> None:
     import_tensorflow()
     from cifar_models.sweeps.tuning import tune
 
-    tune(recipe, options.trials, options.out, options.budget_seconds)
+    tune(recipe, options.trials, options.out, options.budget_seconds, options.force)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -139,7 +142,7 @@ def _study(options: argparse.Namespace) -> None:
     from cifar_models.sweeps.study import run_study
 
     out = options.out or Path("runs") / f"study-{Path(options.study).stem}"
-    for report in run_study(options.study, out):
+    for report in run_study(options.study, out, options.force):
         print(report)
 
 
@@ -155,8 +158,9 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    runs = [Path(name) for name in options.subjects if Path(name).is_dir()]
-    names = [name for name in options.subjects if not Path(name).is_dir()]
+    paths = {name: user_path(name) for name in options.subjects}
+    runs = [path for path in paths.values() if path.is_dir()]
+    names = [name for name, path in paths.items() if not path.is_dir()]
     recipes = [_read_recipe(options, name) for name in names]
     if runs and (options.set or options.dataset or options.data_dir):
         raise RequestError(

@@ -20,6 +20,7 @@ from cifar_models.config.run_identity import identifying_values, recipe_differen
 from cifar_models.errors import RequestError, RunError
 from cifar_models.run.resume import resume
 from cifar_models.run.train import train
+from cifar_models.runtime.memory import memory_for_training
 from cifar_models.runtime.signals import Interruption
 from cifar_models.storage.atomic_files import FolderInUse, WriteError, locked, write_bytes_atomic
 from cifar_models.storage.records import Failure, RunMetrics
@@ -145,7 +146,11 @@ class RecipeTuner(keras_tuner.Tuner):
 
 
 def tune(
-    recipe: Recipe, max_trials: int, out: Path | str, budget_seconds: float | None = None
+    recipe: Recipe,
+    max_trials: int,
+    out: Path | str,
+    budget_seconds: float | None = None,
+    force: bool = False,
 ) -> Path:
     """Search the ranges of a recipe, and write the best recipe. No test image is predicted.
 
@@ -157,6 +162,7 @@ def tune(
             trials, all of them are used.
         out: Folder of the search. trials/NNNN/ are run folders, best.toml is the best recipe.
         budget_seconds: Time after which no trial begins, seconds. None: no limit.
+        force: Whether to go on if memory seems too small.
 
     Returns:
         The path of best.toml, which `train` accepts unchanged.
@@ -175,7 +181,7 @@ def tune(
     if out.is_dir() and any(out.iterdir()) and not (out / "trials").is_dir():
         raise RequestError(f"{out}: holds other files; choose another --out")
     (out / "trials").mkdir(parents=True, exist_ok=True)
-    with locked(out):
+    with memory_for_training(force), locked(out):
         ended = sum(folder.has_ended() for folder in map(RunFolder, (out / "trials").iterdir()))
         if ended > max_trials:
             logger.info("%s: holds %d trials already; all of them are used", out, ended)
