@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cifar_models.cli.parser import make_parser
+from cifar_models.config.paths import user_path
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.log import log_to_screen, silence_screen
 from cifar_models.runtime.signals import stop_request
@@ -64,6 +65,7 @@ def _fail(message: str, status: int) -> int:
 
 def _read_recipe(options: argparse.Namespace, name: str):
     from cifar_models.config.recipe_file import read_recipe, recipe_paths
+    from cifar_models.config.toml_file import toml_text
 
     if options.dataset == "digits" and f"digits-{name}" in recipe_paths():
         print(f"{name}: using the recipe digits-{name} because of --dataset digits")
@@ -71,7 +73,7 @@ def _read_recipe(options: argparse.Namespace, name: str):
     overrides = list(options.set)
     for key, value in (("dataset", options.dataset), ("data_dir", options.data_dir)):
         if value is not None:
-            overrides.append(f"data.{key}={_quoted(value)}")
+            overrides.append(f"data.{key}={toml_text(value)}")
     if options.seed is not None:
         overrides.append(f"runtime.seed={options.seed}")
     if getattr(options, "deterministic", False):
@@ -81,22 +83,18 @@ def _read_recipe(options: argparse.Namespace, name: str):
     return read_recipe(name, overrides)
 
 
-def _quoted(text: str) -> str:
-    return "'''" + text + "'''"  # a TOML string without escapes
-
-
 def _train(options: argparse.Namespace) -> None:
     recipe = _read_recipe(options, options.recipe)
     from cifar_models.run.train import train
 
-    dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")
+    dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")[-60:]
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{recipe.name}-{dataset}-seed{recipe.runtime.seed}"
     if options.run:
-        train(recipe, options.run)
+        train(recipe, options.run, force=options.force)
         return
-    path = _new_folder(Path("runs"), name)
+    path = _new_folder(Path("runs"), user_path(name).name)
     try:
-        train(recipe, path)
+        train(recipe, path, force=options.force)
     finally:
         with contextlib.suppress(OSError):  # they hold files, unless the request was wrong
             path.rmdir()
@@ -124,7 +122,7 @@ def _new_folder(parent: Path, name: str) -> Path:
 def _resume(options: argparse.Namespace) -> None:
     from cifar_models.run.resume import resume
 
-    resume(options.run, options.data_dir)
+    resume(options.run, options.data_dir, options.force)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -160,7 +158,7 @@ def _tune(options: argparse.Namespace) -> None:
     import_tensorflow()
     from cifar_models.sweeps.tuning import tune
 
-    tune(recipe, options.trials, options.out, options.budget_seconds)
+    tune(recipe, options.trials, options.out, options.budget_seconds, options.force)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -173,7 +171,7 @@ def _study(options: argparse.Namespace) -> None:
     from cifar_models.sweeps.study import run_study
 
     out = options.out or Path("runs") / f"study-{Path(options.study).stem}"
-    for report in run_study(options.study, out):
+    for report in run_study(options.study, out, options.force):
         print(report)
 
 
@@ -189,8 +187,9 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    runs = [Path(name) for name in options.subjects if Path(name).is_dir()]
-    names = [name for name in options.subjects if not Path(name).is_dir()]
+    paths = {name: user_path(name) for name in options.subjects}
+    runs = [path for path in paths.values() if path.is_dir()]
+    names = [name for name, path in paths.items() if not path.is_dir()]
     recipes = [_read_recipe(options, name) for name in names]
     if runs and (options.set or options.dataset or options.data_dir):
         raise RequestError(

@@ -1,12 +1,15 @@
 """The commands and options of the command line."""
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from cifar_models import __version__
+from cifar_models.config.paths import user_path
 from cifar_models.errors import RequestError
+from cifar_models.runtime.text import printable
 from cifar_models.serving.formats import EXPORT_FORMATS
 
 
@@ -14,7 +17,21 @@ class _Parser(argparse.ArgumentParser):
     """Argument parser whose errors are one line, like every other error of this package."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(RequestError.exit_status, f"error: {message}; see {self.prog} --help\n")
+        text = printable(f"error: {message}; see {self.prog} --help")
+        self.exit(RequestError.exit_status, f"{text}\n")
+
+
+def _path(text: str) -> Path:
+    try:
+        return user_path(text)
+    except RequestError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _seconds(text: str) -> float:
+    if not 0 <= (seconds := float(text)) < math.inf:  # NaN is not either
+        raise argparse.ArgumentTypeError(f"{text}: must be a number of seconds, at least 0")
+    return seconds
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -34,7 +51,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_recipe(parser)
     parser.add_argument(
         "--run",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="new run folder (default: runs/TIME-RECIPE-DATASET-seedN)",
     )
@@ -47,11 +64,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-xla", action="store_true", help="do not compile with XLA, even on a GPU"
     )
+    _add_force(parser)
 
 
 def _add_resume(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
     _add_data_dir(parser)
+    _add_force(parser)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -89,24 +108,29 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
         help="number of trials, including earlier ones in the folder (default: 20)",
     )
     parser.add_argument(
-        "--budget-seconds", type=float, metavar="S", help="start no new trial after S seconds"
+        "--budget-seconds", type=_seconds, metavar="S", help="start no new trial after S seconds"
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=_path,
         required=True,
         metavar="DIR",
         help="folder of the search; an existing search is resumed",
     )
     _add_seed(parser)
+    _add_force(parser)
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="a run folder, or a folder of run folders"
+        "runs",
+        nargs="+",
+        type=_path,
+        metavar="RUN",
+        help="a run folder, or a folder of run folders",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the report"
+        "--out", type=_path, required=True, metavar="DIR", help="folder of the report"
     )
 
 
@@ -115,8 +139,9 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
         "study", metavar="STUDY", help="name of a file in experiments/studies/, or path of a file"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the study (default: runs/study-NAME)"
+        "--out", type=_path, metavar="DIR", help="folder of the study (default: runs/study-NAME)"
     )
+    _add_force(parser)
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -130,7 +155,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         help=f"{formats} (default: {default})".replace("%", "%%"),  # argparse formats it
     )
     parser.add_argument(
-        "--out", type=Path, metavar="PATH", help="path of the model (default: RUN/export)"
+        "--out", type=_path, metavar="PATH", help="path of the model (default: RUN/export)"
     )
     _add_data_dir(parser)
 
@@ -151,7 +176,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--under",
-        type=Path,
+        type=_path,
         default=Path("runs"),
         metavar="DIR",
         help="with runs: folder to search for runs (default: runs)",
@@ -168,11 +193,15 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("run", type=_path, metavar="RUN", help="run folder")
 
 
 def _add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="override runtime.seed")
+
+
+def _add_force(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="go on if memory seems too small")
 
 
 def _add_dataset(parser: argparse.ArgumentParser) -> None:

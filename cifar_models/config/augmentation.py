@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from cifar_models.config.keys import NOT_NEGATIVE, UNIT_INTERVAL, Bounds, key
 
+# Of the parameter of a Beta distribution. Above it, every number that is drawn is almost 1/2.
+BETA = Bounds(0, 1000)
+
 
 @dataclass(frozen=True)
 class AugmentationSpec:
@@ -80,14 +83,14 @@ class AugmentationConfig:
         False, "Flip each image in every other epoch instead (arXiv:2404.00498, section 3.6)."
     )
     cutout_size: int = key(0, "Side of a blanked square, pixels; 0: off.", NOT_NEGATIVE)
-    rand_augment_layers: int = key(0, "Transformations of RandAugment; 0: off.", NOT_NEGATIVE)
+    rand_augment_layers: int = key(0, "Transformations of RandAugment; 0: off.", Bounds(0, 100))
     rand_augment_magnitude: float = key(9.0, "Strength of RandAugment.", Bounds(0, 10))
     random_erasing: float = key(0.0, "Probability of random erasing.", UNIT_INTERVAL)
-    mixup_alpha: float = key(0.0, "Parameter of MixUp's Beta distribution; 0: off.", NOT_NEGATIVE)
+    mixup_alpha: float = key(0.0, "Parameter of MixUp's Beta distribution; 0: off.", BETA)
     cutmix_alpha: float = key(
         0.0,
         "Parameter of CutMix's Beta distribution; 0: off. If MixUp is on too, each image uses one.",
-        NOT_NEGATIVE,
+        BETA,
     )
     mix_probability: float = key(1.0, "Probability that an image is mixed.", UNIT_INTERVAL)
     mix_until_fraction: float = key(

@@ -17,6 +17,13 @@ TYPE_NAMES = {
 
 AnyValue = typing.TypeVar("AnyValue")
 
+MAX_WHOLE_NUMBER = 2**31 - 1  # steps are counted in int32
+MAX_NUMBER = float.fromhex("0x1.fffffep127")  # the largest finite float32
+# Type → the largest value of a key, positive or negative.
+LARGEST: dict[type, float] = {int: MAX_WHOLE_NUMBER, float: MAX_NUMBER}
+MAX_LIST_LENGTH = 100
+MAX_CHARACTERS_SHOWN = 80  # of a value in an error message
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -50,6 +57,10 @@ class Bounds:
 
 
 AT_LEAST_ONE = Bounds(1)
+# Of one axis, and of a stack of layers: far above what any machine holds, so that a slip of the
+# keyboard is refused at once, before a network is built.
+SIZE = Bounds(1, 65536)
+DEPTH = Bounds(1, 1000)
 NOT_NEGATIVE = Bounds(0)
 POSITIVE = Bounds(0, exclusive="minimum")
 UNIT_INTERVAL = Bounds(0, 1)
@@ -106,21 +117,40 @@ def typed(value: typing.Any, expected: typing.Any, where: str) -> typing.Any:
         where: File and key, for the error message.
 
     Raises:
-        RequestError: The value has another type, or is NaN.
+        RequestError: The value has another type, is not finite, is too large for float32 or int32,
+            or is text that UTF-8 cannot encode.
     """
     is_list = typing.get_origin(expected) is tuple
     item_type = typing.get_args(expected)[0] if is_list else expected
     if is_list and isinstance(value, list | tuple):
         return tuple(typed(item, item_type, where) for item in value)
-    if expected is float and type(value) is int:
-        return float(value)
-    if expected is float and type(value) is float and value != value:
-        raise RequestError(f"{where} is not a number")
-    if isinstance(expected, types.GenericAlias) or type(value) is not expected:
+    is_of_type = type(value) is expected or (expected is float and type(value) is int)
+    if isinstance(expected, types.GenericAlias) or not is_of_type:
         one, several = TYPE_NAMES[item_type]
         wanted = f"a list of {several}" if is_list else one
-        raise RequestError(f"{where} = {value!r}: must be {wanted}")
-    return value
+        raise RequestError(f"{where} = {shown(value)}: must be {wanted}")
+    largest = LARGEST.get(expected, 0)
+    if expected in LARGEST and not -largest <= value <= largest:  # NaN is not either
+        raise RequestError(
+            f"{where} = {shown(value)}: must be a number from {-largest:.10g} to {largest:.10g}"
+        )
+    if expected is str and not _is_unicode(value):
+        raise RequestError(f"{where} = {shown(value)}: holds bytes that are no text; rename it")
+    return expected(value)
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message shows it: on one line, shortened if it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits; lists in lists
+        return f"(a value of type {type(value).__name__}, too long to show)"
+    return text if len(text) <= MAX_CHARACTERS_SHOWN else f"{text[: MAX_CHARACTERS_SHOWN - 1]}…"
+
+
+def shown_name(name: str) -> str:
+    """Return the name of a key as an error message shows it: quoted if it is not printable."""
+    return name if name.isprintable() and len(name) <= MAX_CHARACTERS_SHOWN else shown(name)
 
 
 def any_of(words: Iterable[str]) -> str:
@@ -142,8 +172,19 @@ def _problem(
     if isinstance(value, tuple):
         if not value:
             return "must not be empty"
+        if len(value) > MAX_LIST_LENGTH:
+            return f"must have at most {MAX_LIST_LENGTH} entries"
         if bounds and not all(map(bounds.allow, value)):
             return f"must hold only numbers that are {bounds}"
     elif bounds and not bounds.allow(value):
         return f"must be {bounds}"
     return ""
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether UTF-8 can encode a text. Undecodable bytes of a command line cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

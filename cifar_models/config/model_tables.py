@@ -6,7 +6,7 @@ The order of the keys is that in the recipe.toml of a run folder.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cifar_models.config.keys import AT_LEAST_ONE, BELOW_ONE, NOT_NEGATIVE, POSITIVE, key
+from cifar_models.config.keys import BELOW_ONE, DEPTH, NOT_NEGATIVE, POSITIVE, SIZE, key
 
 # Documentation of keys that several architectures have.
 HIDDEN_DIM = "Dimension of a token embedding."
@@ -23,7 +23,7 @@ STOCHASTIC_DEPTH = "Drop probability of the last block; rises linearly from 0 at
 class ModelConfig:
     """Base of the `model` tables. The keys of an architecture are the fields of its subclass."""
 
-    image_size: int = key(32, "Input size, pixels; other images are resized to it.", AT_LEAST_ONE)
+    image_size: int = key(32, "Input size, pixels; other images are resized to it.", SIZE)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, what is wrong) for values that do not fit each other."""
@@ -34,15 +34,15 @@ class ModelConfig:
 class ResidualCNNConfig(ModelConfig):
     """Residual network of basic blocks. Source: He et al. (2015), arXiv:1512.03385."""
 
-    stem_filters: int = key(32, "Filters of the first convolution.", AT_LEAST_ONE)
-    stem_kernel_size: int = key(5, "Kernel size of the first convolution, pixels.", AT_LEAST_ONE)
-    stem_strides: int = key(2, "Stride of the first convolution, pixels.", AT_LEAST_ONE)
+    stem_filters: int = key(32, "Filters of the first convolution.", SIZE)
+    stem_kernel_size: int = key(5, "Kernel size of the first convolution, pixels.", SIZE)
+    stem_strides: int = key(2, "Stride of the first convolution, pixels.", SIZE)
     stage_filters: tuple[int, ...] = key(
         (32, 64, 128),
         "Filters of each stage; every stage except the first halves the image.",
-        AT_LEAST_ONE,
+        SIZE,
     )
-    stage_blocks: tuple[int, ...] = key((1, 1, 1), "Residual blocks of each stage.", AT_LEAST_ONE)
+    stage_blocks: tuple[int, ...] = key((1, 1, 1), "Residual blocks of each stage.", DEPTH)
     pre_activation: bool = key(False, "Normalize and activate before each convolution.")
     l1: float = key(0.0, "L1 factor of the kernel regularizer, added to the loss.", NOT_NEGATIVE)
     l2: float = key(2.5e-4, "L2 factor of the kernel regularizer, added to the loss.", NOT_NEGATIVE)
@@ -53,15 +53,17 @@ class ResidualCNNConfig(ModelConfig):
         if len(self.stage_filters) != len(self.stage_blocks):
             number = len(self.stage_filters)
             yield "stage_blocks", f"must have one entry for each of the {number} stage_filters"
+        if not DEPTH.allow(sum(self.stage_blocks)):
+            yield "stage_blocks", f"must have a sum of at most {DEPTH.maximum}"
 
 
 @dataclass(frozen=True)
 class AirbenchConfig(ModelConfig):
     """Network for short schedules ("airbench"). Source: Jordan (2024), arXiv:2404.00498."""
 
-    whitening_size: int = key(2, "Size of the fixed whitening kernel, pixels.", AT_LEAST_ONE)
+    whitening_size: int = key(2, "Size of the fixed whitening kernel, pixels.", SIZE)
     stage_filters: tuple[int, ...] = key(
-        (64, 256, 256), "Filters of each stage; every stage halves the image.", AT_LEAST_ONE
+        (64, 256, 256), "Filters of each stage; every stage halves the image.", SIZE
     )
     stage_convolutions: int = key(
         2, "Convolutions of a stage; with 3, a shortcut skips the last two.", choices=(2, 3)
@@ -83,11 +85,11 @@ class AirbenchConfig(ModelConfig):
 class ViTConfig(ModelConfig):
     """Plain Vision Transformer. Source: Dosovitskiy et al. (2020), arXiv:2010.11929."""
 
-    patch_size: int = key(4, "Patch size, pixels; must divide image_size.", AT_LEAST_ONE)
-    hidden_dim: int = key(192, HIDDEN_DIM, AT_LEAST_ONE)
-    num_layers: int = key(9, NUM_LAYERS, AT_LEAST_ONE)
-    num_heads: int = key(3, NUM_HEADS, AT_LEAST_ONE)
-    mlp_dim: int = key(384, MLP_DIM, AT_LEAST_ONE)
+    patch_size: int = key(4, "Patch size, pixels; must divide image_size.", SIZE)
+    hidden_dim: int = key(192, HIDDEN_DIM, SIZE)
+    num_layers: int = key(9, NUM_LAYERS, DEPTH)
+    num_heads: int = key(3, NUM_HEADS, SIZE)
+    mlp_dim: int = key(384, MLP_DIM, SIZE)
     mimetic_init: bool = key(False, MIMETIC_INIT)
     pooling: str = key(
         "mean", "Mean over the patches, or a learned class token.", choices=("mean", "token")
@@ -110,12 +112,12 @@ class ViTConfig(ModelConfig):
 class CCTConfig(ModelConfig):
     """Compact Convolutional Transformer. Source: Hassani et al. (2021), arXiv:2104.05704."""
 
-    conv_layers: int = key(2, "Tokenizer convolutions; each halves the image.", AT_LEAST_ONE)
-    conv_kernel_size: int = key(3, "Kernel size of the tokenizer, pixels.", AT_LEAST_ONE)
-    hidden_dim: int = key(128, HIDDEN_DIM, AT_LEAST_ONE)
-    num_layers: int = key(2, NUM_LAYERS, AT_LEAST_ONE)
-    num_heads: int = key(2, NUM_HEADS, AT_LEAST_ONE)
-    mlp_dim: int = key(128, MLP_DIM, AT_LEAST_ONE)
+    conv_layers: int = key(2, "Tokenizer convolutions; each halves the image.", DEPTH)
+    conv_kernel_size: int = key(3, "Kernel size of the tokenizer, pixels.", SIZE)
+    hidden_dim: int = key(128, HIDDEN_DIM, SIZE)
+    num_layers: int = key(2, NUM_LAYERS, DEPTH)
+    num_heads: int = key(2, NUM_HEADS, SIZE)
+    mlp_dim: int = key(128, MLP_DIM, SIZE)
     mimetic_init: bool = key(False, MIMETIC_INIT)
     dropout_rate: float = key(0.0, DROPOUT, BELOW_ONE)
     attention_dropout_rate: float = key(0.1, ATTENTION_DROPOUT, BELOW_ONE)

@@ -4,11 +4,12 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cifar_models.config.architectures import ModelConfig
 from cifar_models.config.augmentation import AugmentationConfig
 from cifar_models.config.keys import BELOW_ONE, NOT_NEGATIVE, Bounds, key
+from cifar_models.config.paths import absolute_dataset, absolute_path, dataset_problem, path_problem
 from cifar_models.config.search import SearchChoices, SearchRange
 from cifar_models.config.training import TrainingConfig
 
@@ -30,8 +31,20 @@ class DataConfig:
         Bounds(0, 1, exclusive="minimum"),
     )
     folder_image_size: int = key(
-        32, "Height and width to which the images of a folder are resized, pixels.", Bounds(4)
+        32, "Height and width to which the images of a folder are resized, pixels.", Bounds(4, 4096)
     )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, what is wrong) for paths that cannot exist."""
+        if problem := dataset_problem(self.dataset):
+            yield "dataset", problem
+        if problem := path_problem(self.data_dir):
+            yield "data_dir", problem
+
+    def with_absolute_paths(self) -> "DataConfig":
+        """Return the table with absolute paths, which mean the same from every folder."""
+        data_dir = self.data_dir and absolute_path(self.data_dir)
+        return replace(self, dataset=absolute_dataset(self.dataset), data_dir=data_dir)
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,17 @@
 import dataclasses
 import difflib
 import re
-import tomllib
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_models.config import keys
 from cifar_models.config.architectures import ARCHITECTURES
+from cifar_models.config.paths import user_path
 from cifar_models.config.recipe import TABLES, Recipe
 from cifar_models.config.renamed import RENAMED_ARCHITECTURES, RENAMED_KEYS, with_current_names
 from cifar_models.config.search import SearchChoices, SearchRange, parse_search_entry
-from cifar_models.config.toml_file import parse_toml, read_toml
+from cifar_models.config.toml_file import parse_toml, parse_value, read_toml
 from cifar_models.errors import RequestError
 
 # The recipes of the project: inside an installed package, or beside the package in a checkout.
@@ -41,10 +41,10 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
             value that is not allowed.
     """
     known = recipe_paths()
-    path = known.get(str(name_or_path), Path(name_or_path))
+    path = known.get(str(name_or_path)) or user_path(str(name_or_path))
     if not path.is_file():
         raise RequestError(
-            f"recipe {str(name_or_path)!r}: neither a file nor one of "
+            f"recipe {keys.shown(str(name_or_path))}: neither a file nor one of "
             f"{', '.join(known)}{_did_you_mean(str(name_or_path), known)}"
         )
     content = read_toml(path)
@@ -81,8 +81,11 @@ def build_recipe(content: dict, where: str) -> Recipe:
     """
     content = dict(content)
     name = content.pop("name", where)
-    if not isinstance(name, str) or not re.fullmatch(r"\w[\w .+-]*", name):
-        raise RequestError(f"{where}: name = {name!r} must be letters, digits, spaces and . + - _")
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w .+-]{,99}", name):
+        raise RequestError(
+            f"{where}: name = {keys.shown(name)} must be at most 100 letters, digits, spaces and "
+            ". + - _"
+        )
     model_table = dict(_table(content, "model", where))
     architecture = _architecture(model_table.pop("architecture", "residual_cnn"), where)
     recipe = Recipe(
@@ -143,20 +146,16 @@ def _architecture(name: object, where: str) -> str:
         new = RENAMED_ARCHITECTURES[name]
         raise RequestError(f"{where}: model.architecture {name!r} is now called {new!r}")
     raise RequestError(
-        f"{where}: model.architecture {name!r} is not one of "
-        f"{', '.join(ARCHITECTURES)}{_did_you_mean(str(name), ARCHITECTURES)}"
+        f"{where}: model.architecture {keys.shown(name)} is not one of "
+        f"{', '.join(ARCHITECTURES)}{_did_you_mean(keys.shown(name), ARCHITECTURES)}"
     )
 
 
 def _apply_override(override: str, content: dict) -> None:
     key, equals, text = override.partition("=")
     if not equals:
-        raise RequestError(f"--set {override}: write it as table.key=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a string without quotes
-    _set_value(content, key.strip(), value, "--set")
+        raise RequestError(f"--set {keys.shown_name(override)}: write it as table.key=value")
+    _set_value(content, key.strip(), parse_value(text), "--set")
 
 
 def _set_value(content: dict, key: str, value: object, where: str) -> None:
@@ -188,7 +187,7 @@ def _replace_values(default, table: dict, prefix: str, where: str):
 
 
 def _search_entry(key: str, value: object, where: str) -> SearchRange | SearchChoices:
-    where = f'{where}: search."{key}"'
+    where = f'{where}: search."{keys.shown_name(key)}"'
     if key not in _all_keys():
         raise RequestError(_unknown_key_message(key, _all_keys(), where))
     return parse_search_entry(value, where)
@@ -198,7 +197,7 @@ def _check_values(recipe: Recipe, where: str) -> None:
     for table in ("model", *TABLES):
         for key, problem in keys.problems_of(getattr(recipe, table)):
             value = getattr(getattr(recipe, table), key)
-            raise RequestError(f"{where}: {table}.{key} = {value!r} {problem}")
+            raise RequestError(f"{where}: {table}.{key} = {keys.shown(value)} {problem}")
     for problem in recipe.problems():
         raise RequestError(f"{where}: {problem}")
     bare = dataclasses.replace(recipe, search={})
@@ -233,9 +232,10 @@ def _toml_values(table) -> dict:
 def _unknown_key_message(key: str, known, where: str) -> str:
     if key in RENAMED_KEYS:
         return f"{where}: {key} is now called {RENAMED_KEYS[key]}"
-    return f"{where}: there is no {key}{_did_you_mean(key, known) or '; see docs/recipes.md'}"
+    hint = _did_you_mean(key, known) or "; see docs/recipes.md"
+    return f"{where}: there is no {keys.shown_name(key)}{hint}"
 
 
 def _did_you_mean(name: str, known) -> str:
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name[:100], list(known), n=1, cutoff=0.5)
     return f"; did you mean {nearest[0]}?" if nearest else ""

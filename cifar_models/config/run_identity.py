@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cifar_models.config.paths import absolute_dataset
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_tables
 from cifar_models.config.renamed import RENAMED_KEYS, current_architecture
@@ -43,6 +44,7 @@ def identifying_values(recipe: Recipe) -> dict:
     for table, content in recipe_tables(recipe).items():
         if isinstance(content, dict) and table != "search":
             values |= {f"{table}.{key}": value for key, value in content.items()}
+    values["data.dataset"] = absolute_dataset(values["data.dataset"])
     return {key: value for key, value in values.items() if key not in KEYS_WITHOUT_EFFECT}
 
 
@@ -56,6 +58,8 @@ def recipe_differences(then: dict, now: dict) -> list[str]:
     values = {RENAMED_KEYS.get(key, key): value for key, value in then.get("recipe", {}).items()}
     if "model.architecture" in values:
         values["model.architecture"] = current_architecture(values["model.architecture"])
+    if isinstance(folder := values.get("data.dataset"), str):  # earlier versions wrote it as given
+        values["data.dataset"] = absolute_dataset(folder)
     return [
         f"{key} was {values.get(key)!r} and is {value!r}"
         for key, value in now.items()

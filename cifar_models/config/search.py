@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cifar_models.config.keys import MAX_LIST_LENGTH, shown
 from cifar_models.errors import RequestError
 
 
@@ -46,14 +47,16 @@ def parse_search_entry(value: object, where: str) -> SearchRange | SearchChoices
     if "choices" in value:
         if not isinstance(value["choices"], list | tuple) or not value["choices"]:
             raise RequestError(f"{where}: choices must be a list that is not empty")
+        if len(value["choices"]) > MAX_LIST_LENGTH:
+            raise RequestError(f"{where}: choices must have at most {MAX_LIST_LENGTH} entries")
         return SearchChoices(tuple(value["choices"]))
     entry = SearchRange(**value)
     if any(type(bound) not in (int, float) for bound in (entry.low, entry.high)):
         raise RequestError(f"{where}: low and high must be numbers")
     if not entry.low < entry.high:
-        raise RequestError(f"{where}: low {entry.low} is not below high {entry.high}")
+        raise RequestError(f"{where}: low {shown(entry.low)} is not below high {shown(entry.high)}")
     if entry.scale not in ("linear", "log"):
-        raise RequestError(f'{where}: scale {entry.scale!r} must be "linear" or "log"')
+        raise RequestError(f'{where}: scale {shown(entry.scale)} must be "linear" or "log"')
     if entry.scale == "log" and entry.low <= 0:
-        raise RequestError(f"{where}: low {entry.low} must be above 0 on a log scale")
+        raise RequestError(f"{where}: low {shown(entry.low)} must be above 0 on a log scale")
     return entry

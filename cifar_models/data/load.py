@@ -1,10 +1,13 @@
 """Data sources, and loading a data set by its name."""
 
+import re
 from dataclasses import dataclass, replace
 from pkgutil import resolve_name
 
+from cifar_models.config.keys import shown
 from cifar_models.config.recipe import DataConfig
 from cifar_models.data.dataset import Dataset, check_classes
+from cifar_models.errors import RequestError
 from cifar_models.runtime.signals import obey_stop
 
 
@@ -50,6 +53,7 @@ def load_dataset(config: DataConfig, may_download: bool = True) -> Dataset:
             one class, or a class has no images.
         RunError: It is not on this machine, and cannot or may not be downloaded.
     """
+    config = config.with_absolute_paths()
     dataset = resolve_name(_source_of(config.dataset).load)(config, may_download)
     check_classes(dataset)
     obey_stop()
@@ -74,4 +78,11 @@ def load_dataset_of_run(config: DataConfig, data_dir: str | None) -> Dataset:
 
 def _source_of(name: str) -> DataSource:
     prefix, colon, _ = name.partition(":")
-    return DATA_SOURCES.get(prefix + colon, TENSORFLOW_DATASETS)
+    if source := DATA_SOURCES.get(prefix + colon):
+        return source
+    if not re.fullmatch(r"\w[\w./:*+-]{,199}", name):  # before seconds are spent on imports
+        raise RequestError(
+            f"dataset {shown(name)}: neither {', '.join(DATA_SOURCES)} nor a TensorFlow Datasets "
+            "name; see python -m cifar_models list datasets"
+        )
+    return TENSORFLOW_DATASETS

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from cifar_models.config.keys import MAX_WHOLE_NUMBER
 from cifar_models.config.recipe import Recipe
 from cifar_models.errors import RequestError
 
@@ -157,12 +158,18 @@ def stratified_indices(
 
 
 def check_fits(recipe: Recipe, train: Split) -> None:
-    """Raise RequestError if the batches, crops or cutouts of a recipe do not fit the images."""
+    """Raise RequestError if the batches, steps, crops or cutouts of a recipe do not fit images."""
     size = min(train.image_shape[:2])
     if recipe.training.batch_size > len(train):
         raise RequestError(
             f"{recipe.name}: training.batch_size = {recipe.training.batch_size} is more than the "
             f"{len(train)} training images of {recipe.data.dataset}; choose at most {len(train)}"
+        )
+    steps = recipe.training.epochs * (len(train) // recipe.training.batch_size)
+    if steps > MAX_WHOLE_NUMBER:
+        raise RequestError(
+            f"{recipe.name}: training.epochs = {recipe.training.epochs} are {steps:,} steps, more "
+            f"than {MAX_WHOLE_NUMBER:,}; lower it"
         )
     for key in ("crop_padding", "cutout_size"):
         if getattr(recipe.augmentation, key) >= size:

@@ -13,6 +13,7 @@ import numpy as np
 from cifar_models.config.recipe import DataConfig
 from cifar_models.data.dataset import Dataset
 from cifar_models.data.load import DATA_SOURCES
+from cifar_models.data.memory import refuse_data_that_does_not_fit
 from cifar_models.data.splits import ArraySplit
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
@@ -59,6 +60,9 @@ def load_tfds(config: DataConfig, may_download: bool) -> Dataset:
             f"dataset {name}: its images differ in size or are not uint8; export them and use "
             "folder:PATH"
         )
+    train, test = (splits[part].num_examples for part in ("train", "test"))
+    fix = "choose a smaller data set"
+    refuse_data_that_does_not_fit(config, train, test, features["image"].shape, fix)
 
     def read(split: str) -> ArraySplit:
         obey_stop()

@@ -1,10 +1,15 @@
 """The construction of the network that a `model` table describes."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pkgutil import resolve_name
+from typing import TypeVar
 
 import keras
 
 from cifar_models.config.architectures import ARCHITECTURES, ModelConfig
+
+Result = TypeVar("Result")
 
 
 def build_network(
@@ -28,3 +33,21 @@ def build_network(
             "so give each builder a class of its own"
         )
     return resolve_name(builders.pop())(config, image_shape, num_classes)
+
+
+def without_weights(function: Callable[[], Result]) -> Result:
+    """Return what a function returns that builds networks, whose weights are not allocated.
+
+    The networks have shapes, but no values. A precision policy that the function sets ends with it.
+
+    Args:
+        function: The function. It is called in a thread of its own, because Keras would initialize
+            the weights later in this one.
+    """
+
+    def call() -> Result:
+        with keras.StatelessScope(initialize_variables=False):
+            return function()
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(call).result()

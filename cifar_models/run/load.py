@@ -3,7 +3,6 @@
 import dataclasses
 import shlex
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,10 +173,9 @@ class FinishedRun:
             RequestError: The model file is missing, damaged, or does not fit the recipe.
         """
         import_tensorflow()
-        import keras
         import numpy as np
 
-        from cifar_models.models.catalog import build_network
+        from cifar_models.models.catalog import build_network, without_weights
         from cifar_models.models.test_time_augmentation import with_test_time_augmentation
         from cifar_models.storage.model_file import check_model_file
 
@@ -188,13 +186,7 @@ class FinishedRun:
                 self.recipe.model, self.dataset.image_shape, len(self.dataset.class_names)
             )
 
-        def check() -> None:
-            with keras.StatelessScope(initialize_variables=False):  # allocates no weights
-                check_model_file(path, build())
-
-        # In its own thread: Keras would initialize the variables later in this one.
-        with ThreadPoolExecutor(max_workers=1) as thread:
-            thread.submit(check).result()
+        without_weights(lambda: check_model_file(path, build()))
         network = build()
         try:
             with warnings.catch_warnings():

@@ -17,6 +17,7 @@ from cifar_models.storage.records import Environment
 from cifar_models.training.callbacks import Validate
 from cifar_models.training.fit import make_trainer, resident_images
 from cifar_models.training.initialization import initialize_network
+from cifar_models.training.memory import out_of_memory_in_words
 from cifar_models.training.run_context import RunContext
 from cifar_models.training.trainer import Trainer
 
@@ -64,7 +65,8 @@ def prepare(context: RunContext) -> PreparedRun:
     predictor.jit_compile = runtime.xla  # Keras would decide by the device only
 
     def validate() -> tuple[float, float]:
-        predictions = predict_split(predictor, validation, data.dataset.class_names)
+        with out_of_memory_in_words(recipe, lambda: "in the validation"):
+            predictions = predict_split(predictor, validation, data.dataset.class_names)
         return accuracy_and_loss(predictions.labels, predictions.probabilities)
 
     if len(validation):

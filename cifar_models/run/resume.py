@@ -7,7 +7,8 @@ from cifar_models.config.run_identity import fingerprints, refuse_differences
 from cifar_models.data.dataset import describe
 from cifar_models.data.load import load_dataset_of_run
 from cifar_models.run.load import configure_for_run
-from cifar_models.run.train import run_to_end, training_session
+from cifar_models.run.train import check_memory, run_to_end, training_session
+from cifar_models.runtime.memory import memory_for_training
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.storage.open_run import open_run
 from cifar_models.storage.records import RunMetrics
@@ -16,19 +17,20 @@ from cifar_models.training.run_context import RunData
 logger = logging.getLogger("cifar_models")
 
 
-def resume(path: Path | str, data_dir: str | None = None) -> RunMetrics:
+def resume(path: Path | str, data_dir: str | None = None, force: bool = False) -> RunMetrics:
     """Resume a run. Its result equals that of an uninterrupted run.
 
     Args:
         path: Path of the run folder.
         data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
+        force: Whether to go on if memory seems too small.
 
     Returns:
         The content of metrics.json. A finished run is not trained again.
 
     Raises:
         RequestError: The path is not a run folder; or the recipe, the classes or the data have
-            changed; or another process is using the folder.
+            changed; or another process is using the folder; or memory is too small.
         RunError, Interruption: As `train`.
     """
     folder = open_run(Path(path))
@@ -36,7 +38,7 @@ def resume(path: Path | str, data_dir: str | None = None) -> RunMetrics:
     if folder.is_finished():
         logger.info("%s: the run is finished already", path)
         return folder.read(RunMetrics)
-    with training_session(folder) as stop:
+    with memory_for_training(force), training_session(folder) as stop:
         folder.remove_partial_files()
         folder.make_subfolders()  # a copy of the folder may lack the empty ones
         dataset = load_dataset_of_run(recipe.data, data_dir)
@@ -49,5 +51,6 @@ def resume(path: Path | str, data_dir: str | None = None) -> RunMetrics:
         now = fingerprints(recipe, info.class_names, info.sha256, data.evaluation_split)
         refuse_differences(Path(path), then, now)
         import_tensorflow()
+        check_memory(recipe, dataset, splits)
         runtime = configure_for_run(folder, recipe)
         return run_to_end(recipe, data, runtime, folder, stop)

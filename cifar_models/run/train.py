@@ -5,17 +5,19 @@ recipe ──► data ──► network ──► fit ──► predictions ─�
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_toml
 from cifar_models.config.run_identity import fingerprints
-from cifar_models.data.dataset import describe
+from cifar_models.data.dataset import Dataset, describe
 from cifar_models.data.load import load_dataset
-from cifar_models.data.splits import check_fits
+from cifar_models.data.splits import Splits, check_fits
 from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.environment import environment
 from cifar_models.runtime.log import log_to_file
+from cifar_models.runtime.memory import memory_for_training
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.runtime.signals import Interruption, StopRequest, obey_stop, stop_request
 from cifar_models.storage.atomic_files import WriteError, locked
@@ -27,7 +29,9 @@ from cifar_models.storage.tensorboard_log import TensorBoardLog
 from cifar_models.training.run_context import RunContext, RunData
 
 
-def train(recipe: Recipe, path: Path | str, evaluation_split: str = "test") -> RunMetrics:
+def train(
+    recipe: Recipe, path: Path | str, evaluation_split: str = "test", force: bool = False
+) -> RunMetrics:
     """Train a recipe, and record the run in a new folder.
 
     The evaluation split is predicted once, after training. The test images are never predicted if
@@ -37,21 +41,25 @@ def train(recipe: Recipe, path: Path | str, evaluation_split: str = "test") -> R
         recipe: The recipe.
         path: Path of the run folder. It is created, and must be empty if it exists.
         evaluation_split: "test", or "validation" for a trial of a search.
+        force: Whether to go on if memory seems too small.
 
     Returns:
         The content of metrics.json.
 
     Raises:
-        RequestError: The recipe does not fit the data, or the folder holds files.
+        RequestError: The recipe does not fit the data or the memory, or the folder holds files.
         RunError: The data cannot be loaded, training diverged, or a file cannot be written.
         Interruption: Ctrl-C or SIGTERM. `resume` continues the run.
     """
+    recipe = replace(recipe, data=recipe.data.with_absolute_paths())
     toml = recipe_toml(recipe)
     refuse_if_taken(Path(path), toml)
-    dataset = load_dataset(recipe.data)
-    splits = dataset.splits(recipe.data, recipe.runtime.seed)
-    check_fits(recipe, splits.train)
-    import_tensorflow()  # takes seconds, so wrong requests are refused before it
+    with memory_for_training(force):
+        dataset = load_dataset(recipe.data)
+        splits = dataset.splits(recipe.data, recipe.runtime.seed)
+        check_fits(recipe, splits.train)
+        import_tensorflow()  # takes seconds, so wrong requests are refused before it
+        check_memory(recipe, dataset, splits)
     folder = create_run_folder(Path(path), toml)
     with training_session(folder) as stop:
         runtime = configure(recipe.runtime)
@@ -65,6 +73,13 @@ def train(recipe: Recipe, path: Path | str, evaluation_split: str = "test") -> R
         return run_to_end(recipe, data, runtime, folder, stop)
 
 
+def check_memory(recipe: Recipe, dataset: Dataset, splits: Splits) -> None:
+    """Raise RequestError if less memory is left than training takes. Call it before `configure`."""
+    from cifar_models.training.memory import refuse_training_that_does_not_fit
+
+    refuse_training_that_does_not_fit(recipe, splits.train, len(dataset.class_names))
+
+
 def run_to_end(
     recipe: Recipe, data: RunData, runtime: Runtime, folder: RunFolder, stop: StopRequest
 ) -> RunMetrics:
@@ -72,9 +87,11 @@ def run_to_end(
     from cifar_models.run.prepare import prepare
     from cifar_models.run.record import predict, record, save_model
     from cifar_models.training.fit import fit
+    from cifar_models.training.memory import out_of_memory_in_words
 
     with (
         log_to_file(folder.log_path),
+        out_of_memory_in_words(recipe, lambda: "before or after training"),
         closing(TensorBoardLog(folder.tensorboard_path)) as tensorboard,
     ):
         context = RunContext(recipe, data, runtime, folder, tensorboard, stop)

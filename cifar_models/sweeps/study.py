@@ -22,7 +22,7 @@ logger = logging.getLogger("cifar_models")
 RESUME = "the same command resumes the study"
 
 
-def run_study(name_or_path: str, out: Path) -> list[Path]:
+def run_study(name_or_path: str, out: Path, force: bool = False) -> list[Path]:
     """Train the missing runs of a study, then compare all its runs.
 
     If the study was stopped, calling this again resumes it.
@@ -30,6 +30,7 @@ def run_study(name_or_path: str, out: Path) -> list[Path]:
     Args:
         name_or_path: Name or path of the study file.
         out: Folder of the study. DATASET/runs/ holds run folders, DATASET/comparison/ the report.
+        force: Whether to go on if memory seems too small.
 
     Returns:
         The path of the report of each data set.
@@ -48,7 +49,7 @@ def run_study(name_or_path: str, out: Path) -> list[Path]:
             with locked(out):
                 for run in runs:
                     _refuse_other_study(run)
-                _train_missing(runs)
+                _train_missing(runs, ["--force"] if force else [])
                 return [
                     _compare_dataset(runs, dataset, out, study.robustness_images)
                     for dataset in dict.fromkeys(run.dataset for run in runs)
@@ -71,7 +72,7 @@ def _refuse_other_study(run: PlannedRun) -> None:
         )
 
 
-def _train_missing(runs: Sequence[PlannedRun]) -> None:
+def _train_missing(runs: Sequence[PlannedRun], options: Sequence[str]) -> None:
     """Train or resume every run that is not finished. A failed run does not end the study."""
     missing = [run for run in runs if not RunFolder(run.path).is_finished()]
     logger.info("%d runs, %d of them missing", len(runs), len(missing))
@@ -82,16 +83,16 @@ def _train_missing(runs: Sequence[PlannedRun]) -> None:
             seconds = (time.monotonic() - began) / number * (len(missing) - number)
             left = f", about {seconds / 60:.0f} min left"
         logger.info("run %d of %d: %s%s", number + 1, len(missing), run.path, left)
-        failed += not _train_in_process(run)
+        failed += not _train_in_process(run, options)
     if failed:
         logger.warning("failed runs: %d; the same command tries them again", failed)
 
 
-def _train_in_process(run: PlannedRun) -> bool:
+def _train_in_process(run: PlannedRun, options: Sequence[str]) -> bool:
     """Train or resume a run in a new process, so that memory and failures affect no other run."""
     if RunFolder(run.path).has_begun():
-        return _try_command(run.path, ["resume", str(run.path)])
-    return _try_command(run.path, ["train", *run.arguments, "--run", str(run.path)])
+        return _try_command(run.path, ["resume", str(run.path), *options])
+    return _try_command(run.path, ["train", *run.arguments, "--run", str(run.path), *options])
 
 
 def _try_command(path: Path, arguments: Sequence[str]) -> bool:

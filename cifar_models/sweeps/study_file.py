@@ -1,13 +1,16 @@
 """Study files, and the runs that they declare."""
 
 import itertools
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from cifar_models.config.keys import shown_name, typed
+from cifar_models.config.paths import user_path
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import EXPERIMENTS, read_recipe
-from cifar_models.config.toml_file import read_toml
+from cifar_models.config.toml_file import read_toml, toml_text
 from cifar_models.errors import RequestError
 
 STUDIES = EXPERIMENTS / "studies"
@@ -68,32 +71,32 @@ def read_study(name_or_path: str) -> Study:
         RequestError: There is no such file, it is not TOML, or its content is not valid.
     """
     known = {path.stem: path for path in sorted(STUDIES.glob("*.toml"))}
-    path = known.get(name_or_path, Path(name_or_path))
+    path = known.get(name_or_path) or user_path(name_or_path)
     if not path.is_file():
         raise RequestError(f"study {name_or_path!r}: neither a file nor one of {', '.join(known)}")
-    content = read_toml(path)
-    _check_study(content, path)
-    images = content.pop("robustness_images", None)
-    return Study(**{key: tuple(value) for key, value in content.items()}, robustness_images=images)
+    return _checked_study(read_toml(path), path)
 
 
-def _check_study(content: dict, path: Path) -> None:
-    """Raise RequestError if the content of a study file is not valid."""
+def _checked_study(content: dict, path: Path) -> Study:
+    """Return the study of a file; raise RequestError if its content is not valid."""
     keys = [field.name for field in fields(Study)]
     if unknown := set(content) - set(keys):
-        raise RequestError(f"{path}: unknown key {min(unknown)}; a study has {', '.join(keys)}")
+        raise RequestError(
+            f"{path}: unknown key {shown_name(min(unknown))}; a study has {', '.join(keys)}"
+        )
     for key in ("recipes", "seeds"):
         if not content.get(key):
             raise RequestError(f"{path}: {key} must be a list that is not empty")
-    for key, value in content.items():
-        if key == "robustness_images":
-            if type(value) is not int or value < 1:
-                raise RequestError(f"{path}: {key} = {value!r} must be a positive integer")
-        elif not isinstance(value, list):
-            raise RequestError(f"{path}: {key} = {value!r} must be a list")
-    for override in content.get("overrides", []):
-        if varied := VARIED_KEYS.get(str(override).partition("=")[0].strip()):
+    types = {**typing.get_type_hints(Study), "robustness_images": int}
+    study = Study(
+        **{key: typed(value, types[key], f"{path}: {key}") for key, value in content.items()}
+    )
+    if study.robustness_images is not None and study.robustness_images < 1:
+        raise RequestError(f"{path}: robustness_images must be at least 1")
+    for override in study.overrides:
+        if varied := VARIED_KEYS.get(override.partition("=")[0].strip()):
             raise RequestError(f"{path}: override {override!r}: set it in {varied} instead")
+    return study
 
 
 def plan_runs(study: Study, out: Path) -> Iterator[PlannedRun]:
@@ -117,10 +120,11 @@ def plan_runs(study: Study, out: Path) -> Iterator[PlannedRun]:
     for seed, fraction, recipe, dataset in combinations:
         overrides = [*study.overrides, f"data.train_fraction={fraction}"]
         if dataset:
-            overrides.append(f"data.dataset='''{dataset}'''")
+            overrides.append(f"data.dataset={toml_text(dataset)}")
         resolved = read_recipe(recipe, [*overrides, f"runtime.seed={seed}"])
         folder_name = resolved.data.dataset.replace(":", "-").replace("/", "-")
-        path = out / folder_name / "runs" / f"{resolved.name}-{fraction:g}-{seed}"
+        run_name = f"{resolved.name}-{fraction:g}-{seed}"
+        path = user_path(str(out / folder_name / "runs" / run_name))
         if path in paths:
             raise RequestError(
                 f"recipe {recipe}: two runs of the study would be {path}; remove one, or give a "

@@ -29,6 +29,7 @@ from cifar_models.training.callbacks import (
     Validate,
 )
 from cifar_models.training.checkpoints import Checkpointer, TrainingState
+from cifar_models.training.memory import out_of_memory_in_words
 from cifar_models.training.progress import BestEpoch, Progress
 from cifar_models.training.run_context import RunContext
 from cifar_models.training.trainer import Trainer
@@ -114,7 +115,7 @@ def fit(trainer: Trainer, validate: Validate | None, context: RunContext) -> Fit
         context: The run. Its folder gets history and checkpoints.
 
     Raises:
-        RunError: The loss is no longer finite, or a file cannot be written.
+        RunError: The loss is no longer finite, memory is too small, or a file cannot be written.
         Interruption: A signal asked the run to stop. Its state is saved.
     """
     training, train = context.recipe.training, context.data.splits.train
@@ -140,7 +141,8 @@ def fit(trainer: Trainer, validate: Validate | None, context: RunContext) -> Fit
         for segment in fit_segments(progress.step, trainer.steps_per_epoch, trainer.total_steps):
             if best.is_out_of_patience():
                 break
-            _fit_segment(trainer, train, segment, [progress_bar, *callbacks])
+            with out_of_memory_in_words(context.recipe, lambda: f"in step {progress.step + 1}"):
+                _fit_segment(trainer, train, segment, [progress_bar, *callbacks])
         context.stop.raise_if_requested(
             f"stopped after the last step; resume with: {context.folder.resume_command()}"
         )

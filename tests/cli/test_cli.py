@@ -127,7 +127,7 @@ def test_tune_refuses_zero_trials(tmp_path, capsys):
 
 
 def test_a_failed_run_has_exit_status_1_and_no_traceback(monkeypatch, capsys):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise RuntimeError("the disk is on fire\nsecond line")
 
     monkeypatch.setattr("cifar_models.run.train.train", fail)
@@ -141,7 +141,7 @@ def test_a_failed_run_has_exit_status_1_and_no_traceback(monkeypatch, capsys):
 def test_the_digits_use_their_own_recipes(name, monkeypatch, capsys):
     recipes = []
     monkeypatch.setattr(
-        "cifar_models.run.train.train", lambda recipe, folder: recipes.append(recipe)
+        "cifar_models.run.train.train", lambda recipe, folder, force: recipes.append(recipe)
     )
     assert main(["train", name, "--dataset", "digits", "--seed", "3"]) == 0
     assert (
@@ -156,7 +156,7 @@ def test_the_digits_use_their_own_recipes(name, monkeypatch, capsys):
 def test_other_recipes_are_unchanged_on_the_digits(monkeypatch, capsys):
     recipes = []
     monkeypatch.setattr(
-        "cifar_models.run.train.train", lambda recipe, folder: recipes.append(recipe)
+        "cifar_models.run.train.train", lambda recipe, folder, force: recipes.append(recipe)
     )
     assert main(["train", "resnet18", "--dataset", "digits"]) == 0
     assert main(["train", "cnn", "--set", "data.dataset=digits"]) == 0

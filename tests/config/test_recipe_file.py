@@ -80,7 +80,7 @@ def test_overrides_are_typed():
         ("training.epochs=five", "training.epochs = 'five': must be a whole number"),
         ("training.epochs=0", "training.epochs = 0 must be at least 1"),
         ("training.epochs=true", "must be a whole number"),
-        ("training.peak_learning_rate=nan", "not a number"),
+        ("training.peak_learning_rate=nan", "must be a number from"),
         ("training.optimizer=adam", 'must be "sgd", "adamw", "muon" or "muon_sgd"'),
         ("model.l2=-1e-4", "model.l2 = -0.0001 must be at least 0"),
         ("model.stage_blocks=[1, 1]", "one entry for each of the 3 stage_filters"),

@@ -1,13 +1,22 @@
 """Image folders: splits, conversion of formats, and unusable files."""
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cifar_models.config.recipe import DataConfig
+from cifar_models.data import image_folder
 from cifar_models.data.image_folder import read_image_folder
+from cifar_models.data.load import load_dataset
+from cifar_models.data.memory import training_copies
 from cifar_models.errors import RequestError
+from cifar_models.runtime import memory
 
 
 def save(path: Path, colour: tuple[int, int, int] = (10, 200, 30), mode: str = "RGB", **options):
@@ -126,3 +135,84 @@ def test_a_class_only_in_the_test_folder_is_refused(tmp_path):
     save(tmp_path / "test" / "horse" / "0.png")
     with pytest.raises(RequestError, match="class horse is not in train"):
         read_image_folder(tmp_path, 8)
+
+
+@contextlib.contextmanager
+def as_ordinary_user() -> Iterator[Path]:
+    """Give a folder of a user who may not read everything, until the block ends."""
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(user)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o400])
+@pytest.mark.parametrize("name", ["photos", "photos/dog", "photos/train", "photos/train/dog"])
+def test_a_folder_that_cannot_be_read_is_named(name, mode):
+    with as_ordinary_user() as folder:
+        root = folder / "photos"
+        for part in ("train", "test") if "train" in name else (".",):
+            write_two_classes(root / part, 2)
+        (folder / name).chmod(mode)
+        try:
+            with pytest.raises(RequestError) as error:
+                read_image_folder(root, 8)
+        finally:
+            (folder / name).chmod(0o700)
+    assert str(error.value).startswith(f"{folder / name}")
+    assert str(error.value).endswith(": cannot be read: Permission denied; change its permissions")
+
+
+@pytest.mark.parametrize(
+    ("config", "copies"),
+    [
+        # Of 100 images: 10 for validation and 90 for training, which TensorFlow holds twice more.
+        (DataConfig(validation_fraction=0.1), 100 + 2 * 90),
+        (DataConfig(validation_fraction=0.1, train_fraction=0.5), 10 + 45 + 2 * 45),
+        (DataConfig(validation_fraction=0.0), 2 * 100),  # the split is the data set's own
+        (DataConfig(validation_fraction=0.0, train_fraction=0.5), 50 + 2 * 50),
+    ],
+)
+def test_the_copies_of_a_training_run_are_counted(config, copies):
+    assert training_copies(config, 100) == copies
+
+
+def test_a_folder_larger_than_the_memory_is_refused_before_an_image_is_opened(
+    tmp_path, monkeypatch
+):
+    write_two_classes(tmp_path, 10)
+    opened: list[Path] = []
+    read = image_folder._read_image
+    monkeypatch.setattr(
+        image_folder, "_read_image", lambda path, size: (opened.append(path), read(path, size))[1]
+    )
+    config = DataConfig(dataset=f"folder:{tmp_path}", folder_image_size=100)
+    needed = 20 * 100 * 100 * 3
+    # Of the 16 images of train: 2 for validation, 14 for training and twice more for TensorFlow.
+    for_training = needed + (16 + 2 * 14) * 100 * 100 * 3
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed - 1)
+    with pytest.raises(
+        RequestError, match=r"20 images of 100x100 pixels need .* take fewer"
+    ) as error:
+        load_dataset(config)
+    assert "--force" not in str(error.value)  # evaluate and export have no such option
+    monkeypatch.setattr(memory, "available_bytes", lambda: for_training - 1)
+    with memory.memory_for_training(force=False), pytest.raises(RequestError) as error:
+        load_dataset(config)
+    assert str(error.value) == (
+        f"folder:{tmp_path}: 20 images of 100x100 pixels (0.6 MB) and the copies of them for "
+        "training need at least 1.9 MB of memory, and 1.9 MB are left; lower "
+        "data.folder_image_size (100) or take fewer images, or go on anyway with --force"
+    )
+    assert not opened
+    with memory.memory_for_training(force=True):
+        load_dataset(config)
+    monkeypatch.setattr(memory, "available_bytes", lambda: for_training)
+    with memory.memory_for_training(force=False):
+        load_dataset(config)
+    assert len(opened) == 40

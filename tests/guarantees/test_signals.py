@@ -25,7 +25,6 @@ from cifar_models.cli.main import main
 from cifar_models.run import record, train
 from cifar_models.runtime.signals import Interruption, obey_stop, stop_request
 from cifar_models.storage.run_folder import RunFolder
-from cifar_models.sweeps import tuning
 from cifar_models.training.callbacks import Stopwatch
 from tests.conftest import TINY_CNN, as_overrides, outcome_of
 
@@ -150,7 +149,7 @@ def test_a_dropped_stop_between_two_trials_ends_the_search(tmp_path, monkeypatch
     recipe, out = tmp_path / "searched.toml", tmp_path / "search"
     recipe.write_text(SEARCH)
     trials = []
-    monkeypatch.setattr(tuning, "train", lambda *arguments, **options: trials.append(arguments))
+    monkeypatch.setattr(trials, "train", lambda *arguments, **options: trials.append(arguments))
     monkeypatch.setattr(keras.backend, "clear_session", stop_in_a_finalizer)
     assert main(["tune", str(recipe), "--trials", "3", "--out", str(out)]) == 143
     assert not trials

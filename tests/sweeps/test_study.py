@@ -117,10 +117,10 @@ def test_the_first_run_of_each_recipe_is_measured_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("seeds = [0, 1]", "seeds = 3", "seeds = 3 must be a list"),
+        ("seeds = [0, 1]", "seeds = 3", "seeds = 3: must be a list"),
         ("seeds = [0, 1]", "", "seeds must be a list that is not empty"),
         ("training.epochs=1", "runtime.seed=3", "override 'runtime.seed=3': set it in seeds"),
-        ("seeds", "robustness_images = 0\nseeds", "robustness_images = 0 must be a positive"),
+        ("seeds", "robustness_images = 0\nseeds", "robustness_images must be at least 1"),
         ("seeds", "seed", "unknown key seed"),
         ("digits-cnn", "digits-cmn", "digits-cnn"),
         ("training.epochs=1", "training.epohcs=1", "training.epochs"),

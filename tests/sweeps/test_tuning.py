@@ -12,7 +12,7 @@ from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe, recipe_toml
 from cifar_models.errors import RunError
 from cifar_models.storage.atomic_files import locked
-from cifar_models.sweeps import tuning
+from cifar_models.sweeps import trials
 from cifar_models.sweeps.search_space import search_space, suggest
 from tests.conftest import read_metrics, run_until_killed
 
@@ -99,7 +99,7 @@ def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeyp
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     assert tune(recipe_path, uninterrupted, 3) == 0
     trained = []
-    real_train = tuning.train
+    real_train = trials.train
 
     def train_until_killed(recipe, path, evaluation_split):
         trained.append(path.name)
@@ -109,7 +109,7 @@ def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeyp
             raise KeyboardInterrupt
         return real_train(recipe, path, evaluation_split)
 
-    monkeypatch.setattr(tuning, "train", train_until_killed)
+    monkeypatch.setattr(trials, "train", train_until_killed)
     assert tune(recipe_path, killed, 3) == 130
     assert tune(recipe_path, killed, 3) == 0
     assert trained == ["0001", "0002", "0002", "0003"]
@@ -122,14 +122,14 @@ def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeyp
 
 @pytest.mark.parametrize("error", [RunError("loss is nan"), ValueError("loss is nan")])
 def test_a_failed_trial_does_not_end_the_search(recipe_path, tmp_path, monkeypatch, capsys, error):
-    real_train = tuning.train
+    real_train = trials.train
 
     def fail_once(recipe, path, evaluation_split):
         if path.name == "0001":
             raise error
         return real_train(recipe, path, evaluation_split)
 
-    monkeypatch.setattr(tuning, "train", fail_once)
+    monkeypatch.setattr(trials, "train", fail_once)
     out = tmp_path / "search"
     assert tune(recipe_path, out, 2) == 0
     assert "trial 0002" in (out / "best.toml").read_text().splitlines()[0]
@@ -138,9 +138,9 @@ def test_a_failed_trial_does_not_end_the_search(recipe_path, tmp_path, monkeypat
 
 def test_a_search_fails_if_all_its_trials_fail(recipe_path, tmp_path, monkeypatch, capsys):
     def fail(recipe, path, evaluation_split):
-        raise tuning.RunError("loss is nan in epoch 1")
+        raise RunError("loss is nan in epoch 1")
 
-    monkeypatch.setattr(tuning, "train", fail)
+    monkeypatch.setattr(trials, "train", fail)
     assert tune(recipe_path, tmp_path / "search", 4) == 1
     assert "loss is nan" in capsys.readouterr().err
 
@@ -180,8 +180,8 @@ def test_a_failed_trial_is_not_trained_again(recipe_path, tmp_path, capsys, monk
     recipe_path.write_text(SEARCH.replace("high = 1.0", "high = 1e33").replace("1e-3", "1e32"))
     assert tune(recipe_path, out, 1) == 1
     assert "training diverged" in capsys.readouterr().out
-    monkeypatch.setattr(tuning, "train", None)
-    monkeypatch.setattr(tuning, "resume", None)
+    monkeypatch.setattr(trials, "train", None)
+    monkeypatch.setattr(trials, "resume", None)
     assert tune(recipe_path, out, 1) == 1
     assert "training diverged" in capsys.readouterr().err
 

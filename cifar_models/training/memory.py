@@ -1,0 +1,129 @@
+"""The memory that training takes, estimated before a weight is allocated; and running out of it."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+
+import keras
+import tensorflow as tf
+
+from cifar_models.config.recipe import Recipe
+from cifar_models.config.training import TrainingConfig
+from cifar_models.data.memory import TENSOR_COPIES
+from cifar_models.data.splits import Split, num_bytes
+from cifar_models.errors import RunError
+from cifar_models.layers.encoder_block import TransformerEncoderBlock
+from cifar_models.models.catalog import build_network, without_weights
+from cifar_models.runtime.memory import in_words, refuse_if_too_large
+
+# Part of the outputs of all layers that a training step needs at the same time, at least. Without
+# it, the growth of memory in the first three steps on a CPU, divided by the estimate, was 0.67
+# (resnet18), 0.72 (cnn), 0.87 (hybrid) and 0.89 (vit) between a small batch and a large one.
+ACTIVATIONS_HELD = 0.6
+# Arrays as large as the weights, besides weights and gradients.
+OPTIMIZER_SLOTS = {"adamw": 2}  # all others have one at least
+
+
+def refuse_training_that_does_not_fit(recipe: Recipe, train: Split, num_classes: int) -> None:
+    """Raise RequestError if less memory is left than training takes. On a GPU, nothing is checked.
+
+    It neither allocates weights nor changes the precision policy. It does change the state of the
+    module `random`, so the seeds of the run are set after it.
+
+    Args:
+        recipe: The recipe.
+        train: The training split, which is in memory. TensorFlow copies it.
+        num_classes: Number of classes K.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return
+    precision = recipe.runtime.precision
+
+    def parts() -> dict[str, float]:
+        keras.config.set_dtype_policy("float32" if precision == "auto" else precision)
+        network = build_network(recipe.model, train.image_shape, num_classes)
+        activations = recipe.training.batch_size * activation_bytes(network)
+        return {
+            "training images": TENSOR_COPIES * num_bytes(train),
+            f"weights and optimizer of {recipe.architecture}": weight_bytes(
+                network, recipe.training
+            ),
+            f"activations of {batch_in_words(recipe)}": activations,
+        }
+
+    needed = without_weights(parts)
+    sizes = ", ".join(f"{what} ({in_words(size)})" for what, size in needed.items())
+    refuse_if_too_large(sum(needed.values()), f"{recipe.name}: {sizes}", how_to_save(recipe))
+
+
+def weight_bytes(network: keras.Model, config: TrainingConfig) -> int:
+    """Return the bytes of the weights, gradients, optimizer slots and averages of a network.
+
+    Args:
+        network: The network, built.
+        config: The recipe's `training` table.
+    """
+    arrays = 2 + OPTIMIZER_SLOTS.get(config.optimizer, 1)
+    arrays += bool(config.ema_decay) + bool(config.lookahead_steps) + (config.keep == "best")
+    return 4 * arrays * network.count_params()
+
+
+def activation_bytes(network: keras.Model) -> float:
+    """Return a lower bound of the bytes that a training step holds for each image of a batch.
+
+    Args:
+        network: The network, a functional one.
+    """
+    return ACTIVATIONS_HELD * sum(_output_bytes(layer) for layer in network.layers)
+
+
+def _output_bytes(layer: keras.layers.Layer) -> int:
+    """Return the bytes of the arrays that a layer computes for one image."""
+    try:
+        outputs = keras.tree.flatten(layer.output)
+    except (AttributeError, ValueError):  # it is called several times
+        return 0
+    sizes = [math.prod(size or 1 for size in output.shape[1:]) for output in outputs]
+    if isinstance(layer, TransformerEncoderBlock):
+        _, length, hidden_dim = layer.output.shape
+        # Norms, query, key, value, mean of values, projections, sums; the MLP and its GELU; the
+        # scores, before and after softmax and dropout.
+        tokens = length * (12 * hidden_dim + 5 * layer.mlp_dim)
+        sizes = [tokens + 3 * layer.num_heads * length**2]
+    return tf.as_dtype(outputs[0].dtype).size * sum(sizes)
+
+
+@contextlib.contextmanager
+def out_of_memory_in_words(recipe: Recipe, when: Callable[[], str]) -> Iterator[None]:
+    """Turn a failure to allocate memory into a RunError that says what to lower.
+
+    Args:
+        recipe: The recipe.
+        when: Called at the failure; returns the end of "out of memory …", such as "in step 3".
+    """
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError):
+        raise RunError(
+            f"{recipe.name}: out of memory {when()}, with {batch_in_words(recipe)}; "
+            f"{how_to_save(recipe)}, and train a new run"
+        ) from None
+
+
+def batch_in_words(recipe: Recipe) -> str:
+    """Return the size of a batch, of its images and of their tokens."""
+    size, model = recipe.model.image_size, recipe.model
+    tokens = ""
+    if patch_size := getattr(model, "patch_size", None):
+        tokens = f" in {(size // patch_size) ** 2} tokens"
+    return f"a batch of {recipe.training.batch_size} images of {size}x{size} pixels{tokens}"
+
+
+def how_to_save(recipe: Recipe) -> str:
+    """Return the keys that save the most memory, with their values."""
+    patch_size = getattr(recipe.model, "patch_size", None)
+    fewer_tokens = f" or raise model.patch_size ({patch_size})" if patch_size else ""
+    return (
+        f"lower training.batch_size ({recipe.training.batch_size}) or model.image_size "
+        f"({recipe.model.image_size}){fewer_tokens}, or choose a smaller network"
+    )
