@@ -256,7 +256,7 @@ def test_a_link_out_of_the_folder_is_refused(command, untrusted_run, refusal, tm
 
 def test_a_recipe_whose_name_is_a_path_is_refused(tmp_path, refusal):
     (tmp_path / "mine.toml").write_text('name = "../../evil"\n[data]\ndataset = "digits"\n')
-    assert "must be letters, digits, spaces" in refusal("train", tmp_path / "mine.toml")
+    assert "letters, digits, spaces" in refusal("train", tmp_path / "mine.toml")
 
 
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b'{"class_names": ', b"\xff\xfe"])
@@ -299,7 +299,7 @@ def test_a_network_larger_than_the_model_file_is_refused(file, untrusted_run, re
     """The size is computed from the configuration, without memory for the weights."""
     if file == "recipe":
         text = (untrusted_run / "recipe.toml").read_text()
-        changed = text.replace("stem_filters = 8", "stem_filters = 2000000000")
+        changed = text.replace("stem_filters = 8", "stem_filters = 60000")
         (untrusted_run / "recipe.toml").write_text(changed)
     else:
         dataset = json.loads((untrusted_run / "dataset.json").read_text())
