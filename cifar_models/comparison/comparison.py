@@ -8,7 +8,7 @@ from cifar_models.comparison.caveats import find_caveats
 from cifar_models.comparison.learning_curves import LearningCurve, learning_curves
 from cifar_models.comparison.models import Model
 from cifar_models.comparison.runs import by_recipe, refuse_different_data
-from cifar_models.comparison.significance import CONFIDENCE, Difference, compare_accuracy, holm
+from cifar_models.comparison.significance import CONFIDENCE, Difference, compare_models, holm
 from cifar_models.run.load import FinishedRun
 from cifar_models.storage.records import DatasetInfo
 
@@ -30,13 +30,10 @@ class Pair:
         """Return what the test supports in words, with differences in percentage points."""
         d = self.difference
         size = f"{100 * d.difference:.1f} percentage points [{100 * d.low:.1f}, {100 * d.high:.1f}]"
-        single = ""
-        if min(d.runs) == 1:
-            single = (
-                " At least one of the two has only one run, so another seed may change this result."
-            )
+        if not d.is_between_recipes:
+            return self._describe_networks(size)
         if self.is_significant():
-            return f"{self.better} is better than {self.worse} by {size}.{single}"
+            return f"{self.better} is better than {self.worse} by {size}."
         unadjusted = ""
         if d.p_value < 1 - CONFIDENCE:
             unadjusted = (
@@ -51,7 +48,22 @@ class Pair:
             power = "The runs vary too much, or are too few, to detect any difference reliably."
         return (
             f"These runs cannot tell {self.better} and {self.worse} apart: the difference is "
-            f"{size}{unadjusted}. {power}{single}"
+            f"{size}{unadjusted}. {power}"
+        )
+
+    def _describe_networks(self, size: str) -> str:
+        """Return what McNemar's test says about trained networks, which is less than a verdict."""
+        names = zip((self.better, self.worse), self.difference.runs, strict=True)
+        single = " and ".join(name for name, runs in names if runs == 1)
+        start = f"No verdict on {self.better} and {self.worse}, because {single} has only one run"
+        if self.is_significant():
+            result = f"is more accurate by {size} (McNemar's test, p = {self.p_value:.2g})"
+            if max(self.difference.runs) > 1:
+                result += ", in each pair of runs"
+            return f"{start}; of the trained networks, that of {self.better} {result}."
+        return (
+            f"{start}, and the test images cannot tell the trained networks apart: the difference "
+            f"is {size}."
         )
 
 
@@ -105,7 +117,7 @@ def analyze(runs: Sequence[FinishedRun]) -> Comparison:
 def _test_pairs(models: Sequence[Model]) -> tuple[Pair, ...]:
     """Test each pair of models, which are sorted by accuracy, and adjust the p-values."""
     pairs = list(itertools.combinations(models, 2))
-    differences = [compare_accuracy(worse.correct(), better.correct()) for better, worse in pairs]
+    differences = compare_models([model.correct() for model in models])
     p_values = holm([difference.p_value for difference in differences])
     return tuple(
         Pair(better.name, worse.name, difference, p_value, len(pairs))

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from cifar_models.comparison.run_metrics import correct_predictions
-from cifar_models.comparison.significance import Interval, mean_interval
+from cifar_models.comparison.significance import (
+    CONFIDENCE,
+    Interval,
+    accuracy_interval,
+    compare_models,
+    holm,
+)
 from cifar_models.run.load import FinishedRun
 
 
@@ -18,6 +24,7 @@ class Point:
 
     images: int  # training images, mean over the runs
     accuracy: Interval  # test accuracy over the runs, in [0, 1]
+    correct: np.ndarray  # images that each run gets right, bool (S, N)
 
 
 @dataclass(frozen=True)
@@ -44,47 +51,60 @@ def learning_curves(groups: Mapping[str, Sequence[FinishedRun]]) -> Iterator[Lea
 
 def _point(runs: Sequence[FinishedRun]) -> Point:
     images = round(np.mean([run.dataset.train_images for run in runs]))
-    accuracies = np.array([correct_predictions(run).mean() for run in runs])
-    return Point(images, mean_interval(accuracies))
+    correct = np.stack([correct_predictions(run) for run in runs])
+    return Point(images, accuracy_interval(correct), correct)
 
 
 def crossings(curves: Sequence[LearningCurve]) -> Iterator[str]:
     """Yield a sentence for each pair of curves with the same numbers of training images.
 
-    A curve leads where the 95 % intervals of the two means do not overlap.
+    A curve leads where the difference of the recipes is significant, adjusted for the number of
+    pairs and points. There is no lead at a point with one run.
     """
-    for one, other in itertools.combinations(curves, 2):
-        if [p.images for p in one.points] == [p.images for p in other.points]:
-            yield _describe_leads(one, other)
-
-
-def _describe_leads(one: LearningCurve, other: LearningCurve) -> str:
-    """Return a sentence that says which of two curves leads at which numbers of images."""
-    leaders = [
-        (_leader(one.name, p.accuracy, other.name, q.accuracy), p.images)
-        for p, q in zip(one.points, other.points, strict=True)
+    pairs = [
+        (one, other)
+        for one, other in itertools.combinations(curves, 2)
+        if [point.images for point in one.points] == [point.images for point in other.points]
     ]
-    leads = [(name, images) for name, images in leaders if name]
-    names = {name for name, _ in leads}
-    if not leads:
+    tests = [
+        compare_models([of_one.correct, of_other.correct])[0]
+        for one, other in pairs
+        for of_one, of_other in zip(one.points, other.points, strict=True)
+    ]
+    p_values = holm([test.p_value if test.is_between_recipes else 1.0 for test in tests])
+    results = iter(zip(tests, p_values, strict=True))
+    for one, other in pairs:
+        leaders = [
+            (one.name if test.difference > 0 else other.name, point.images)
+            for point, (test, p_value) in zip(one.points, results, strict=False)
+            if p_value < 1 - CONFIDENCE
+        ]
+        yield _describe_leads(one, other, leaders)
+
+
+def _describe_leads(
+    one: LearningCurve, other: LearningCurve, leaders: Sequence[tuple[str, int]]
+) -> str:
+    """Return a sentence that says which of two curves leads at which numbers of images.
+
+    Args:
+        one: A curve.
+        other: Another curve.
+        leaders: The name of the leading curve and the number of images, where one leads.
+    """
+    names = {name for name, _ in leaders}
+    if not leaders:
         return (
             f"The runs cannot tell {one.name} and {other.name} apart at any number of training "
             "images."
         )
     if len(names) == 1:
         trailing = ({one.name, other.name} - names).pop()
-        numbers = ", ".join(f"{images:,}" for _, images in leads)
-        return f"{leads[0][0]} leads {trailing} at these numbers of training images: {numbers}."
+        numbers = ", ".join(f"{images:,}" for _, images in leaders)
+        return f"{leaders[0][0]} leads {trailing} at these numbers of training images: {numbers}."
     changes = [
         f"{before} leads at {fewer:,} training images, {after} leads at {more:,}"
-        for (before, fewer), (after, more) in itertools.pairwise(leads)
+        for (before, fewer), (after, more) in itertools.pairwise(leaders)
         if before != after
     ]
     return f"{one.name} and {other.name} cross: {'; '.join(changes)}."
-
-
-def _leader(one: str, a: Interval, other: str, b: Interval) -> str | None:
-    """Return the name whose interval lies above the other one, or None if they overlap."""
-    if a.low > b.high:
-        return one
-    return other if b.low > a.high else None

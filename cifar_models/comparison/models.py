@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cifar_models.comparison.run_metrics import correct_predictions, metric_of
-from cifar_models.comparison.significance import Interval, mean_interval
+from cifar_models.comparison.significance import Interval, accuracy_interval, mean_interval
 from cifar_models.run.load import FinishedRun
 from cifar_models.storage.records import Robustness
 
@@ -29,7 +29,7 @@ class Model:
     @property
     def accuracy(self) -> Interval:
         """The mean accuracy over the runs, in [0, 1]."""
-        return mean_interval(self.correct().mean(axis=1))
+        return accuracy_interval(self.correct())
 
     def interval(self, metric: str) -> Interval | None:
         """Return the mean of a metric over the runs that have it, or None if no run has it.
@@ -37,6 +37,8 @@ class Model:
         Args:
             metric: Key of `run_metrics.SCORES` or `run_metrics.COSTS`.
         """
+        if metric == "accuracy":
+            return self.accuracy
         values = [metric_of(run, metric) for run in self.runs]
         measured = [value for value in values if value is not None]
         return mean_interval(np.array(measured, np.float64)) if measured else None

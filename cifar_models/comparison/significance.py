@@ -1,13 +1,20 @@
 """Confidence intervals and tests for the accuracy of models on one test split."""
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-CONFIDENCE = 0.95  # confidence level of every interval
-POWER = 0.8  # probability of detecting the smallest detectable difference
+from cifar_models.comparison.t_test import (
+    CONFIDENCE,
+    chance_variance,
+    difference_test,
+    run_variances,
+)
+
 RESAMPLES = 2000  # number of bootstrap samples
 
 
@@ -23,20 +30,21 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of model B minus accuracy of model A, in [-1, 1], with its test.
+    """Accuracy of one model minus accuracy of another, in [-1, 1], with its test.
 
     Attributes:
         difference: The difference.
-        low: Lower bound of its 95 % interval over the test images and, if a model has several
-            runs, over its runs.
+        low: Lower bound of its 95 % interval over the test images and, if both models have several
+            runs, over their runs.
         high: Upper bound of the same interval.
-        p_value: Two-sided p-value of the hypothesis that the accuracies are equal.
+        p_value: Two-sided p-value of the hypothesis that the accuracies are equal: those of the
+            recipes if both models have several runs, otherwise those of the trained networks.
         bootstrap_low: Lower bound of the 95 % bootstrap interval over only the test images.
         bootstrap_high: Upper bound of the same interval.
         mcnemar_p_value: Exact p-value of McNemar's test, the median over pairs of runs.
-        detectable: Smallest true difference that is detected with a probability of 80 %. Above 1:
-            no difference is detectable.
-        runs: Number of runs of model A and of model B.
+        detectable: Smallest true difference of the recipes that is detected with a probability of
+            80 %. Above 1: no difference is detectable.
+        runs: Number of runs of the two models.
     """
 
     difference: float
@@ -49,19 +57,41 @@ class Difference:
     detectable: float
     runs: tuple[int, int]
 
+    @property
+    def is_between_recipes(self) -> bool:
+        """Whether both models have several runs. One run says nothing about another seed."""
+        return min(self.runs) > 1
 
-def mean_interval(values: np.ndarray) -> Interval:
+
+def mean_interval(values: np.ndarray, min_variance: float = 0.0) -> Interval:
     """Return the mean of independent runs with Student's 95 % interval.
 
     Args:
         values: One value for each run, float (S,).
+        min_variance: Lower bound of the estimated variance between runs.
     """
     values = np.asarray(values, np.float64)
     mean, count = float(values.mean()), len(values)
     if count == 1:
         return Interval(mean, math.nan, math.nan, 1)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * values.std(ddof=1) / math.sqrt(count)
-    return Interval(mean, mean - float(half), mean + float(half), count)
+    deviation = math.sqrt(max(values.var(ddof=1), min_variance))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation / math.sqrt(count)
+    return Interval(mean, mean - half, mean + half, count)
+
+
+def accuracy_interval(correct: np.ndarray) -> Interval:
+    """Return the mean accuracy of independent runs with Student's 95 % interval.
+
+    Runs may have the same accuracy by chance. Their variance is therefore at least the variance by
+    chance within images, and at least that of one image.
+
+    Args:
+        correct: Images that each of the S runs gets right, bool (S, N).
+    """
+    runs = np.asarray(correct, np.float64)
+    num_images = runs.shape[1]
+    chance = chance_variance(runs) if len(runs) > 1 else 0.0
+    return mean_interval(runs.mean(axis=1), max(chance, num_images**-2))
 
 
 def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
@@ -82,67 +112,54 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
     return float(stats.binomtest(only_a, only_a + only_b, 0.5).pvalue)
 
 
-def compare_accuracy(correct_a: np.ndarray, correct_b: np.ndarray, seed: int = 0) -> Difference:
-    """Test the difference in accuracy of two models, whose runs predict the same test images.
+def compare_models(correct: Sequence[np.ndarray], seed: int = 0) -> list[Difference]:
+    """Test the difference in accuracy of every pair of models on the same test images.
 
-    The interval and the p-value are those of a t-test that treats both the test images and the
-    training runs as samples. A model with one run adds no variance between runs: with one run
-    each, the result holds for these two networks and not for their recipes.
+    Between models with several runs, it is a t-test that treats both the test images and the
+    training runs as samples, so that it holds for the recipes. If a model has one run, it is
+    McNemar's test of the trained networks; all runs of the other model must differ from that run in
+    the same direction, and the largest of their p-values counts.
 
     Args:
-        correct_a: Images that each of the S runs of model A gets right, bool (S, N).
-        correct_b: Images that each of the T runs of model B gets right, bool (T, N).
+        correct: For each model, the images that each of its runs gets right, bool (S, N).
         seed: Seed of the bootstrap.
+
+    Returns:
+        Accuracy of the first model of a pair minus that of the second, in the order of
+        `itertools.combinations`.
     """
-    runs_a, runs_b = np.asarray(correct_a, np.float64), np.asarray(correct_b, np.float64)
-    image_differences = runs_b.mean(axis=0) - runs_a.mean(axis=0)  # (N,)
-    difference = float(image_differences.mean())
-    components = _variance_components(runs_a, runs_b)
-    variance = sum(component for component, _ in components)
-    low = high = difference
-    p_value, detectable = float(difference == 0), 0.0
-    if variance > 0:
-        # Satterthwaite's approximation
-        freedom = variance**2 / sum(part**2 / degrees for part, degrees in components)
-        error, student = math.sqrt(variance), stats.t(freedom)
-        half = student.ppf((1 + CONFIDENCE) / 2) * error
-        low, high = max(difference - half, -1.0), min(difference + half, 1.0)
-        p_value = 2 * float(student.sf(abs(difference) / error))
-        detectable = float(student.ppf((1 + CONFIDENCE) / 2) + student.ppf(POWER)) * error
-    bootstrap_low, bootstrap_high = _bootstrap(image_differences, seed)
-    pairs = zip(np.asarray(correct_a, bool), np.asarray(correct_b, bool), strict=False)
-    return Difference(
-        difference=difference,
-        low=float(low),
-        high=float(high),
-        p_value=p_value,
-        bootstrap_low=bootstrap_low,
-        bootstrap_high=bootstrap_high,
-        mcnemar_p_value=float(np.median([mcnemar(a, b) for a, b in pairs])),
-        detectable=detectable,
-        runs=(len(runs_a), len(runs_b)),
-    )
+    models = [np.asarray(runs, bool) for runs in correct]
+    means = [runs.mean(axis=0) for runs in models]  # (N,) each
+    variances = run_variances(models)
+    differences = []
+    for a, b in itertools.combinations(range(len(models)), 2):
+        test = difference_test(means[a] - means[b], variances[a], variances[b])
+        is_between_recipes = min(len(models[a]), len(models[b])) > 1
+        bootstrap_low, bootstrap_high = _bootstrap(means[a] - means[b], seed)
+        pairs = zip(models[a], models[b], strict=False)
+        differences.append(
+            Difference(
+                difference=test.difference,
+                low=max(test.difference - test.half_width, -1.0),
+                high=min(test.difference + test.half_width, 1.0),
+                p_value=test.p_value
+                if is_between_recipes
+                else _mcnemar_of_single_run(models[a], models[b]),
+                bootstrap_low=bootstrap_low,
+                bootstrap_high=bootstrap_high,
+                mcnemar_p_value=float(np.median([mcnemar(one, other) for one, other in pairs])),
+                detectable=test.detectable if is_between_recipes else math.inf,
+                runs=(len(models[a]), len(models[b])),
+            )
+        )
+    return differences
 
 
-def _variance_components(runs_a: np.ndarray, runs_b: np.ndarray) -> list[tuple[float, int]]:
-    """Return the components of the difference's variance, each with its degrees of freedom.
-
-    Each model with several runs adds the variance between its runs, as in Welch's test. The images
-    add the variance over images of the difference in mean correctness, minus the share of it that
-    is due to chance between runs.
-
-    Args:
-        runs_a: 1 for each image that a run of model A gets right, otherwise 0, float64 (S, N).
-        runs_b: The same for model B, float64 (T, N).
-    """
-    num_images = runs_a.shape[1]
-    image_variance = (runs_b.mean(axis=0) - runs_a.mean(axis=0)).var(ddof=1)
-    components = []
-    for runs in (runs_a, runs_b):
-        if len(runs) > 1:
-            image_variance -= runs.var(axis=0, ddof=1).mean() / len(runs)
-            components.append((runs.mean(axis=1).var(ddof=1) / len(runs), len(runs) - 1))
-    return [*components, (max(image_variance, 0.0) / num_images, num_images - 1)]
+def _mcnemar_of_single_run(runs_a: np.ndarray, runs_b: np.ndarray) -> float:
+    """Return the largest p-value of McNemar's test, or 1 if the differences have two directions."""
+    pairs = list(itertools.product(runs_a, runs_b))
+    signs = {np.sign(int(a.sum()) - int(b.sum())) for a, b in pairs}
+    return max(mcnemar(a, b) for a, b in pairs) if len(signs) == 1 else 1.0
 
 
 def _bootstrap(differences: np.ndarray, seed: int) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from cifar_models.comparison.figure_style import colour_of
 from cifar_models.comparison.figures import pareto_front
 from cifar_models.comparison.learning_curves import LearningCurve, Point, crossings
 from cifar_models.comparison.runs import read_runs
-from cifar_models.comparison.significance import Interval, compare_accuracy
+from cifar_models.comparison.significance import Interval, compare_models
 from cifar_models.storage.run_folder import RunFolder
 from tests.conftest import refusal
 from tests.synthetic_runs import make_cost, make_predictions, make_robustness, make_run
@@ -58,26 +58,43 @@ def test_a_large_difference_is_found_and_a_small_one_is_not_claimed(tmp_path, la
         assert pair.is_significant() == ("digits-vit" in (pair.better, pair.worse))
 
 
-def test_a_conclusion_mentions_single_runs_and_the_adjustment_for_pairs():
-    correct = np.random.default_rng(0).random((2, 400)) < [[0.8], [0.87]]
-    difference = compare_accuracy(correct[:1], correct[1:])
-    assert difference.p_value < 0.05
-    significant = Pair("b", "a", difference, difference.p_value).describe()
-    assert significant.startswith("b is better than a by ")
-    assert significant.endswith("only one run, so another seed may change this result.")
-    adjusted = Pair("b", "a", difference, 0.2, num_pairs=6).describe()
+def test_a_conclusion_says_no_more_than_its_test():
+    rng = np.random.default_rng(0)
+    correct = rng.random((6, 400)) < [[0.95]] * 3 + [[0.8]] * 3
+    (recipes,) = compare_models([correct[:3], correct[3:]])
+    assert recipes.p_value < 0.05
+    assert Pair("b", "a", recipes, recipes.p_value).describe().startswith("b is better than a by ")
+    adjusted = Pair("b", "a", recipes, 0.2, num_pairs=6).describe()
     assert "significant for a single pair, but not after adjustment for 6 pairs" in adjusted
+
+
+@pytest.mark.parametrize(("runs", "single"), [((1, 1), "b and a"), ((1, 3), "b"), ((3, 1), "a")])
+def test_a_single_run_gives_no_verdict_on_recipes(runs, single):
+    rng = np.random.default_rng(0)
+    good, bad = (rng.random((n, 400)) < level for n, level in zip(runs, (0.95, 0.8), strict=True))
+    (networks,) = compare_models([good, bad])
+    start = f"No verdict on b and a, because {single} has only one run"
+    found = Pair("b", "a", networks, networks.p_value).describe()
+    assert found.startswith(f"{start}; of the trained networks, that of b is more accurate by ")
+    assert "McNemar's test, p = " in found and found.endswith("in each pair of runs.") == (
+        max(runs) > 1
+    )
+    equal = Pair("b", "a", networks, 1.0).describe()
+    assert equal.startswith(f"{start}, and the test images cannot tell the trained networks apart")
+    assert "better than" not in found + equal
 
 
 def test_the_numbers_are_those_of_the_predictions(tmp_path, labels):
     paths = make_models(tmp_path, labels, cnn=0.8)
     model = analyze(read_runs(paths)).models[0]
-    by_hand = []
+    by_hand, correct = [], []
     for path in paths:
         with np.load(path / "predictions.npz") as content:
-            by_hand.append((content["probabilities"].argmax(1) == content["labels"]).mean())
+            correct.append(content["probabilities"].argmax(1) == content["labels"])
+            by_hand.append(correct[-1].mean())
     assert model.accuracy.mean == pytest.approx(np.mean(by_hand))
-    half = 4.302652729911275 * np.std(by_hand, ddof=1) / np.sqrt(3)  # Student, 2 degrees
+    chance = np.var(correct, axis=0, ddof=1).mean() / len(labels)  # larger than that of by_hand
+    half = 4.302652729911275 * np.sqrt(chance / 3)  # Student, 2 degrees
     assert model.accuracy.high == pytest.approx(np.mean(by_hand) + half)
     assert model.class_recall().mean() == pytest.approx(model.interval("recall_macro").mean)
 
@@ -458,12 +475,17 @@ def test_two_recipes_of_one_name_have_a_curve_each(tmp_path, labels):
 
 
 def test_a_curve_that_leads_everywhere_does_not_cross():
-    def curve(name: str, *means: float) -> LearningCurve:
+    def curve(name: str, runs: int, *means: float) -> LearningCurve:
+        rng = np.random.default_rng(0)
         points = [
-            Point(images, Interval(mean, mean - 0.02, mean + 0.02, 3))
+            Point(images, Interval(mean, mean, mean, runs), rng.random((runs, 400)) < mean)
             for images, mean in zip((100, 1000, 5000), means, strict=True)
         ]
         return LearningCurve(name, tuple(points))
 
-    a, b = curve("a", 0.5, 0.7, 0.9), curve("b", 0.6, 0.8, 0.91)
+    a, b = curve("a", 3, 0.5, 0.7, 0.9), curve("b", 3, 0.7, 0.9, 0.91)
     assert list(crossings([a, b])) == ["b leads a at these numbers of training images: 100, 1,000."]
+    single = curve("b", 1, 0.7, 0.9, 0.91)
+    assert list(crossings([a, single])) == [
+        "The runs cannot tell a and b apart at any number of training images."
+    ]
