@@ -191,18 +191,13 @@ def tune(
     with disk_errors(out, RESUME):
         (out / "trials").mkdir(parents=True, exist_ok=True)
         with locked(out):
-            return _search(recipe, max_trials, out, budget_seconds)
-
-
-def _search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None) -> Path:
-    """Run the search in its folder, which is locked, and return the path of best.toml."""
-    ended = sum(folder.has_ended() for folder in map(RunFolder, (out / "trials").iterdir()))
-    if ended > max_trials:
-        logger.info("%s: holds %d trials already; all of them are used", out, ended)
-        max_trials = ended
-    tuner = RecipeTuner(recipe, max_trials, out, budget_seconds)
-    _run_trials(tuner)
-    return _write_best(tuner)
+            ended = sum(folder.has_ended() for folder in map(RunFolder, (out / "trials").iterdir()))
+            if ended > max_trials:
+                logger.info("%s: holds %d trials already; all of them are used", out, ended)
+                max_trials = ended
+            tuner = RecipeTuner(recipe, max_trials, out, budget_seconds)
+            _run_trials(tuner)
+            return _write_best(tuner)
 
 
 def _run_trials(tuner: RecipeTuner) -> None:
