@@ -298,7 +298,7 @@ def shoot(shots: Shots, hits: int, command: Callable[[int], list[str]], tries: i
     assert shots.hits >= hits
     assert not shots.lost
     assert shots.dropped > hits / 10
-    assert shots.slowest < 30
+    assert shots.slowest < 120  # the first step is traced before a stop is obeyed
 
 
 @pytest.mark.slow
