@@ -132,7 +132,7 @@ def after(function: Callable, action: Callable[[], None]) -> Callable:
     "owner, name, is_finished",
     [
         (train, "describe", False),
-        (Stopwatch, "on_train_batch_end", False),
+        pytest.param(Stopwatch, "on_train_batch_end", False, marks=pytest.mark.slow),
         (record, "predict_split", False),
         (record, "draw_figures", True),
     ],

@@ -295,7 +295,9 @@ def test_an_error_in_a_figure_costs_no_metrics(tmp_path, monkeypatch):
     }
 
 
-@pytest.mark.parametrize("name", ["write_recipe", "write_fingerprints"])
+@pytest.mark.parametrize(
+    "name", ["write_fingerprints", pytest.param("write_recipe", marks=pytest.mark.slow)]
+)
 def test_a_run_that_was_killed_before_training_begins_again(
     name, tmp_path, monkeypatch, without_figures
 ):
