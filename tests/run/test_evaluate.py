@@ -76,6 +76,7 @@ def test_changed_data_can_be_measured_without_writing(trained, run, changed_imag
     assert sorted(run.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_run_on_changed_data_can_be_exported(run, changed_image, tmp_path):
     assert main(["export", str(run), "--out", str(tmp_path / "served")]) == 0
 

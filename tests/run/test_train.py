@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import tomllib
+from datetime import datetime
 from pathlib import Path
 from time import perf_counter
 
@@ -12,17 +13,22 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cifar_models.cli import main as cli
 from cifar_models.cli.main import main
 from cifar_models.config.recipe import DataConfig
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.load import load_dataset
 from cifar_models.data.splits import ArraySplit
+from cifar_models.run import record
 from cifar_models.run import train as run_module
 from cifar_models.runtime.process_clock import PROCESS_START
 from cifar_models.storage.records import DatasetInfo
+from cifar_models.storage.run_folder import RunFolder
+from cifar_models.storage.tensorboard_log import TensorBoardLog
 from tests.conftest import (
     TIMINGS,
     TINY_CNN,
+    Killed,
     as_overrides,
     read_history,
     read_metrics,
@@ -287,3 +293,71 @@ def test_an_error_in_a_figure_costs_no_metrics(tmp_path, monkeypatch):
         "curves",
         "sample_predictions",
     }
+
+
+@pytest.mark.parametrize(
+    "name", ["write_fingerprints", pytest.param("write_recipe", marks=pytest.mark.slow)]
+)
+def test_a_run_that_was_killed_before_training_begins_again(
+    name, tmp_path, monkeypatch, without_figures
+):
+    def die(*arguments):
+        raise Killed
+
+    command = [*TINY_CNN, "--set", "training.epochs=1", "--run", str(tmp_path / "run")]
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RunFolder, name, die)
+        main(command)
+    assert list((tmp_path / "run").glob("*.json"))
+    assert main(command) == 0
+
+
+def test_a_folder_with_a_recipe_of_the_user_is_refused(tmp_path, capsys):
+    (tmp_path / "recipe.toml").touch()
+    assert f"{tmp_path}: holds another run" in refusal(capsys, *TINY_CNN, "--run", tmp_path)
+
+
+def test_nothing_after_the_metrics_can_fail_a_run(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ImportError("no font is installed")
+
+    monkeypatch.setattr(record, "draw_figures", fail)
+    monkeypatch.setattr(record, "record_in_tensorboard", fail)
+    run = tmp_path / "run"
+    assert main([*TINY_CNN, "--set", "training.epochs=1", "--run", str(run)]) == 0
+    assert RunFolder(run).is_finished()
+    assert "figures: skipped: ImportError: no font is installed" in (run / "log.txt").read_text()
+
+
+def test_events_that_cannot_be_closed_are_logged(tmp_path, caplog):
+    class Writer:
+        def close(self) -> None:
+            raise OSError("No space left on device")
+
+    log = TensorBoardLog(tmp_path)
+    log._writers = {"train": Writer(), "validation": Writer()}
+    log.close()
+    for split in ("train", "validation"):
+        assert f"{tmp_path / split}: cannot be closed: No space left on device" in caplog.text
+
+
+def test_runs_that_begin_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    class Noon(datetime):
+        @classmethod
+        def now(cls):
+            return cls(2024, 1, 1, 12)
+
+    monkeypatch.setattr(cli, "datetime", Noon)
+    monkeypatch.setattr(run_module, "train", lambda recipe, path: (path / "log.txt").touch())
+    monkeypatch.chdir(tmp_path)
+    for _ in range(3):
+        assert main(["train", "digits-cnn"]) == 0
+    paths = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    first = "20240101-120000-digits-cnn-digits-seed0"
+    assert paths == [first, f"{first}-2", f"{first}-3"]
+
+
+def test_a_wrong_request_leaves_no_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    refusal(capsys, "train", "digits-cnn", "--dataset", f"folder:{tmp_path / 'nothing'}")
+    assert not list(tmp_path.iterdir())
