@@ -15,52 +15,44 @@ def user_path(text: str) -> Path:
     Raises:
         RequestError: No file system can have such a path, or there is no such user.
     """
-    if "\0" in text:
-        raise RequestError(f"{text!r}: is no path, because it holds a null character; remove it")
+    if problem := path_problem(text):
+        raise RequestError(f"{text[:40]!r}: {problem}")
     try:
-        path = Path(text).expanduser()
+        return Path(text).expanduser()
     except RuntimeError:
         raise RequestError(
             f"{text}: there is no home folder of this name; write ./{text} for a folder that "
             "begins with ~"
         ) from None
-    longest = max((len(name.encode(errors="replace")) for name in path.parts), default=0)
-    for what, size, limit in (
-        ("a name in this path", longest, MAX_NAME_BYTES),
-        ("this path", len(str(path).encode(errors="replace")), MAX_PATH_BYTES),
-    ):
-        if size > limit:
-            raise RequestError(
-                f"{text[:40]}…: {what} has {size} bytes, more than {limit}; shorten it"
-            )
-    return path
+
+
+def path_problem(text: str) -> str:
+    """Return why no file system can have a path, or "" if one can."""
+    if "\0" in text:
+        return "no path holds a null character; remove it"
+    size = len(text.encode(errors="replace"))
+    longest = max(len(name.encode(errors="replace")) for name in text.split("/"))
+    if longest > MAX_NAME_BYTES:
+        return f"a name in this path has {longest} bytes, more than {MAX_NAME_BYTES}; shorten it"
+    if size > MAX_PATH_BYTES:
+        return f"this path has {size} bytes, more than {MAX_PATH_BYTES}; shorten it"
+    return ""
+
+
+def dataset_problem(name: str) -> str:
+    """Return what is wrong with the path in the name of a data set, or "" if nothing is."""
+    if name == FOLDER:
+        return "names no folder; write folder:PATH"
+    return path_problem(name.removeprefix(FOLDER)) if name.startswith(FOLDER) else ""
 
 
 def absolute_path(text: str) -> str:
-    """Return a path as `user_path`, from the root of the file system."""
-    return str(user_path(text).absolute())
+    """Return a path as `user_path`, from the root of the file system. A URL is left as it is."""
+    return text if "://" in text else str(user_path(text).absolute())
 
 
 def absolute_dataset(name: str) -> str:
     """Return the name of a data set, with an absolute path if it is a folder of images."""
     if not name.startswith(FOLDER):
         return name
-    return FOLDER + absolute_path(name.removeprefix(FOLDER))
-
-
-def dataset_problem(name: str) -> str:
-    """Return what is wrong with the path in the name of a data set, or "" if nothing is."""
-    if not name.startswith(FOLDER):
-        return ""
-    if name == FOLDER:
-        return "names no folder; write folder:PATH"
-    return path_problem(name.removeprefix(FOLDER))
-
-
-def path_problem(text: str) -> str:
-    """Return what is wrong with a path, or "" if nothing is."""
-    try:
-        user_path(text)
-    except RequestError as error:
-        return f"names no folder: {error}"
-    return ""
+    return FOLDER + str(user_path(name.removeprefix(FOLDER)).absolute())

@@ -83,8 +83,8 @@ def build_recipe(content: dict, where: str) -> Recipe:
     name = content.pop("name", where)
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w .+-]{,99}", name):
         raise RequestError(
-            f"{where}: name = {keys.shown(name)} must be at most 100 letters, digits, spaces and "
-            ". + - _"
+            f"{where}: name = {keys.shown(name)} must be letters, digits, spaces and . + - _, and "
+            "at most 100 of them"
         )
     model_table = dict(_table(content, "model", where))
     architecture = _architecture(model_table.pop("architecture", "residual_cnn"), where)

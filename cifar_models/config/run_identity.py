@@ -44,7 +44,7 @@ def identifying_values(recipe: Recipe) -> dict:
     for table, content in recipe_tables(recipe).items():
         if isinstance(content, dict) and table != "search":
             values |= {f"{table}.{key}": value for key, value in content.items()}
-    values["data.dataset"] = absolute_dataset(values["data.dataset"])
+    values["data.dataset"] = _same_everywhere(values["data.dataset"])
     return {key: value for key, value in values.items() if key not in KEYS_WITHOUT_EFFECT}
 
 
@@ -59,7 +59,7 @@ def recipe_differences(then: dict, now: dict) -> list[str]:
     if "model.architecture" in values:
         values["model.architecture"] = current_architecture(values["model.architecture"])
     if isinstance(folder := values.get("data.dataset"), str):  # earlier versions wrote it as given
-        values["data.dataset"] = absolute_dataset(folder)
+        values["data.dataset"] = _same_everywhere(folder)
     return [
         f"{key} was {values.get(key)!r} and is {value!r}"
         for key, value in now.items()
@@ -101,3 +101,11 @@ def refuse_differences(path: Path, then: dict, now: dict) -> None:
             f"{path}: cannot be resumed: {summarize(differences)}; undo the change, or train a new "
             "run"
         )
+
+
+def _same_everywhere(dataset: str) -> str:
+    """Return the name of a data set with its absolute path, if it has one on this machine."""
+    try:
+        return absolute_dataset(dataset)
+    except RequestError:  # the home folder of a user of another machine
+        return dataset

@@ -103,11 +103,11 @@ def out_of_memory_in_words(recipe: Recipe, when: Callable[[], str]) -> Iterator[
     """
     try:
         yield
-    except (tf.errors.ResourceExhaustedError, MemoryError):
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         raise RunError(
             f"{recipe.name}: out of memory {when()}, with {batch_in_words(recipe)}; "
             f"{how_to_save(recipe)}, and train a new run"
-        ) from None
+        ) from error  # which the log shows
 
 
 def batch_in_words(recipe: Recipe) -> str:

@@ -148,11 +148,11 @@ def test_a_dropped_stop_ends_a_training(owner, name, is_finished, tmp_path, monk
 def test_a_dropped_stop_between_two_trials_ends_the_search(tmp_path, monkeypatch, capsys):
     recipe, out = tmp_path / "searched.toml", tmp_path / "search"
     recipe.write_text(SEARCH)
-    trials = []
-    monkeypatch.setattr(trials, "train", lambda *arguments, **options: trials.append(arguments))
+    trained = []
+    monkeypatch.setattr(trials, "train", lambda *arguments, **options: trained.append(arguments))
     monkeypatch.setattr(keras.backend, "clear_session", stop_in_a_finalizer)
     assert main(["tune", str(recipe), "--trials", "3", "--out", str(out)]) == 143
-    assert not trials
+    assert not trained
     assert "the same command resumes the search" in capsys.readouterr().err
 
 

@@ -348,7 +348,9 @@ def test_runs_that_begin_in_one_second_have_folders_of_their_own(tmp_path, monke
             return cls(2024, 1, 1, 12)
 
     monkeypatch.setattr(cli, "datetime", Noon)
-    monkeypatch.setattr(run_module, "train", lambda recipe, path: (path / "log.txt").touch())
+    monkeypatch.setattr(
+        run_module, "train", lambda recipe, path, **options: (path / "log.txt").touch()
+    )
     monkeypatch.chdir(tmp_path)
     for _ in range(3):
         assert main(["train", "digits-cnn"]) == 0

@@ -203,3 +203,34 @@ def test_a_stopped_study_says_how_to_resume(study_path, tmp_path, monkeypatch, c
 def test_an_unknown_study_is_refused(capsys):
     error = refusal(capsys, "study", "nothing")
     assert "study 'nothing': neither a file nor one of cifar10-small, digits" in error
+
+
+def test_force_reaches_every_run(study_path, tmp_path, monkeypatch):
+    runs, commands = list(plan_runs(read_study(str(study_path)), tmp_path)), []
+    monkeypatch.setattr(study_module, "_try_command", lambda path, words: commands.append(words))
+    study_module._train_missing(runs, ["--force"])
+    assert len(commands) == len(runs)
+    assert all(command[0] == "train" and "--force" in command for command in commands)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("recipes = [1]", "recipes = 1: must be text"),
+        ('seeds = ["a"]', "must be a whole number"),
+        (f"seeds = [{10**400}]", "must be a number from"),
+        ('train_fractions = ["half"]', "must be a number"),
+        ("train_fractions = [nan]", "must be a number from"),
+        ("datasets = [[]]", "must be text"),
+        ("overrides = [{ a = 1 }]", "must be text"),
+        ('overrides = ["training.epochs=9e999"]', "must be a whole number"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused(line, message, tmp_path):
+    path = tmp_path / "odd.toml"
+    key = line.partition(" ")[0]
+    others = [each for each in STUDY.strip().splitlines() if not each.startswith(key)]
+    path.write_text("\n".join([*others, line]))
+    with pytest.raises(RequestError) as error:
+        list(plan_runs(read_study(str(path)), tmp_path))
+    assert message in str(error.value) and "\n" not in str(error.value)

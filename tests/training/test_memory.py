@@ -102,18 +102,30 @@ def test_a_network_larger_than_the_memory_is_refused_before_its_folder_exists(
     assert not (tmp_path / "run").exists()
 
 
+def allocate_four_terabytes(trainer: Trainer, batch) -> dict:
+    """Take the place of `train_step`. TensorFlow waits for ten seconds before it gives up."""
+    side = 10**6 + tf.cast(trainer.step.value, tf.int32)  # not a constant
+    return {"loss": tf.reduce_sum(tf.random.uniform((side, side)))}
+
+
+def run_out_of_memory(*arguments, **options) -> None:
+    """Take the place of `fit`, without the ten seconds."""
+    raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+
+@pytest.mark.parametrize(
+    ("method", "replacement"),
+    [
+        ("fit", run_out_of_memory),
+        pytest.param("train_step", allocate_four_terabytes, marks=pytest.mark.slow),
+    ],
+)
 def test_force_goes_on_and_running_out_of_memory_in_a_step_is_one_line(
-    tmp_path, monkeypatch, capsys
+    method, replacement, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
     assert "--force" in refusal(capsys, *TINY_CNN, "--run", tmp_path / "run")
-
-    def fail(self, batch):
-        """Allocate 4 TB in the step, as a far too large batch would."""
-        side = 10**6 + tf.cast(self.step.value, tf.int32)  # not a constant
-        return {"loss": tf.reduce_sum(tf.random.uniform((side, side)))}
-
-    monkeypatch.setattr(Trainer, "train_step", fail)
+    monkeypatch.setattr(Trainer, method, replacement)
     assert main([*TINY_CNN, "--run", str(tmp_path / "run"), "--force"]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -121,6 +133,7 @@ def test_force_goes_on_and_running_out_of_memory_in_a_step_is_one_line(
         "digits-cnn: out of memory in step 1, with a batch of 64 images of 8x8 pixels; lower "
         "training.batch_size (64) or model.image_size (8)"
     ) in error
+    assert "OOM when allocating tensor" in (tmp_path / "run" / "log.txt").read_text()
 
 
 @pytest.mark.slow
