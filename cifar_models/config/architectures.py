@@ -51,7 +51,7 @@ ARCHITECTURES = {
             stage_blocks=(2, 2, 2, 2),
         ),
         RESIDUAL_CNN,
-        "ResNet-18 with a 3x3 stem of stride 1 and no pooling, for 32 pixels",
+        "torchvision's ResNet-18 with a 3x3 stem of stride 1 and no pooling, for 32 pixels",
     ),
     "wide_resnet28_10": Architecture(
         ResidualCNNConfig(
@@ -90,10 +90,12 @@ ARCHITECTURES = {
         VIT,
         "plain ViT on images enlarged to 128 pixels: patches of 16, 768 wide, 6 blocks",
     ),
-    "cct2_3x2": Architecture(CCTConfig(), CCT, "CCT-2/3x2 of the paper's table 2"),
+    "cct2_3x2": Architecture(
+        CCTConfig(), CCT, "CCT-2/3x2 (arXiv:2104.05704), as in the authors' code"
+    ),
     "cct7_3x1": Architecture(
         CCTConfig(conv_layers=1, hidden_dim=256, num_layers=7, num_heads=4, mlp_dim=512),
         CCT,
-        "CCT-7/3x1 of the paper's table 2",
+        "CCT-7/3x1 (arXiv:2104.05704), as in the authors' code",
     ),
 }

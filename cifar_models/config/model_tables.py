@@ -44,6 +44,11 @@ class ResidualCNNConfig(ModelConfig):
     )
     stage_blocks: tuple[int, ...] = key((1, 1, 1), "Residual blocks of each stage.", DEPTH)
     pre_activation: bool = key(False, "Normalize and activate before each convolution.")
+    padding: str = key(
+        "symmetric",
+        'Border of convolutions with a stride: equal on all sides, or Keras\' "same".',
+        choices=("symmetric", "same"),
+    )
     l1: float = key(0.0, "L1 factor of the kernel regularizer, added to the loss.", NOT_NEGATIVE)
     l2: float = key(2.5e-4, "L2 factor of the kernel regularizer, added to the loss.", NOT_NEGATIVE)
     dropout_rate: float = key(0.0, "Dropout before the classifier.", BELOW_ONE)
@@ -118,6 +123,9 @@ class CCTConfig(ModelConfig):
     num_layers: int = key(2, NUM_LAYERS, DEPTH)
     num_heads: int = key(2, NUM_HEADS, SIZE)
     mlp_dim: int = key(128, MLP_DIM, SIZE)
+    as_published: bool = key(
+        True, "Blocks and padding of the authors' code; false: those of earlier versions."
+    )
     mimetic_init: bool = key(False, MIMETIC_INIT)
     dropout_rate: float = key(0.0, DROPOUT, BELOW_ONE)
     attention_dropout_rate: float = key(0.1, ATTENTION_DROPOUT, BELOW_ONE)

@@ -5,7 +5,7 @@ from pathlib import Path
 from cifar_models.config.paths import absolute_dataset
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_tables
-from cifar_models.config.renamed import RENAMED_KEYS, current_architecture
+from cifar_models.config.renamed import RENAMED_KEYS, current_architecture, earlier_values
 from cifar_models.errors import RequestError
 
 # Keys that do not change the result.
@@ -60,11 +60,14 @@ def recipe_differences(then: dict, now: dict) -> list[str]:
         values["model.architecture"] = current_architecture(values["model.architecture"])
     if isinstance(folder := values.get("data.dataset"), str):  # earlier versions wrote it as given
         values["data.dataset"] = _same_everywhere(folder)
+    if values:  # not if there are no fingerprints at all
+        # A key that is newer than the run had its default, or what earlier versions did.
+        earlier = earlier_values(values.get("model.architecture"), values.get("training.optimizer"))
+        values = now | earlier | values
     return [
         f"{key} was {values.get(key)!r} and is {value!r}"
         for key, value in now.items()
-        # A key that is newer than the run had its default, unless there are no fingerprints at all.
-        if values.get(key, value if values else None) != value
+        if values.get(key) != value
     ]
 
 

@@ -38,23 +38,24 @@ class OptimizerSpec:
 OPTIMIZERS = {
     "sgd": OptimizerSpec(
         "cifar_models.optimizers.sgd:make_sgd",
-        ("momentum", "norm_learning_rate_factor"),
+        ("momentum", "momentum_form", "norm_learning_rate_factor"),
         "SGD with Nesterov momentum",
     ),
     "adamw": OptimizerSpec(
         "cifar_models.optimizers.adamw:make_adamw",
-        ("beta_1", "beta_2"),
+        ("beta_1", "beta_2", "adamw_epsilon"),
         "AdamW (arXiv:1711.05101)",
     ),
     "muon": OptimizerSpec(
         "cifar_models.optimizers.muon:make_muon",
-        ("momentum", "beta_1", "beta_2", "adamw_learning_rate_factor"),
+        ("momentum", "beta_1", "beta_2", "adamw_epsilon", "adamw_learning_rate_factor"),
         "Muon for kernels, AdamW for the rest",
     ),
     "muon_sgd": OptimizerSpec(
         "cifar_models.optimizers.muon:make_muon_sgd",
         (
             "momentum",
+            "momentum_form",
             "sgd_momentum",
             "sgd_learning_rate_factor",
             "norm_learning_rate_factor",
@@ -81,6 +82,12 @@ class TrainingConfig:
         0.0, "Learning rate at the last step, as a fraction of the peak.", UNIT_INTERVAL
     )
     momentum: float = key(0.9, "Momentum; in muon and muon_sgd, of kernels only.", BELOW_ONE)
+    momentum_form: str = key(
+        "torch",
+        'What the momentum of SGD sums: gradients ("torch"), or gradients times the learning rate '
+        'of their step ("keras").',
+        choices=("torch", "keras"),
+    )
     sgd_momentum: float = key(0.9, "Momentum of the SGD in muon_sgd.", BELOW_ONE)
     sgd_learning_rate_factor: float = key(
         1.0, "Learning rate of the SGD in muon_sgd, relative to that of Muon.", POSITIVE
@@ -90,6 +97,7 @@ class TrainingConfig:
     )
     beta_1: float = key(0.9, "Decay of AdamW's first moment.", BELOW_ONE)
     beta_2: float = key(0.98, "Decay of AdamW's second moment.", BELOW_ONE)
+    adamw_epsilon: float = key(1e-7, "Added to the denominator of AdamW's step.", POSITIVE)
     adamw_learning_rate_factor: float = key(
         1.0, "Learning rate of the AdamW in muon, relative to that of Muon.", POSITIVE
     )

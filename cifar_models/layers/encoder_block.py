@@ -1,9 +1,23 @@
-"""The transformer encoder block."""
+"""The transformer encoder blocks of ViT and of CCT."""
+
+import math
+from collections.abc import Callable
 
 import keras
 
 from cifar_models.layers.serialization import PACKAGE
 from cifar_models.layers.stochastic_depth import StochasticDepth
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+def _approximate_gelu(x):
+    return keras.activations.gelu(x, approximate=True)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+def _exact_gelu(x):
+    # Keras' own exact GELU has no valid ONNX export (tensorflow-onnx issue 2463).
+    return 0.5 * x * (1 + keras.ops.erf(x / math.sqrt(2)))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -30,6 +44,9 @@ class TransformerEncoderBlock(keras.layers.Layer):
     Source: Dosovitskiy et al. (2020), arXiv:2010.11929, figure 1.
     """
 
+    norm_epsilon = 1e-6
+    activation = staticmethod(_approximate_gelu)
+
     def __init__(
         self,
         num_heads: int,
@@ -54,12 +71,15 @@ class TransformerEncoderBlock(keras.layers.Layer):
             raise ValueError(f"num_heads {self.num_heads} does not divide hidden_dim {hidden_dim}")
         dtype = self.dtype_policy
 
-        def dense(units: int, activation: str | None, name: str) -> keras.layers.Dense:
+        def dense(units: int, activation: Callable | None, name: str) -> keras.layers.Dense:
             return keras.layers.Dense(units, activation, dtype=dtype, name=name)
 
-        self.attention_norm = keras.layers.LayerNormalization(
-            epsilon=1e-6, dtype=dtype, name="attention_norm"
-        )
+        def norm(name: str) -> keras.layers.LayerNormalization:
+            return keras.layers.LayerNormalization(
+                epsilon=self.norm_epsilon, dtype=dtype, name=name
+            )
+
+        self.attention_norm = norm("attention_norm")
         self.attention = keras.layers.MultiHeadAttention(
             num_heads=self.num_heads,
             key_dim=hidden_dim // self.num_heads,
@@ -68,9 +88,8 @@ class TransformerEncoderBlock(keras.layers.Layer):
             dtype=dtype,
             name="attention",
         )
-        self.mlp_norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype=dtype, name="mlp_norm")
-        # The exact GELU has no valid ONNX export (tensorflow-onnx issue 2463).
-        self.mlp_in = dense(self.mlp_dim, _approximate_gelu, "mlp_in")
+        self.mlp_norm = norm("mlp_norm")
+        self.mlp_in = dense(self.mlp_dim, self.activation, "mlp_in")
         self.mlp_out = dense(hidden_dim, None, "mlp_out")
         self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=dtype)
         self.stochastic_depth = StochasticDepth(self.stochastic_depth_rate, dtype=dtype)
@@ -108,5 +127,40 @@ class TransformerEncoderBlock(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-def _approximate_gelu(x):
-    return keras.activations.gelu(x, approximate=True)
+class CCTEncoderBlock(TransformerEncoderBlock):
+    """Encoder block of the authors' code of CCT: (B, N, D) → (B, N, D).
+
+    x = norm(x + attention(norm(x))), then x = x + MLP(x): the second residual connection starts
+    behind the second norm. Query, key and value have no biases, but the output projection has one.
+    The GELU is exact, and epsilon is 1e-5.
+
+    Args:
+        num_heads: Number of attention heads; divides D.
+        mlp_dim: Units of the hidden layer of the MLP.
+        **options: The other arguments of TransformerEncoderBlock.
+
+    Source: github.com/SHI-Labs/Compact-Transformers, src/utils/transformers.py, of Hassani et al.
+    (2021), arXiv:2104.05704.
+    """
+
+    norm_epsilon = 1e-5
+    activation = staticmethod(_exact_gelu)
+
+    def __init__(self, num_heads: int, mlp_dim: int, **options):
+        super().__init__(num_heads, mlp_dim, **{**options, "attention_bias": False})
+
+    def build(self, input_shape):
+        self.output_bias = self.add_weight(
+            name="output_bias", shape=input_shape[-1:], initializer="zeros"
+        )
+        super().build(input_shape)
+
+    def call(self, sequence, training=False):
+        x = self.attention_norm(sequence)  # (B, N, D)
+        x = self.attention(x, x, training=training)
+        x = self.dropout(x + keras.ops.cast(self.output_bias, x.dtype), training=training)
+        sequence = self.mlp_norm(sequence + self.stochastic_depth(x, training=training))
+        x = self.mlp_in(sequence)  # (B, N, mlp_dim)
+        x = self.mlp_out(self.dropout(x, training=training))  # (B, N, D)
+        x = self.dropout(x, training=training)
+        return sequence + self.stochastic_depth(x, training=training)

@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from cifar_models.config.model_tables import CCTConfig
+from cifar_models.layers.encoder_block import CCTEncoderBlock
 from cifar_models.layers.tokens import PositionEmbedding, SequencePooling
 from cifar_models.models.common import classifier, image_input
 from cifar_models.models.encoder import transformer_encoder
@@ -16,8 +17,9 @@ def build_cct(
 ) -> keras.Model:
     """Build convolutional tokenizer + positions → encoder blocks → sequence pooling → classifier.
 
-    Attention has no biases, as in the authors' code: CCT-7/3x1 then has the published 3.76 million
-    parameters.
+    With `as_published`, weights of the authors' code give the authors' logits. Without it, the
+    blocks are those of ViT without biases in attention, and max pooling pads an even image only at
+    the bottom and at the right.
 
     Args:
         config: Hyperparameters of the model.
@@ -27,12 +29,16 @@ def build_cct(
     Returns:
         A network from images, uint8 (B, H, W, C), to logits, float32 (B, K).
 
-    Source: Hassani et al. (2021), arXiv:2104.05704, figure 2.
+    Source: Hassani et al. (2021), arXiv:2104.05704, figure 2, and the authors' code,
+    github.com/SHI-Labs/Compact-Transformers.
     """
     images, x = image_input(image_shape, config.image_size)  # (B, S, S, C)
     x = _tokenizer(x, config)  # (B, N, D)
     x = PositionEmbedding(stddev=0.2, sinusoidal=config.mimetic_init, name="positions")(x)
-    x = transformer_encoder(x, config, attention_bias=False)  # (B, N, D)
+    if config.as_published:
+        x = transformer_encoder(x, config, CCTEncoderBlock)  # (B, N, D)
+    else:
+        x = transformer_encoder(x, config, attention_bias=False)
     x = SequencePooling(name="sequence_pooling")(x)  # (B, D)
     logits = classifier(
         x, num_classes, kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02)
@@ -53,5 +59,8 @@ def _tokenizer(x: keras.KerasTensor, config: CCTConfig) -> keras.KerasTensor:
             kernel_initializer="he_normal",
             name=f"tokenizer{number}_conv",
         )(x)
-        x = layers.MaxPooling2D(3, 2, padding="same", name=f"tokenizer{number}_pool")(x)
+        if config.as_published:  # after a ReLU, zeros do not change a maximum
+            x = layers.ZeroPadding2D(1, name=f"tokenizer{number}_padding")(x)
+        padding = "valid" if config.as_published else "same"
+        x = layers.MaxPooling2D(3, 2, padding=padding, name=f"tokenizer{number}_pool")(x)
     return layers.Reshape((-1, config.hidden_dim), name="tokens")(x)

@@ -9,7 +9,10 @@ from cifar_models.layers.stochastic_depth import depth_rates
 
 
 def transformer_encoder(
-    x: keras.KerasTensor, config: ViTConfig | CCTConfig, attention_bias: bool = True
+    x: keras.KerasTensor,
+    config: ViTConfig | CCTConfig,
+    block: type[TransformerEncoderBlock] = TransformerEncoderBlock,
+    attention_bias: bool = True,
 ) -> keras.KerasTensor:
     """Apply embedding dropout → L encoder blocks → layer norm: (B, N, D) → (B, N, D).
 
@@ -18,7 +21,9 @@ def transformer_encoder(
     Args:
         x: Token embeddings (B, N, D).
         config: Hyperparameters of the transformer.
-        attention_bias: Whether the four projections of attention have biases.
+        block: Class of the encoder blocks.
+        attention_bias: Whether the four projections of attention have biases; a CCTEncoderBlock
+            decides by itself.
 
     Returns:
         Encoded tokens (B, N, D).
@@ -29,7 +34,7 @@ def transformer_encoder(
         x = layers.Dropout(config.dropout_rate, name="embedding_dropout")(x)
     rates = depth_rates(config.stochastic_depth_rate, config.num_layers)
     for number, depth_rate in enumerate(rates, start=1):
-        x = TransformerEncoderBlock(
+        x = block(
             num_heads=config.num_heads,
             mlp_dim=config.mlp_dim,
             dropout_rate=config.dropout_rate,
@@ -38,4 +43,4 @@ def transformer_encoder(
             attention_bias=attention_bias,
             name=f"encoder{number}",
         )(x)  # (B, N, D)
-    return layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
+    return layers.LayerNormalization(epsilon=block.norm_epsilon, name="norm")(x)

@@ -16,7 +16,8 @@ def build_residual_cnn(
     """Build stem → stages of residual blocks → global average pooling → classifier.
 
     Every stage except the first halves the image in its first block. Kernels use He
-    initialization and are regularized by L1L2(l1, l2).
+    initialization and are regularized by L1L2(l1, l2). A convolution of stride 2 pads both sides
+    by the same number of pixels, as the authors' code and torchvision do.
 
     Args:
         config: Hyperparameters of the model.
@@ -102,11 +103,19 @@ def _convolution(
     config: ResidualCNNConfig,
     name: str,
 ) -> KerasTensor:
+    padding = "same"
+    if strides > 1 and config.padding == "symmetric":
+        # Keras' "same" pads an even image only at the bottom and at the right.
+        before, after = (kernel_size - 1) // 2, kernel_size // 2
+        if kernel_size > 1:
+            border = ((before, after), (before, after))
+            x = layers.ZeroPadding2D(border, name=f"{name}_padding")(x)
+        padding = "valid"
     return MirroredGradientConv2D(
         filters,
         kernel_size,
         strides,
-        padding="same",
+        padding=padding,
         use_bias=False,
         kernel_initializer="he_normal",
         kernel_regularizer=_regularizer(config),

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from cifar_models.config.training import TrainingConfig
 from cifar_models.optimizers.schedules import CachedLearningRate, Schedule
-from cifar_models.optimizers.sgd import norm_factors
+from cifar_models.optimizers.sgd import nesterov_step, norm_factors
 
 WITHOUT_MUON = ["classifier"]  # layers that use the other optimizer
 AIRBENCH_NEWTON_SCHULZ_STEPS = 3
@@ -53,6 +53,7 @@ class MuonBesideSGD(KernelMuon):
 
     Args:
         sgd_momentum: Momentum of the SGD; `momentum` is that of the kernels.
+        sgd_form: Form of the SGD's momentum, as in `nesterov_step`; that of kernels sums gradients.
         sgd_factor: Learning rate of the SGD, relative to Muon's.
         norm_factor: Learning rate of the scales and shifts of norms, relative to the SGD's.
         sgd_weight_decay: Decoupled weight decay, multiplied by the learning rate of the SGD.
@@ -64,6 +65,7 @@ class MuonBesideSGD(KernelMuon):
     def __init__(
         self,
         sgd_momentum: float,
+        sgd_form: str,
         sgd_factor: float,
         norm_factor: float,
         sgd_weight_decay: float,
@@ -78,6 +80,7 @@ class MuonBesideSGD(KernelMuon):
             **options,
         )
         self._sgd_momentum = sgd_momentum
+        self._sgd_form = sgd_form
         self._norm_factor = norm_factor
         self._factors: list[float] = []
 
@@ -92,10 +95,10 @@ class MuonBesideSGD(KernelMuon):
 
     def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
         """Take a step of SGD instead of AdamW. The second moment `v` is not used."""
-        factor = self._factors[self._get_variable_index(variable)]
-        step = -learning_rate * factor * gradient
-        self.assign(m, self._sgd_momentum * m + step)
-        self.assign_add(variable, self._sgd_momentum * m + step)
+        rate = learning_rate * self._factors[self._get_variable_index(variable)]
+        sums, change = nesterov_step(m, gradient, rate, self._sgd_momentum, self._sgd_form)
+        self.assign(m, sums)
+        self.assign_add(variable, change)
 
 
 def make_muon(config: TrainingConfig, schedule: Schedule) -> KernelMuon:
@@ -105,6 +108,7 @@ def make_muon(config: TrainingConfig, schedule: Schedule) -> KernelMuon:
         momentum=config.momentum,
         adam_beta_1=config.beta_1,
         adam_beta_2=config.beta_2,
+        epsilon=config.adamw_epsilon,
         adam_lr_ratio=config.adamw_learning_rate_factor,
         # Keras multiplies it by Muon's rate, not by AdamW's.
         adam_weight_decay=config.weight_decay * config.adamw_learning_rate_factor,
@@ -118,6 +122,7 @@ def make_muon_sgd(config: TrainingConfig, schedule: Schedule) -> MuonBesideSGD:
     """Build Muon for kernels of constant norm and SGD for the rest."""
     return MuonBesideSGD(
         sgd_momentum=config.sgd_momentum,
+        sgd_form=config.momentum_form,
         sgd_factor=config.sgd_learning_rate_factor,
         norm_factor=config.norm_learning_rate_factor,
         sgd_weight_decay=config.weight_decay,

@@ -68,16 +68,62 @@ def test_cutout_blanks_one_complete_square_anywhere():
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
-def test_erasing_changes_one_rectangle_of_the_right_area():
-    images = tf.zeros((2000, 32, 32, 1), tf.uint8)
-    erased = erase.apply_random_erasing(images, KEY, probability=0.5).numpy()[..., 0] > 0
-    touched = erased.any(axis=(1, 2))
-    assert stats.binomtest(int(touched.sum()), 2000, 0.5).pvalue > 1e-3
-    for mask in erased[touched][:100]:
+def erased_rectangles(height: int, width: int, count: int) -> np.ndarray:
+    """Return top, left, height and width of erased rectangles, (N, 4); each was checked."""
+    images = tf.zeros((count, height, width, 3), tf.uint8)
+    erased = erase.apply_random_erasing(images, KEY, probability=1.0).numpy().any(axis=-1)
+    rectangles = []
+    for mask in erased:  # noise of three channels is 0 in one pixel of 16 million
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box = np.ix_(np.arange(rows[0], rows[-1] + 1), np.arange(columns[0], columns[-1] + 1))
-        assert mask[box].mean() > 0.8  # noise is 0 in one pixel of 256
-    assert 0.05 < erased[touched].mean() < 0.18  # uniform over 0.02 … 0.33, cut at the border
+        rectangles.append((rows[0], columns[0], np.ptp(rows) + 1, np.ptp(columns) + 1))
+        assert mask.sum() == rectangles[-1][2] * rectangles[-1][3]
+    return np.array(rectangles)
+
+
+def rectangles_by_hand(height: int, width: int, count: int) -> np.ndarray:
+    """Return the sides of rectangles, (N, 2), by the rule of torchvision and timm."""
+    rng, sides = np.random.default_rng(1), []
+    while len(sides) < count:
+        area = height * width * rng.uniform(0.02, 1 / 3)
+        aspect = np.exp(rng.uniform(np.log(0.3), np.log(3.3)))
+        tried = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+        if tried[0] < height and tried[1] < width:
+            sides.append(tried)
+    return np.array(sides)
+
+
+@pytest.mark.parametrize(("height", "width", "mean_area"), [(32, 32, 0.1757), (12, 32, 0.1574)])
+def test_erased_rectangles_are_drawn_until_they_fit(height, width, mean_area):
+    """In images of 12x32 pixels, every fifth try is too high. The mean areas are numpy's."""
+    ours, theirs = (erased_rectangles(height, width, 4000), rectangles_by_hand(height, width, 4000))
+    areas, expected = (sides.prod(axis=1) / height / width for sides in (ours[:, 2:], theirs))
+    assert stats.ks_2samp(areas, expected).pvalue > 1e-3
+    for side in (0, 1):
+        assert stats.ks_2samp(ours[:, 2 + side], theirs[:, side]).pvalue > 1e-3
+    assert areas.mean() == pytest.approx(mean_area, abs=0.005)
+    assert areas.min() > 0.014  # 2 % before the sides are rounded
+
+
+def test_erased_rectangles_are_at_every_place_where_they_fit():
+    rectangles = erased_rectangles(16, 16, 4000)
+    for side in (0, 1):
+        for size in (4, 7):
+            corners = rectangles[rectangles[:, 2 + side] == size, side]
+            places, counts = np.unique(corners, return_counts=True)
+            assert places.tolist() == list(range(16 - size + 1))
+            assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_an_image_in_which_no_rectangle_fits_stays_as_it_is():
+    """Every rectangle of an image of one row has at least one row, so none is smaller."""
+    images = tf.zeros((50, 1, 40, 3), tf.uint8)
+    assert not erase.apply_random_erasing(images, KEY, probability=1.0).numpy().any()
+
+
+def test_images_are_erased_with_their_probability():
+    images = tf.zeros((2000, 16, 16, 3), tf.uint8)
+    erased = erase.apply_random_erasing(images, KEY, probability=0.3).numpy().any(axis=(1, 2, 3))
+    assert stats.binomtest(int(erased.sum()), 2000, 0.3).pvalue > 1e-3
 
 
 def test_mixed_targets_are_the_fractions_of_both_images():

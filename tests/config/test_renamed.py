@@ -1,4 +1,4 @@
-"""Names of earlier versions: refused in a user's recipe, read in a run folder."""
+"""Names and behaviour of earlier versions: refused in a recipe, kept in a run folder."""
 
 import pytest
 
@@ -82,3 +82,58 @@ def test_fingerprints_with_old_names_equal_the_current_recipe(tmp_path):
         "model.architecture was 'vit' and is 'cct2_3x2'",
         "augmentation.tta_views was 2 and is 6",
     ]
+
+
+OLD_TABLES = """
+[model]
+architecture = "{architecture}"
+[training]
+optimizer = "{optimizer}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("architecture", "optimizer", "expected"),
+    [
+        ("residual_cnn", "sgd", {"padding": "same", "momentum_form": "keras"}),
+        ("resnet18", "adamw", {"padding": "same", "momentum_form": "torch"}),
+        ("hybrid", "muon_sgd", {"as_published": False, "momentum_form": "keras"}),
+        ("vit", "muon", {"momentum_form": "torch"}),
+    ],
+)
+def test_a_run_without_a_newer_key_keeps_its_behaviour(architecture, optimizer, expected, tmp_path):
+    """momentum_form stays at its default where the optimizer does not read it."""
+    path = tmp_path / "recipe.toml"
+    path.write_text(OLD_TABLES.format(architecture=architecture, optimizer=optimizer))
+    recipe = parse_saved_recipe(path.read_text(), path)
+    found = vars(recipe.model) | vars(recipe.training)
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_a_run_with_a_newer_key_keeps_its_value(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text('[model]\narchitecture = "resnet18"\npadding = "symmetric"\n')
+    assert parse_saved_recipe(path.read_text(), path).model.padding == "symmetric"
+
+
+def test_a_run_without_a_table_keeps_its_behaviour(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text("")
+    assert parse_saved_recipe(path.read_text(), path).model.padding == "same"
+    assert parse_saved_recipe(path.read_text(), path).training.momentum_form == "keras"
+
+
+def test_a_study_is_not_continued_with_a_network_of_another_version(tmp_path):
+    """Fingerprints of an earlier version lack the key, but the run had the earlier padding."""
+    path = tmp_path / "recipe.toml"
+    path.write_text('[model]\narchitecture = "resnet18"\n[training]\noptimizer = "adamw"\n')
+    now = identifying_values(read_recipe(str(path)))
+    then = {key: value for key, value in now.items() if key != "model.padding"}
+    differences = recipe_differences({"recipe": then}, now)
+    assert differences == ["model.padding was 'same' and is 'symmetric'"]
+    assert (
+        recipe_differences(
+            {"recipe": then}, identifying_values(parse_saved_recipe(path.read_text(), path))
+        )
+        == []
+    )

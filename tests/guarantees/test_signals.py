@@ -25,6 +25,7 @@ from cifar_models.cli.main import main
 from cifar_models.run import record, train
 from cifar_models.runtime.signals import Interruption, obey_stop, stop_request
 from cifar_models.storage.run_folder import RunFolder
+from cifar_models.sweeps import trials
 from cifar_models.training.callbacks import Stopwatch
 from tests.conftest import TINY_CNN, as_overrides, outcome_of
 

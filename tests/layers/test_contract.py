@@ -10,7 +10,7 @@ import pytest
 import cifar_models.layers
 import cifar_models.models
 from cifar_models.layers.convolution import MirroredGradientConv2D
-from cifar_models.layers.encoder_block import TransformerEncoderBlock
+from cifar_models.layers.encoder_block import CCTEncoderBlock, TransformerEncoderBlock
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.patches import PatchExtraction
 from cifar_models.layers.serialization import PACKAGE
@@ -26,6 +26,7 @@ BLOCK = {"num_heads": 2, "mlp_dim": 6, "dropout_rate": 0.1, "stochastic_depth_ra
 # Class, constructor arguments, input shape, output shape, number of (trainable, other) weights.
 CASES = [
     (AugmentedViews, {"views": 6}, (2, 8, 8, 3), (12, 8, 8, 3), (0, 0)),
+    (CCTEncoderBlock, BLOCK, (8, 5, 8), (8, 5, 8), (13, 0)),
     (ClassToken, {}, (4, 5, 8), (4, 6, 8), (1, 0)),
     (FusedBatchNormalization, {"momentum": 0.9}, (4, 6, 6, 3), (4, 6, 6, 3), (2, 2)),
     (MeanOfViews, {"views": 6}, (12, 5), (2, 5), (0, 0)),
