@@ -1,5 +1,6 @@
 """Entry point of `python -m cifar_models` and of the command `cifar-models`."""
 
+import os
 import signal
 import sys
 
@@ -10,9 +11,40 @@ def run() -> int:
     # traceback of Python's own handler.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _open_standard_streams()
+    _forget_working_directory()
     from cifar_models.cli.main import main
 
     return main()
+
+
+def _open_standard_streams() -> None:
+    """Open the null device for each standard stream that the caller has closed.
+
+    Otherwise a file of a run would get its number, and what TensorFlow prints would be in the file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+
+
+def _forget_working_directory() -> None:
+    """Remove the working directory, which `python -m` adds, from the places of modules.
+
+    It may be an untrusted folder, with a file that has the name of a module. It stays if this
+    package is imported from it.
+    """
+    from pathlib import Path
+
+    package_root = Path(__file__).absolute().parents[1]
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # removed
+        return
+    if sys.path and here != package_root and Path(sys.path[0]).absolute() == here:
+        del sys.path[0]
 
 
 if __name__ == "__main__":

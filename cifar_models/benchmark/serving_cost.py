@@ -1,5 +1,6 @@
 """Serving cost of a finished run: latency, throughput, memory and size on disk."""
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ import numpy as np
 
 from cifar_models.benchmark.isolated_process import measure_isolated, peak_memory, print_record
 from cifar_models.run.load import FinishedRun, load_run
+from cifar_models.runtime.memory import refuse_if_too_large
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+from cifar_models.runtime.subprocesses import module_arguments
 from cifar_models.storage.open_run import open_finished_run
 from cifar_models.storage.records import Latency, ServingCost
 from cifar_models.storage.run_folder import RunFolder
@@ -18,7 +21,7 @@ BATCH_SIZES = (1, 128)  # the last one also gives the throughput
 WARM_UP_CALLS = 5
 MIN_CALLS = 50  # at each batch size
 MIN_SECONDS = 3.0  # at each batch size
-MEASURE = ["-m", "cifar_models.benchmark.serving_cost"]  # arguments of the new Python process
+MEASURE = module_arguments("cifar_models.benchmark.serving_cost")  # of the new Python process
 
 
 def measure_serving_costs(paths: Sequence[Path]) -> dict[Path, ServingCost]:
@@ -61,6 +64,8 @@ def measure_serving_cost(run: FinishedRun) -> ServingCost:
     memory_of, memory_before = peak_memory()
     served = SavedNetwork(run.load_network(), run.dataset.class_names)
     shape = (BATCH_SIZES[-1], *run.dataset.image_shape)
+    what = f"{run.path}: {shape[0]} images of {shape[1]}x{shape[2]} pixels"
+    refuse_if_too_large(5 * math.prod(shape), what, "measure it on a larger machine")
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
     def seconds_of_calls(batch_size: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from cifar_models.run.evaluate import Evaluation
 from cifar_models.runtime.text import printable
 from cifar_models.storage.records import Robustness, RunMetrics, ServingCost
 from cifar_models.storage.run_folder import RunFolder
+from cifar_models.storage.safe_open import find_files
 
 FILE_WIDTH = 200  # columns if the output is not a terminal, so that no path is folded
 
@@ -67,7 +68,7 @@ def print_runs(under: Path) -> None:
         RequestError: The folder holds no finished run.
     """
     rows = []
-    for path in sorted(under.rglob("metrics.json")):
+    for path in find_files(under, "metrics.json"):
         try:
             metrics = RunFolder(path.parent).read(RunMetrics)
             rows.append((metrics.accuracy, _run_row(metrics, path.parent)))

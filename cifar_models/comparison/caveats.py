@@ -9,6 +9,7 @@ from cifar_models.comparison.models import Model
 
 MAX_IMAGES_RATIO = 1.5  # of the processed training images of two models
 MAX_SECONDS_RATIO = 3.0  # of their training times, which vary more
+MAX_NAMES = 10  # of classes in one sentence
 MAX_CALIBRATION_GAP = 0.05  # between mean confidence and accuracy
 
 
@@ -46,7 +47,8 @@ def _missing_classes(model: Model) -> Iterator[str]:
     predicted = np.concatenate([run.probabilities.argmax(axis=1) for run in model.runs])
     counts = np.bincount(predicted, minlength=len(names))
     if missing := list(names[counts == 0]):
-        yield f"{model.name} never predicts {', '.join(missing)}."
+        more = f" and {len(missing) - MAX_NAMES:,} more classes" if len(missing) > MAX_NAMES else ""
+        yield f"{model.name} never predicts {', '.join(missing[:MAX_NAMES])}{more}."
 
 
 def _calibration(model: Model) -> Iterator[str]:

@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifar_models.config.paths import as_argument
+
 
 def compare(paths: Sequence[Path | str], out: Path | str) -> str:
     """Compare finished runs, write the report, and return it as Markdown.
@@ -23,6 +25,7 @@ def compare(paths: Sequence[Path | str], out: Path | str) -> str:
 
     out = Path(out)
     comparison = analyze(read_runs([Path(path) for path in paths]))
-    command = ["python", "-m", "cifar_models", "compare", *map(str, paths), "--out", str(out)]
+    arguments = [*map(as_argument, paths), "--out", as_argument(out)]
+    command = ["python", "-m", "cifar_models", "compare", *arguments]
     write_report(comparison, out, shlex.join(command))
     return f"{markdown(comparison)}\n{out / 'report.html'}"

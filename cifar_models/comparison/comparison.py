@@ -3,14 +3,20 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from cifar_models.comparison.caveats import find_caveats
 from cifar_models.comparison.learning_curves import LearningCurve, learning_curves
 from cifar_models.comparison.models import Model
 from cifar_models.comparison.runs import by_recipe, refuse_different_data
 from cifar_models.comparison.significance import CONFIDENCE, Difference, compare_models, holm
+from cifar_models.evaluation.metrics import largest, mistakes_of_classes
 from cifar_models.run.load import FinishedRun
 from cifar_models.storage.records import DatasetInfo
+
+MAX_CLASSES = 100  # in a figure
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,13 @@ class Comparison:
     @property
     def dataset(self) -> DatasetInfo:
         return self.models[0].runs[0].dataset
+
+    @cached_property
+    def shown_classes(self) -> np.ndarray:
+        """The classes that figures show: all, or MAX_CLASSES with the most mistakes, int (C,)."""
+        runs = [run for model in self.models for run in model.runs]
+        mistakes = [mistakes_of_classes(run.labels, run.probabilities) for run in runs]
+        return largest(np.sum(mistakes, axis=0), MAX_CLASSES)
 
 
 def analyze(runs: Sequence[FinishedRun]) -> Comparison:

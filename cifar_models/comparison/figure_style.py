@@ -17,13 +17,14 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullForma
 from cifar_models.comparison.comparison import Comparison
 from cifar_models.comparison.learning_curves import LearningCurve
 from cifar_models.comparison.models import Model
+from cifar_models.evaluation.figure_text import OWN_STYLE
 from cifar_models.runtime.text import printable
 
 COLOURS = ("#3b76c4", "#d1772a", "#3c9a5f", "#a35bb5", "#c4474f", "#7d6b5d", "#c98fae", "#8a8a2c")
 GREY = "#888888"  # lines and numbers, readable on dark and on light
 STYLE: dict[Any, Any] = {
+    **OWN_STYLE,
     "svg.fonttype": "none",  # text stays text, so that the report can colour it
-    "text.parse_math": False,  # class names may hold dollar signs
     "axes.edgecolor": GREY,
     "axes.labelcolor": GREY,
     "text.color": GREY,
@@ -43,8 +44,9 @@ def colour_of(comparison: Comparison, subject: Model | LearningCurve) -> str:
 
 
 def wrapped(name: str) -> str:
-    """Break a long name over several lines."""
-    return textwrap.fill(name, 30, break_long_words=False, break_on_hyphens=False)
+    """Break a long name over several lines. A legend would leave out one that begins with _."""
+    lines = textwrap.fill(name, 30, break_long_words=False, break_on_hyphens=False)
+    return f" {lines}" if lines.startswith("_") else lines
 
 
 def add_legend_above(figure: Figure, comparison: Comparison) -> None:

@@ -63,11 +63,12 @@ def draw_training(comparison: Comparison) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for model in comparison.models:
-            validated = [run for run in model.runs if "validation_accuracy" in run.history[0]]
+            columns = {"validation_accuracy", "seconds"}
+            validated = [run for run in model.runs if columns <= run.history[0].keys()]
             for number, run in enumerate(validated):
                 seconds = np.cumsum([row["seconds"] for row in run.history])
                 accuracy = [100 * row["validation_accuracy"] for row in run.history]
-                label = model.name if number == 0 else None
+                label = wrapped(model.name) if number == 0 else None
                 axes.plot(seconds, accuracy, color=colour_of(comparison, model), label=label, lw=1)
         axes.set(xlabel="time including compilation, s", ylabel="validation accuracy, %")
         axes.grid(alpha=0.3)
@@ -88,7 +89,7 @@ def draw_learning_curves(comparison: Comparison) -> str:
             mean = [100 * point.accuracy.mean for point in curve.points]
             low = [100 * point.accuracy.low for point in curve.points]
             high = [100 * point.accuracy.high for point in curve.points]
-            axes.plot(images, mean, "o-", color=colour, label=curve.name)
+            axes.plot(images, mean, "o-", color=colour, label=wrapped(curve.name))
             axes.fill_between(images, low, high, color=colour, alpha=0.15, lw=0)
         axes.set(xlabel="training images", ylabel="test accuracy, %", ylim=(None, 100))
         set_log_axis(axes)
@@ -170,14 +171,21 @@ def draw_reliability(comparison: Comparison) -> str:
 
 
 def draw_confusions(comparison: Comparison) -> str:
-    """Draw a confusion matrix over all runs for each model, with rows that sum to 1."""
-    names = readable_names(comparison.dataset.class_names)
+    """Draw a confusion matrix over all runs for each model, with rows that sum to 1.
+
+    Of many classes, only some are drawn.
+    """
+    classes = comparison.shown_classes
+    all_names = readable_names(comparison.dataset.class_names)
+    names = [all_names[number] for number in classes]
 
     def draw(axes: Axes, model: Model) -> None:
         counts = np.sum(
-            [confusion_matrix(run.labels, run.probabilities) for run in model.runs], axis=0
+            [confusion_matrix(run.labels, run.probabilities, classes) for run in model.runs], axis=0
         )
-        fractions = counts / counts.sum(axis=1, keepdims=True).clip(1)
+        labels = np.concatenate([run.labels for run in model.runs])
+        images = np.bincount(labels, minlength=len(all_names))[classes]
+        fractions = counts / images[:, None].clip(1)
         axes.imshow(fractions, cmap="viridis", vmin=0, vmax=1)
         if len(names) <= MAX_CLASSES_WITH_NAMES:
             axes.set_xticks(range(len(names)), names, rotation=90)
@@ -188,12 +196,14 @@ def draw_confusions(comparison: Comparison) -> str:
 
 
 def draw_classes(comparison: Comparison) -> str:
-    """Draw the recall of each class, with one bar for each model."""
-    names = readable_names(comparison.dataset.class_names)
+    """Draw the recall of each class, or of some of many, with one bar for each model."""
+    classes = comparison.shown_classes
+    all_names = readable_names(comparison.dataset.class_names)
+    names = [all_names[number] for number in classes]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        draw_bars(axes, comparison, names, lambda model: 100 * model.class_recall())
+        draw_bars(axes, comparison, names, lambda model: 100 * model.class_recall()[classes])
         axes.set_ylabel("recall, %")
         add_legend_above(figure, comparison)
 
@@ -202,7 +212,8 @@ def draw_classes(comparison: Comparison) -> str:
 
 def draw_corruptions(comparison: Comparison) -> str:
     """Draw mean accuracy under each corruption; dashed lines show the uncorrupted images."""
-    corruptions = list(comparison.models[0].robustness()[0].accuracy)
+    measured = [each.accuracy for model in comparison.models for each in model.robustness()]
+    corruptions = [name for name in measured[0] if all(name in each for each in measured)]
 
     def accuracies(model: Model) -> list[float]:
         return [
@@ -226,8 +237,8 @@ def draw_entropies(comparison: Comparison) -> str:
     """Draw histograms of predictive entropy on test images and out-of-distribution inputs."""
 
     def draw(axes: Axes, model: Model) -> None:
-        measured = model.robustness()
-        edges = measured[0].entropy["bins"]
+        edges = model.robustness()[0].entropy["bins"]
+        measured = [one for one in model.robustness() if one.entropy["bins"] == edges]
         for name, (label, colour) in ENTROPY_INPUTS.items():
             counts = np.sum([one.entropy[name] for one in measured], axis=0)
             axes.stairs(counts / counts.sum(), edges, color=colour, label=label, lw=1.5)

@@ -15,9 +15,11 @@ from cifar_models.comparison import figures as plots
 from cifar_models.comparison.comparison import Comparison
 from cifar_models.comparison.learning_curves import crossings
 from cifar_models.comparison.tables import TITLES, cells, csv_table, markdown
+from cifar_models.config.paths import as_argument
 from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.signals import obey_stop
+from cifar_models.runtime.text import printable
 from cifar_models.storage.atomic_files import write_bytes_atomic
 from cifar_models.storage.safe_open import read_bytes
 
@@ -107,6 +109,7 @@ def _html(comparison: Comparison, figures: dict[str, str], command: str) -> str:
         loader=PackageLoader("cifar_models.comparison", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -115,12 +118,13 @@ def _html(comparison: Comparison, figures: dict[str, str], command: str) -> str:
         titles=TITLES,
         rows=[(model, list(cells(model))) for model in comparison.models],
         figures=figures,
+        shown_classes=len(comparison.shown_classes),
         robustness_images=_robustness_images(comparison),
         crossings=list(crossings(comparison.curves)),
         disagreements=largest_disagreements(comparison),
         command=command,
         recipe_paths=[
-            shlex.quote(str(run.folder.recipe_path))
+            shlex.quote(as_argument(run.folder.recipe_path))
             for model in comparison.models
             for run in model.runs
         ],

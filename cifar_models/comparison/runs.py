@@ -9,6 +9,7 @@ import numpy as np
 from cifar_models.config.run_identity import identifying_values
 from cifar_models.errors import RequestError
 from cifar_models.run.load import FinishedRun, load_run
+from cifar_models.storage.safe_open import find_files
 
 
 def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
@@ -22,14 +23,21 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
     """
     folders: list[Path] = []
     for path in paths:
-        below = sorted(found.parent for found in path.rglob("metrics.json"))
+        below = [found.parent for found in find_files(path, "metrics.json")]
         is_run = (path / "recipe.toml").is_file()
         if not is_run and not below:
             raise RequestError(
                 f"{path}: holds no finished run; give a run folder, or one that contains some"
             )
         folders += [path] if is_run else below
-    return [load_run(path) for path in dict.fromkeys(folders)]
+    runs = [load_run(path) for path in dict.fromkeys(folders)]
+    for run in runs:
+        numbers = len(run.metrics.per_class), len(run.dataset.class_names)
+        if numbers[0] != numbers[1]:
+            raise RequestError(
+                f"{run.path}: metrics.json has {numbers[0]} classes, and dataset.json {numbers[1]}"
+            )
+    return runs
 
 
 def by_recipe(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:

@@ -46,9 +46,22 @@ def dataset_problem(name: str) -> str:
     return path_problem(name.removeprefix(FOLDER)) if name.startswith(FOLDER) else ""
 
 
+def as_argument(path: Path | str) -> str:
+    """Return a path as an argument of a command, which does not take it for an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
+
+
 def absolute_path(text: str) -> str:
     """Return a path as `user_path`, from the root of the file system. A URL is left as it is."""
-    return text if "://" in text else str(user_path(text).absolute())
+    if "://" in text:
+        return text
+    path = user_path(text)
+    try:
+        return str(path.absolute())
+    except FileNotFoundError:
+        raise RequestError(
+            f"{text}: the working directory has been removed; change to another one"
+        ) from None
 
 
 def absolute_dataset(name: str) -> str:

@@ -1,5 +1,7 @@
 """Image folders with one subfolder for each class. Errors name the files that cannot be used."""
 
+import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +20,7 @@ from cifar_models.runtime.signals import obey_stop
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"))
 MAX_PIXELS = 50_000_000  # of one image; a larger one may be a decompression bomb
+MAX_FILE_BYTES = 8 * MAX_PIXELS  # of one image; some decoders read the whole file first
 MAX_FILES_NAMED = 5  # unusable files in one error message
 TEST_FRACTION = 0.2  # of each class, if the folder has no test split
 
@@ -150,11 +153,15 @@ def _files_of_classes(folder: Path, names: tuple[str, ...]) -> _Files:
 def _read_images(files: _Files, image_size: int, unusable: list[str]) -> ArraySplit:
     """Read the images of a split, and add a phrase to `unusable` for each that cannot be read."""
     images = np.empty((len(files.paths), image_size, image_size, 3), np.uint8)
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # `unusable` names what cannot be read
     for number, path in enumerate(files.paths):
         obey_stop()
         try:
-            images[number] = _read_image(path, image_size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of odd metadata
+                images[number] = _read_image(path, image_size)
+        except Exception as error:  # Pillow raises many, such as struct.error
+            obey_stop()
             unusable.append(f"{path} ({error or type(error).__name__})")
     return ArraySplit(images, files.labels)
 
@@ -176,6 +183,8 @@ def _read_image(path: Path, image_size: int) -> np.ndarray:
         raise ValueError(f"the suffix is not one of {', '.join(sorted(SUFFIXES))}")
     if not path.is_file():  # opening a FIFO would wait for ever
         raise ValueError("it is not a regular file")
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        raise ValueError(f"{size:,} bytes, more than {MAX_FILE_BYTES:,}")
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")

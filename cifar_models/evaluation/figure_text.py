@@ -4,12 +4,20 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 logger = logging.getLogger("cifar_models")
 
-NO_MATH: dict[Any, Any] = {"text.parse_math": False}  # class names may hold dollar signs
+# Settings of windows, which no figure needs.
+PROCESS_WIDE = {"backend", "backend_fallback", "interactive", "toolbar", "timezone"}
+# Matplotlib reads a file matplotlibrc of the working directory, which may be an untrusted folder:
+# it might pass class names to LaTeX. Class names may hold dollar signs.
+OWN_STYLE: dict[Any, Any] = {
+    **{key: value for key, value in matplotlib.rcParamsDefault.items() if key not in PROCESS_WIDE},
+    "text.parse_math": False,
+}
 MAX_NAME_LENGTH = 24  # characters of a class name; longer ones are cut
 MAX_TITLE_LENGTH = 80
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cifar_models.data.splits import Split, evenly_spaced
 from cifar_models.evaluation.figure_text import (
-    NO_MATH,
+    OWN_STYLE,
     add_notes,
     readable_names,
     readable_title,
@@ -30,7 +30,7 @@ MAX_CLASSES_WITH_NUMBERS = 20  # a larger confusion matrix shows only colours
 MAX_CLASSES = 100  # of a confusion matrix; the names of more would overlap
 
 
-@matplotlib.rc_context(NO_MATH)
+@matplotlib.rc_context(OWN_STYLE)
 def draw_curves(history: list[dict[str, float]], title: str, file: BinaryIO) -> None:
     """Draw loss and accuracy by epoch, for train and validation, on two axes."""
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -49,7 +49,7 @@ def draw_curves(history: list[dict[str, float]], title: str, file: BinaryIO) -> 
     figure.savefig(file, format="png", dpi=120)
 
 
-@matplotlib.rc_context(NO_MATH)
+@matplotlib.rc_context(OWN_STYLE)
 def draw_confusion_matrix(predictions: Predictions, title: str, file: BinaryIO) -> None:
     """Draw a confusion matrix of counts, coloured by the fraction of each true class.
 
@@ -87,7 +87,7 @@ def draw_confusion_matrix(predictions: Predictions, title: str, file: BinaryIO) 
     figure.savefig(file, format="png", dpi=120)
 
 
-@matplotlib.rc_context(NO_MATH)
+@matplotlib.rc_context(OWN_STYLE)
 def draw_first_layer(network: keras.Model, title: str, file: BinaryIO) -> None:
     """Draw the kernels of the first layer as small images, each scaled to its own range."""
     kernels = first_layer_kernels(network)[:MAX_FILTERS]  # (F, P, P, C)
@@ -122,7 +122,7 @@ def first_layer_kernels(network: keras.Model) -> np.ndarray:
     raise ValueError(f"network {network.name} has neither a convolution nor a patch embedding")
 
 
-@matplotlib.rc_context(NO_MATH)
+@matplotlib.rc_context(OWN_STYLE)
 def draw_sample_predictions(split: Split, predictions: Predictions, file: BinaryIO) -> None:
     """Draw images spread evenly over a split with the predicted class; mistakes are red."""
     figure = Figure(figsize=(1.6 * SAMPLE_COLUMNS, 1.9 * SAMPLE_ROWS), layout="constrained")

@@ -120,17 +120,31 @@ def most_confused_classes(
 ) -> np.ndarray:
     """Return the classes with the most mistakes, in ascending order: integers (C,).
 
-    A mistake counts for the true class and for the predicted class.
-
     Args:
         labels: Labels, integers (N,), 0 to K - 1.
         probabilities: Predicted probabilities (N, K).
         maximum: Maximum number of classes.
     """
+    return largest(mistakes_of_classes(labels, probabilities), maximum)
+
+
+def mistakes_of_classes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the number of mistakes of each class, integers (K,).
+
+    A mistake counts for the true class and for the predicted class.
+
+    Args:
+        labels: Labels, integers (N,), 0 to K - 1.
+        probabilities: Predicted probabilities (N, K).
+    """
     predicted, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
     wrong = predicted != labels
-    mistakes = np.bincount(np.concatenate([labels[wrong], predicted[wrong]]), minlength=num_classes)
-    return np.sort(np.argsort(-mistakes, kind="stable")[:maximum])
+    return np.bincount(np.concatenate([labels[wrong], predicted[wrong]]), minlength=num_classes)
+
+
+def largest(counts: np.ndarray, maximum: int) -> np.ndarray:
+    """Return the indices of the largest counts (K,), in ascending order: integers (C,)."""
+    return np.sort(np.argsort(-counts, kind="stable")[:maximum])
 
 
 def _normalized(probabilities: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifar_models.config.paths import as_argument
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import with_values
 from cifar_models.data.dataset import Dataset, data_sha256
@@ -134,7 +135,7 @@ class FinishedRun:
                 f"{sha256[:12]}"
             )
         if changes:
-            command = shlex.join(["evaluate", str(self.path), "--dataset", dataset.name])
+            command = shlex.join(["evaluate", as_argument(self.path), "--dataset", dataset.name])
             raise RequestError(
                 f"{self.path}: its data have changed since training: {'; '.join(changes)}; restore "
                 "them, or measure the changed data, which writes nothing: python -m cifar_models "

@@ -6,12 +6,28 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.signals import obey_stop, stop_request
 from cifar_models.storage.atomic_files import CANNOT_BE_WRITTEN, WriteError
 
 POLL_SECONDS = 0.5  # between two checks whether a signal asked this process to stop
+
+# `python -m` would search the working directory first, which may be an untrusted folder.
+RUN_MODULE = (
+    f"import runpy, sys; sys.path.append({str(Path(__file__).parents[2])!r}); "
+    "runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+)
+
+
+def module_arguments(module: str) -> list[str]:
+    """Return arguments of the Python interpreter that run a module of this package as a program.
+
+    Args:
+        module: Name of the module, such as "cifar_models".
+    """
+    return ["-P", "-c", RUN_MODULE.replace("{module!r}", repr(module))]
 
 
 def run_python(
@@ -60,7 +76,7 @@ def run_command(arguments: Sequence[str], failure: str) -> None:
         RunError: The child failed in another way.
         Interruption: A signal asked this process to stop.
     """
-    command = [sys.executable, "-m", "cifar_models", *arguments]
+    command = [sys.executable, *module_arguments("cifar_models"), *arguments]
     with (
         stop_request() as stop,
         stop.deferred(),

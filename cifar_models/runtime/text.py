@@ -6,6 +6,7 @@ import unicodedata
 # Control characters, formatting characters such as those that reverse the direction of writing,
 # halves of surrogate pairs, and the separators of lines and paragraphs.
 ESCAPED_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+MAX_CHARACTERS = 10_000  # of one line
 JOINERS = "\u200c\u200d"  # within words of some languages, and within emojis
 
 
@@ -13,8 +14,10 @@ def printable(text: str) -> str:
     r"""Return text on one line, with control characters written as in Python, such as \x1b.
 
     A terminal obeys control characters: they may clear the screen, change its title or hide text.
-    In a log, a line break may forge a line.
+    In a log, a line break may forge a line. A text of millions of characters is cut.
     """
+    if len(text) > MAX_CHARACTERS:
+        text = f"{text[: MAX_CHARACTERS - 1]}…"
     return "".join(
         character.encode("unicode_escape").decode("ascii")
         if unicodedata.category(character) in ESCAPED_CATEGORIES and character not in JOINERS
@@ -24,5 +27,14 @@ def printable(text: str) -> str:
 
 
 def markdown_escaped(text: str) -> str:
-    """Return printable text in which Markdown finds no HTML, entity, link, image or table cell."""
-    return re.sub(r"<(?=[A-Za-z/!?])|&(?=[A-Za-z#])|\||(?<=\])\(", r"\\\g<0>", printable(text))
+    """Return printable text in which Markdown finds no markup: HTML, link, image, code, cell...
+
+    A web address, which GitHub would make a link, is broken before its dots and slashes.
+    """
+    return re.sub(
+        r"""<(?=[A-Za-z/!?]) | &(?=[A-Za-z#]) | \| | (?<=\])\( | [`*] | \\(?=[!-/:-@[-`{-~])
+        | ~(?=~) | (?<=~)~ | (?<=:)/(?=/) | (?<=www)\. | (?<=\w)@(?=\w)""",
+        r"\\\g<0>",
+        printable(text),
+        flags=re.VERBOSE | re.IGNORECASE,
+    )

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,7 +55,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         FolderInUse: Another process holds the lock.
-        RequestError: The lock file is a link or no regular file.
+        RequestError: The lock file is a link, no regular file, or a file of somebody else.
         WriteError: The lock file cannot be created.
     """
     try:
@@ -71,8 +72,11 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder}: process {process or 'unknown'} is using this folder; wait for it or "
                 "stop it"
             ) from None
+        if not re.fullmatch(rb"[0-9]{0,20}\s*", file.read(100)):
+            raise RequestError(f"{folder / LOCK}: is no lock of this tool; remove it")
         with contextlib.suppress(OSError):  # on a full disk, only the process id is missing
-            file.truncate(0)
+            file.seek(0)
+            file.truncate()
             file.write(f"{os.getpid()}\n".encode())
             file.flush()
         yield

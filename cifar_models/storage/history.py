@@ -4,6 +4,7 @@ import csv
 import io
 from pathlib import Path
 
+from cifar_models.config.keys import MAX_NUMBER
 from cifar_models.errors import RequestError
 
 
@@ -24,10 +25,17 @@ def history_from_csv(text: str, path: Path) -> list[dict[str, float]]:
         path: Path of its file, for the error message.
 
     Raises:
-        RequestError: A cell is missing or is not a number.
+        RequestError: There is no row, or a cell is missing, not a number or not a finite float32.
     """
     try:
-        rows = csv.DictReader(io.StringIO(text, newline=""))
-        return [{name: float(cell) for name, cell in row.items()} for row in rows]
+        table = csv.DictReader(io.StringIO(text, newline=""))
+        rows = [{name: float(cell) for name, cell in row.items()} for row in table]
+        if not rows:
+            raise ValueError("it has no row")
+        for number, row in enumerate(rows, 1):
+            # NaN is not either. Larger numbers would overflow in sums and figures.
+            if not all(-MAX_NUMBER <= value <= MAX_NUMBER for value in row.values()):
+                raise ValueError(f"row {number} holds a number that is not finite or too large")
+        return rows
     except (ValueError, TypeError, csv.Error) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from None

@@ -54,7 +54,7 @@ def decode_predictions(
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             labels = _read_array(archive, "labels", "iu")
             probabilities = _read_array(archive, "probabilities", "f")
-    except (zipfile.BadZipFile, KeyError, EOFError, RuntimeError) as error:
+    except Exception as error:  # zipfile and NumPy raise many, such as tokenize.TokenError
         raise ValueError(str(error).strip("'\"") or type(error).__name__) from None
     shapes = labels.shape, probabilities.shape
     if len(labels) not in num_images or shapes != ((len(labels),), (len(labels), num_classes)):

@@ -1,13 +1,16 @@
 """The JSON files of a run folder, as dataclasses.
 
-A field has a default if the files of earlier versions lack it.
+A field has a default if the files of earlier versions lack it. The ranges of its type are checked
+when a file is read, because the file may be untrusted.
 """
 
 import dataclasses
+import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from cifar_models.errors import RequestError
 
@@ -16,28 +19,39 @@ RENAMED_FIELDS = {"test_views": "tta_views"}
 
 AnyRecord = TypeVar("AnyRecord")
 
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair, which is no character
+MAX_COUNT = 2**63 - 1
+MAX_NUMBER = 1e300  # so that sums are finite too
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+AtLeastOne = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
+Pixels = Annotated[int, Meta(ge=1, le=65536)]
+Score = Annotated[float, Meta(ge=0, le=1 + 1e-9)]  # rounding may exceed 1
+Duration = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+ShortText = Annotated[str, Meta(max_length=1000)]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassMetrics:
     """Metrics of one class. The three scores lie in [0, 1]."""
 
-    precision: float  # 0 if the class is never predicted
-    recall: float
-    f1: float
-    images: int  # images of the class
+    precision: Score  # 0 if the class is never predicted
+    recall: Score
+    f1: Score
+    images: Count  # images of the class
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassificationMetrics:
     """Metrics of the predictions of one model on one split. Every score lies in [0, 1]."""
 
-    accuracy: float
-    loss: float  # cross entropy, nats
-    precision_macro: float
-    recall_macro: float
-    f1_macro: float
-    roc_auc_macro: float | None  # one-vs-rest; None if a class has no image in the split
-    expected_calibration_error: float
+    accuracy: Score
+    loss: Duration  # cross entropy, nats
+    precision_macro: Score
+    recall_macro: Score
+    f1_macro: Score
+    roc_auc_macro: Score | None  # one-vs-rest; None if a class has no image in the split
+    expected_calibration_error: Score
     per_class: dict[str, ClassMetrics]
 
 
@@ -45,38 +59,39 @@ class ClassificationMetrics:
 class RunMetrics(ClassificationMetrics):
     """`metrics.json`: the result of a finished run."""
 
-    recipe: str
-    dataset: str
-    split: str  # evaluation split: "test", or "validation" for a trial of a search
-    seed: int
-    parameters: int
-    flops_per_image: int  # of one prediction; includes every TTA view
-    tta_views: int = 1
-    epochs: int  # trained epochs
-    best_epoch: int  # counted from 1
-    steps: int
-    train_seconds: float  # without compilation; includes validation and checkpoints
-    compile_seconds: float
-    images_per_second: float  # of the training steps; 0 if only one step was timed
-    initialisation_seconds: float | None = None  # of whitening and mimetic initialization
-    prediction_seconds: float | None = None  # of the evaluation split, without compilation
-    device: str
-    precision: str  # Keras dtype policy
-    process_seconds: float | None = None  # from the import of this package to this record
+    recipe: Annotated[str, Meta(max_length=100)]
+    dataset: Annotated[str, Meta(max_length=5000)]  # the path of a folder may be long
+    # Evaluation split; "validation" for a trial of a search.
+    split: Annotated[str, Meta(pattern=r"^(test|validation)$")]
+    seed: Count
+    parameters: AtLeastOne
+    flops_per_image: AtLeastOne  # of one prediction; includes every TTA view
+    tta_views: AtLeastOne = 1
+    epochs: AtLeastOne  # trained epochs
+    best_epoch: Count  # counted from 1
+    steps: AtLeastOne
+    train_seconds: Positive  # without compilation; includes validation and checkpoints
+    compile_seconds: Duration
+    images_per_second: Duration  # of the training steps; 0 if only one step was timed
+    initialisation_seconds: Duration | None = None  # of whitening and mimetic initialization
+    prediction_seconds: Duration | None = None  # of the evaluation split, without compilation
+    device: ShortText
+    precision: ShortText  # Keras dtype policy
+    process_seconds: Duration | None = None  # from the import of this package to this record
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
     """`dataset.json`: the data that a run was trained and evaluated on."""
 
-    name: str
-    image_shape: tuple[int, int, int]  # height, width, channels; pixels
-    class_names: list[str]
-    train_images: int
-    validation_images: int
-    test_images: int
-    test_images_in_train: int = 0  # test images that equal a training image pixel by pixel
-    sha256: str  # of all images and labels
+    name: Annotated[str, Meta(max_length=5000)]
+    image_shape: tuple[Pixels, Pixels, AtLeastOne]  # height, width, channels; pixels
+    class_names: Annotated[list[ShortText], Meta(min_length=1)]
+    train_images: AtLeastOne
+    validation_images: Count
+    test_images: AtLeastOne
+    test_images_in_train: Count = 0  # test images that equal a training image pixel by pixel
+    sha256: ShortText  # of all images and labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,8 +114,8 @@ class Environment:
 class Latency:
     """Percentiles of the duration of one call, milliseconds."""
 
-    p50: float
-    p95: float
+    p50: Positive
+    p95: Positive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,26 +123,39 @@ class ServingCost:
     """`cost.json`: the serving cost of a finished run, as `benchmark` measures it."""
 
     latency_ms: dict[str, Latency]  # batch size → latency, pixels to probabilities
-    images_per_second: float  # at the largest batch size
-    memory_of: str  # measured memory: "gpu" if there is one, otherwise "process"
-    peak_memory_bytes: int
-    memory_before_bytes: int  # the same peak before the model was built
-    model_bytes: int  # size of model.keras
-    device: str
-    precision: str  # Keras dtype policy
+    images_per_second: Positive  # at the largest batch size
+    memory_of: ShortText  # measured memory: "gpu" if there is one, otherwise "process"
+    peak_memory_bytes: Count
+    memory_before_bytes: Count  # the same peak before the model was built
+    model_bytes: Count  # size of model.keras
+    device: ShortText
+    precision: ShortText  # Keras dtype policy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Robustness:
     """`robustness.json`: accuracy on corrupted images and entropy on out-of-distribution inputs."""
 
-    images: int  # test images that were used
-    clean_accuracy: float
-    accuracy: dict[str, list[float]]  # corruption → accuracy by severity 1 to 5
-    mean_corrupted_accuracy: float  # over all corruptions and severities
+    images: AtLeastOne  # test images that were used
+    clean_accuracy: Score
+    # Corruption → accuracy by severity 1 to 5.
+    accuracy: Annotated[
+        dict[ShortText, Annotated[list[Score], Meta(min_length=5, max_length=5)]],
+        Meta(min_length=1, max_length=100),
+    ]
+    mean_corrupted_accuracy: Score  # over all corruptions and severities
     # "test", "noise" and "shuffled" → images in each histogram bin; "bins" → bin edges, nats.
-    entropy: dict[str, list[float]]
-    roc_auc: dict[str, float]  # "noise", "shuffled" → detection by predictive entropy
+    entropy: dict[str, Annotated[list[Duration], Meta(min_length=1, max_length=101)]]
+    roc_auc: dict[str, Score]  # "noise", "shuffled" → detection by predictive entropy
+
+    def __post_init__(self) -> None:
+        edges = self.entropy.get("bins", [])
+        for kind in ("test", "noise", "shuffled"):
+            counts = self.entropy.get(kind, [])
+            if len(counts) + 1 != len(edges) or not sum(counts):
+                raise ValueError(f"entropy has no histogram of {kind}")
+        if edges != sorted(edges):
+            raise ValueError("the edges of the histograms of entropy are not in order")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,10 +189,29 @@ def from_json(kind: type[AnyRecord], content: dict, path: Path) -> AnyRecord:
         path: Path of the file, for the error message.
 
     Raises:
-        RequestError: A key is missing or has a value of another type.
+        RequestError: A key is missing or has a value of another type or outside its range, or the
+            file holds a number that is not finite or text that is not Unicode.
     """
     content = {RENAMED_FIELDS.get(key, key): value for key, value in content.items()}
     try:
+        if problem := _problem(content):
+            raise msgspec.ValidationError(problem)
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         raise RequestError(f"{path}: cannot be read: {error}") from None
+
+
+def _problem(content: Any) -> str:
+    """Return what no record holds in the content of a JSON file, or "" if there is nothing."""
+    rest = [content]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            rest += [*value, *value.values()]
+        elif isinstance(value, list):
+            rest += value
+        elif isinstance(value, float) and not abs(value) <= MAX_NUMBER:  # NaN is not either
+            return f"it holds the number {value:g}"
+        elif isinstance(value, str) and SURROGATE.search(value):
+            return "it holds text that is not Unicode"
+    return ""

@@ -5,6 +5,7 @@ incomplete file. A folder may be untrusted: no link in it is followed.
 """
 
 import json
+import re
 import shlex
 import stat
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
+from cifar_models.config.paths import as_argument
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import parse_saved_recipe
 from cifar_models.errors import RequestError
@@ -32,6 +34,12 @@ from cifar_models.storage.predictions_file import (
 )
 from cifar_models.storage.safe_open import entries_below, read_bytes
 
+CHECKPOINT = re.compile(r"step-[0-9]{10,}\.safetensors")
+# What a process may have been writing, relative to the run folder.
+PARTIAL_FILE = re.compile(
+    rf"(plots/|checkpoints/)?{re.escape(PARTIAL)}"
+    rf"([a-z]+\.(json|toml|csv|npz|keras)|[a-z_]+\.png|{CHECKPOINT.pattern})"
+)
 CHECKPOINTS_KEPT = 2  # the newest one, and the one before it in case the newest is damaged
 MAX_TEXT_BYTES = 10_000_000  # of the recipe, and of the history, which grows with the epochs
 
@@ -88,21 +96,30 @@ class RunFolder:
         return self.is_finished() or self.has(records.Failure)
 
     def resume_command(self) -> str:
-        return f"python -m cifar_models resume {shlex.quote(str(self.path))}"
+        return f"python -m cifar_models resume {shlex.quote(as_argument(self.path))}"
 
     def remove_partial_files(self) -> None:
         """Remove the files that a killed process was writing."""
         for path, status in entries_below(self.path):
-            if path.name.startswith(PARTIAL) and stat.S_ISREG(status.st_mode):
+            relative = path.relative_to(self.path).as_posix()
+            if PARTIAL_FILE.fullmatch(relative) and stat.S_ISREG(status.st_mode):
                 path.unlink()
 
     def checkpoint_paths(self) -> list[Path]:
-        """Return the paths of the checkpoints, the newest first."""
-        return sorted((self.path / "checkpoints").glob("step-*.safetensors"), reverse=True)
+        """Return the paths of the checkpoints, the newest first. Files of other names are not."""
+        paths = (self.path / "checkpoints").glob("step-*.safetensors")
+        found = [path for path in paths if CHECKPOINT.fullmatch(path.name) and path.is_file()]
+        return sorted(found, reverse=True)
 
     def write_checkpoint(self, step: int, content: bytes) -> None:
-        write_bytes_atomic(self.path, f"checkpoints/step-{step:010d}.safetensors", content)
-        for path in self.checkpoint_paths()[CHECKPOINTS_KEPT:]:
+        """Write a checkpoint, and remove all but one of the checkpoints before it.
+
+        Those of later steps stay. They are damaged, because the run continues from an earlier one.
+        """
+        name = f"step-{step:010d}.safetensors"
+        write_bytes_atomic(self.path, f"checkpoints/{name}", content)
+        older = [path for path in self.checkpoint_paths() if path.name <= name]
+        for path in older[CHECKPOINTS_KEPT:]:
             path.unlink()
 
     def read_checkpoint(self, path: Path, max_bytes: int) -> bytes:
@@ -155,7 +172,14 @@ class RunFolder:
         self._write_json("fingerprints.json", fingerprints)
 
     def read_fingerprints(self) -> dict:
-        return read_json(self.path, "fingerprints.json")
+        """Return the fingerprints; raise RequestError if the file is missing or damaged."""
+        content = read_json(self.path, "fingerprints.json")
+        recipe = content.get("recipe", {})
+        if not isinstance(recipe, dict) or isinstance(
+            recipe.get("model.architecture"), list | dict
+        ):
+            raise RequestError(f"{self.path / 'fingerprints.json'}: cannot be read: no recipe")
+        return content
 
     def write_history(self, rows: list[dict]) -> None:
         """Write one row for each epoch, with the columns of the first row."""
@@ -178,7 +202,7 @@ class RunFolder:
         Raises:
             RequestError: The file is missing or damaged, or does not fit dataset.json.
         """
-        evaluate = f"python -m cifar_models evaluate {shlex.quote(str(self.path))}"
+        evaluate = f"python -m cifar_models evaluate {shlex.quote(as_argument(self.path))}"
         if not self.predictions_path.is_file():
             raise RequestError(f"{self.path}: has no predictions.npz; write it: {evaluate}")
         dataset = self.read(records.DatasetInfo)

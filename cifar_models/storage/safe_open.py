@@ -109,20 +109,33 @@ def read_bytes(root: Path, name: str, max_bytes: int) -> bytes:
         return file.read(max_bytes)
 
 
-def entries_below(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def entries_below(
+    root: Path, skip_unreadable: bool = False
+) -> Iterator[tuple[Path, os.stat_result]]:
     """Yield the path and the status of everything below a folder. Links are not followed.
 
+    Args:
+        root: Path of the folder.
+        skip_unreadable: Whether to leave out what cannot be listed, such as a folder whose path is
+            longer than the operating system allows.
+
     Raises:
-        OSError: A folder cannot be listed, or is nested too deeply.
+        OSError: A folder cannot be listed.
     """
+    folders = [root]  # not a recursion, which deeply nested folders would end
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as listing:
+                found = [(Path(entry.path), entry.stat(follow_symlinks=False)) for entry in listing]
+        except OSError:
+            if not skip_unreadable:
+                raise
+            continue
+        yield from found
+        folders += [path for path, status in found if stat.S_ISDIR(status.st_mode)]
 
-    def fail(error: OSError) -> None:
-        raise error
 
-    try:
-        for folder, subfolders, files in os.walk(root, onerror=fail):
-            for name in (*subfolders, *files):
-                path = Path(folder, name)
-                yield path, path.lstat()
-    except RecursionError:
-        raise OSError(errno.ENAMETOOLONG, "its folders are nested too deeply") from None
+def find_files(root: Path, name: str) -> list[Path]:
+    """Return the paths of the files of a name below a folder, in order; none if it is no folder."""
+    below = (path for path, _ in entries_below(root, skip_unreadable=True))
+    return sorted(path for path in below if path.name == name)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cifar_models.benchmark.serving_cost import measure_serving_costs
 from cifar_models.comparison.compare_runs import compare
+from cifar_models.config.paths import as_argument
 from cifar_models.config.run_identity import identifying_values, recipe_differences, summarize
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.signals import Interruption
@@ -48,6 +49,7 @@ def run_study(name_or_path: str, out: Path, force: bool = False) -> list[Path]:
             out.mkdir(parents=True, exist_ok=True)
             with locked(out):
                 for run in runs:
+                    _refuse_links(run, out)
                     _refuse_other_study(run)
                 _train_missing(runs, ["--force"] if force else [])
                 return [
@@ -57,6 +59,16 @@ def run_study(name_or_path: str, out: Path, force: bool = False) -> list[Path]:
     except Interruption as interruption:
         interruption.args = (f"stopped; {RESUME}",)
         raise
+
+
+def _refuse_links(run: PlannedRun, out: Path) -> None:
+    """Raise RequestError if a folder in which the study would write is a link."""
+    for path in (run.path, out / run.dataset / "comparison"):
+        for folder in (path, *path.parents):
+            if folder == out:
+                break
+            if folder.is_symlink():
+                raise RequestError(f"{folder}: is a link; choose another --out, or remove it")
 
 
 def _refuse_other_study(run: PlannedRun) -> None:
@@ -90,9 +102,10 @@ def _train_missing(runs: Sequence[PlannedRun], options: Sequence[str]) -> None:
 
 def _train_in_process(run: PlannedRun, options: Sequence[str]) -> bool:
     """Train or resume a run in a new process, so that memory and failures affect no other run."""
+    path = as_argument(run.path)
     if RunFolder(run.path).has_begun():
-        return _try_command(run.path, ["resume", str(run.path), *options])
-    return _try_command(run.path, ["train", *run.arguments, "--run", str(run.path), *options])
+        return _try_command(run.path, ["resume", path, *options])
+    return _try_command(run.path, ["train", *run.arguments, "--run", path, *options])
 
 
 def _try_command(path: Path, arguments: Sequence[str]) -> bool:
@@ -143,4 +156,4 @@ def _measure_first_runs(runs: Sequence[PlannedRun], robustness_images: int | Non
         if not RunFolder(path).has(Robustness):
             logger.info("measuring the robustness of %s", path)
             limit = ["--images", str(robustness_images)] if robustness_images else []
-            _try_command(path, ["evaluate", str(path), "--corruptions", *limit])
+            _try_command(path, ["evaluate", as_argument(path), "--corruptions", *limit])

@@ -1,19 +1,22 @@
 """Study files, and the runs that they declare."""
 
 import itertools
+import math
+import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from cifar_models.config.keys import shown_name, typed
-from cifar_models.config.paths import user_path
+from cifar_models.config.keys import shown, shown_name, typed
+from cifar_models.config.paths import as_argument, user_path
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import EXPERIMENTS, read_recipe
 from cifar_models.config.toml_file import read_toml, toml_text
 from cifar_models.errors import RequestError
 
 STUDIES = EXPERIMENTS / "studies"
+MAX_RUNS = 1000  # of one study
 
 # Keys of a recipe that a study varies → key of the study. No override may set them.
 VARIED_KEYS = {
@@ -114,15 +117,17 @@ def plan_runs(study: Study, out: Path) -> Iterator[PlannedRun]:
             the same path.
     """
     paths: set[Path] = set()
-    combinations = itertools.product(
-        study.seeds, study.train_fractions, study.recipes, study.datasets or (None,)
-    )
-    for seed, fraction, recipe, dataset in combinations:
+    lists = (study.seeds, study.train_fractions, study.recipes, study.datasets or (None,))
+    if (count := math.prod(map(len, lists))) > MAX_RUNS:
+        raise RequestError(f"the study declares {count:,} runs, more than {MAX_RUNS:,}; split it")
+    for seed, fraction, recipe, dataset in itertools.product(*lists):
         overrides = [*study.overrides, f"data.train_fraction={fraction}"]
         if dataset:
             overrides.append(f"data.dataset={toml_text(dataset)}")
         resolved = read_recipe(recipe, [*overrides, f"runtime.seed={seed}"])
         folder_name = resolved.data.dataset.replace(":", "-").replace("/", "-")
+        if not re.match(r"\w", folder_name):  # ".." would be a folder outside of `out`
+            raise RequestError(f"dataset {shown(folder_name)}: no data set has such a name")
         run_name = f"{resolved.name}-{fraction:g}-{seed}"
         path = user_path(str(out / folder_name / "runs" / run_name))
         if path in paths:
@@ -131,7 +136,7 @@ def plan_runs(study: Study, out: Path) -> Iterator[PlannedRun]:
                 "copy of the recipe another name (name = … in its first line)"
             )
         paths.add(path)
-        arguments = [recipe, "--seed", str(seed)]
+        arguments = [as_argument(recipe), "--seed", str(seed)]
         for override in overrides:
             arguments += ["--set", override]
         yield PlannedRun(resolved, folder_name, path, arguments)

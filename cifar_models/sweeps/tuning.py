@@ -12,12 +12,14 @@ from pathlib import Path
 
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_toml, with_values
+from cifar_models.config.toml_file import MAX_BYTES
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.memory import memory_for_training
 from cifar_models.runtime.signals import Interruption
 from cifar_models.storage.atomic_files import locked, write_bytes_atomic
 from cifar_models.storage.disk_errors import disk_errors
 from cifar_models.storage.run_folder import RunFolder
+from cifar_models.storage.safe_open import read_bytes
 from cifar_models.sweeps.trials import (
     RESUME,
     BudgetSpent,
@@ -28,6 +30,7 @@ from cifar_models.sweeps.trials import (
 
 logger = logging.getLogger("cifar_models")
 
+BEST, BEST_HEAD = "best.toml", "# The best of "  # the file of the best recipe, and its beginning
 TUNED_SUFFIX = "-tuned"  # of the name of the best recipe
 
 
@@ -92,6 +95,16 @@ def _refuse_other_files(out: Path) -> None:
     for path in (trials, *(trials.iterdir() if trials.is_dir() else ())):
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise RequestError(f"{path}: is not a folder of a search; choose another --out")
+    try:
+        is_own = read_bytes(out, BEST, MAX_BYTES).startswith(BEST_HEAD.encode())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError):
+        is_own = False
+    if not is_own:
+        raise RequestError(
+            f"{out / BEST}: is not of a search, and would be replaced; choose another --out"
+        )
 
 
 def _run_trials(tuner: RecipeTuner) -> None:
@@ -114,7 +127,7 @@ def _run_trials(tuner: RecipeTuner) -> None:
 
 def _write_best(tuner: RecipeTuner) -> Path:
     """Write the recipe of the best trial, and return the path of the file."""
-    recipe, finished, path = tuner.recipe, tuner.finished, tuner.out / "best.toml"
+    recipe, finished, path = tuner.recipe, tuner.finished, tuner.out / BEST
     if not finished:
         raise RunError(f"{tuner.out}: no trial finished; the log gives the reasons")
     best = max(finished, key=finished.__getitem__)
@@ -127,7 +140,7 @@ def _write_best(tuner: RecipeTuner) -> Path:
         tuned, name=f"{recipe.name.removesuffix(TUNED_SUFFIX)}{TUNED_SUFFIX}"
     )
     head = (
-        f"# The best of {len(finished)} trials of {recipe.name} by validation accuracy: "
+        f"{BEST_HEAD}{len(finished)} trials of {recipe.name} by validation accuracy: "
         f"trial {best}, {finished[best]:.4f}\n"
     )
     write_bytes_atomic(tuner.out, path.name, (head + recipe_toml(tuned)).encode())
