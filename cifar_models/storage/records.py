@@ -19,7 +19,7 @@ RENAMED_FIELDS = {"test_views": "tta_views"}
 
 AnyRecord = TypeVar("AnyRecord")
 
-SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair, which is no character
+SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # others stand for bytes of a file name
 MAX_COUNT = 2**63 - 1
 MAX_NUMBER = 1e300  # so that sums are finite too
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
