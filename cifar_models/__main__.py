@@ -1,5 +1,6 @@
 """Entry point of `python -m cifar_models` and of the command `cifar-models`."""
 
+import os
 import signal
 import sys
 
@@ -10,9 +11,23 @@ def run() -> int:
     # traceback of Python's own handler.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _open_standard_streams()
     from cifar_models.cli.main import main
 
     return main()
+
+
+def _open_standard_streams() -> None:
+    """Open the standard streams that are closed, on the null device.
+
+    Otherwise the next files that are opened take their numbers, and TensorFlow writes its messages
+    into those.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(number, True)  # child processes would lack it
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 if __name__ == "__main__":
