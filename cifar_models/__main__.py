@@ -19,15 +19,16 @@ def run() -> int:
 
 
 def _open_standard_streams() -> None:
-    """Open the null device for each standard stream that the caller has closed.
+    """Open the standard streams that are closed, on the null device.
 
-    Otherwise a file of a run would get its number, and what TensorFlow prints would be in the file.
+    Otherwise the next files that are opened take their numbers, and TensorFlow writes its messages
+    into those.
     """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(number, True)  # child processes would lack it
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _forget_working_directory() -> None:

@@ -10,10 +10,10 @@ a checkpoint: "writing" (half of the file is written), "written" (all of it, but
 import os
 import signal
 import sys
-from pathlib import Path
+from typing import BinaryIO
 
 from cifar_models.cli.main import main
-from cifar_models.storage.atomic_files import PARTIAL
+from cifar_models.storage import atomic_files
 
 
 def kill_this_process() -> None:
@@ -37,36 +37,52 @@ def kill_after_steps(count: int) -> None:
     Stopwatch.on_train_batch_end = on_train_batch_end
 
 
+class HalfAFile:
+    """A file that is open for writing, and whose process is killed when half of it is written."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+
+    def __enter__(self) -> "HalfAFile":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def write(self, content: bytes) -> None:
+        self._file.write(content[: len(content) // 2])
+        self._file.flush()
+        kill_this_process()
+
+
 def kill_in_a_save(moment: str, count: int) -> None:
     """Patch the functions that write files so that the `count`-th save is not completed."""
     earlier_saves = iter(range(1, count))
-    write, flush, rename = Path.write_bytes, os.fsync, Path.replace
+    create, flush, rename = atomic_files.create_file, os.fsync, os.replace
     is_last_save = False
 
-    def write_bytes(self, content):
+    def create_file(name, folder):
         nonlocal is_last_save
-        is_checkpoint = self.name.startswith(f"{PARTIAL}step")
+        file = create(name, folder)
+        is_checkpoint = name.startswith(f"{atomic_files.PARTIAL}step")
         if is_checkpoint and next(earlier_saves, None) is None:
             is_last_save = True
-            if moment == "writing":
-                write(self, content[: len(content) // 2])
-                kill_this_process()
-        return write(self, content)
+            return HalfAFile(file) if moment == "writing" else file
+        return file
 
     def fsync(descriptor):
         if is_last_save and moment == "written":
             kill_this_process()
         flush(descriptor)
 
-    def replace(self, target):
+    def replace(source, target, **folders):
         if is_last_save and moment == "flushed":
             kill_this_process()
-        result = rename(self, target)
+        rename(source, target, **folders)
         if is_last_save and moment == "renamed":
             kill_this_process()
-        return result
 
-    Path.write_bytes, os.fsync, Path.replace = write_bytes, fsync, replace
+    atomic_files.create_file, os.fsync, os.replace = create_file, fsync, replace
 
 
 if __name__ == "__main__":

@@ -16,9 +16,8 @@ from pathlib import Path
 from cifar_models.cli.parser import make_parser
 from cifar_models.config.paths import user_path
 from cifar_models.errors import RequestError, RunError
-from cifar_models.runtime.log import log_to_screen, silence_screen
+from cifar_models.runtime.log import log_to_screen, say_error, silence
 from cifar_models.runtime.signals import stop_request
-from cifar_models.runtime.text import printable
 from cifar_models.storage.disk_errors import disk_errors
 
 
@@ -29,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Command-line arguments without the program. None: those of this process.
 
     Returns:
-        0: success. 1: the run failed. 2: the request was wrong. 130 and 143: Ctrl-C and SIGTERM.
+        0: success. 1: the run failed. 2: the request was wrong. 130, 143 and
+        129: Ctrl-C, SIGTERM and SIGHUP.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that the terminal lacks are escaped
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RequestError, RunError) as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt as stop:
-        print(printable(str(stop)) or "interrupted", file=sys.stderr)
+        say_error(str(stop) or "interrupted")
         return getattr(stop, "exit_status", 128 + signal.SIGINT)
     except BrokenPipeError:
-        silence_screen()  # the reader of the output closed the pipe
+        silence(sys.stdout)  # the reader of the output closed the pipe
     except Exception as error:
         if os.environ.get("CIFAR_MODELS_TRACEBACK"):
             raise
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    print(printable(f"error: {message}"), file=sys.stderr)
+    say_error(f"error: {message}")
     return status
 
 

@@ -1,12 +1,13 @@
 """The log of a run, on the screen and in its folder."""
 
+import contextlib
 import io
 import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from cifar_models.runtime.text import printable
 from cifar_models.storage.atomic_files import write_error
@@ -21,8 +22,8 @@ class Screen(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             print(printable(record.getMessage()), flush=True)
-        except OSError:  # the reader closed the pipe; the run continues
-            silence_screen()
+        except OSError:  # the reader closed the pipe or the terminal; the run continues
+            silence(sys.stdout)
 
 
 def log_to_screen() -> None:
@@ -33,9 +34,20 @@ def log_to_screen() -> None:
         logger.addHandler(Screen())
 
 
-def silence_screen() -> None:
-    """Discard everything that this process prints to standard output from now on."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def say_error(message: str) -> None:
+    """Print a message to standard error, if it still has a reader."""
+    try:
+        print(printable(message), file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Discard everything that this process prints to a standard stream from now on.
+
+    Python would end with status 120 if it could not print what the stream still holds.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class LogFile(logging.FileHandler):
@@ -55,6 +67,10 @@ class LogFile(logging.FileHandler):
     def handleError(self, record):
         pass
 
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what could not be written before
+            super().close()
+
 
 class LogFormatter(logging.Formatter):
     """Formatter that escapes control characters, so that no message can forge another line."""
@@ -67,7 +83,7 @@ class LogFormatter(logging.Formatter):
         return "\n".join(printable(line) for line in super().formatException(exception).split("\n"))
 
 
-@contextmanager
+@contextlib.contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
     """Copy the log to a file until the block ends.
 

@@ -24,6 +24,12 @@ RECLAIMABLE = {
     "v2": ("inactive_file", "active_file"),
     "v1": ("total_inactive_file", "total_active_file"),
 }
+
+
+class MemoryShortage(RequestError):
+    """Less memory is left than a request needs."""
+
+
 # Of the memory: "reading" a data set, "training" on it too, or "forced", which refuses nothing.
 _purpose = contextvars.ContextVar("purpose", default="reading")
 
@@ -49,7 +55,7 @@ def is_for_training() -> bool:
 
 
 def refuse_if_too_large(needed_bytes: float, what: str, fix: str) -> None:
-    """Raise RequestError if less memory is left than is needed.
+    """Raise MemoryShortage if less memory is left than is needed.
 
     Args:
         needed_bytes: A lower bound of what is needed, so that nothing that fits is refused.
@@ -60,7 +66,7 @@ def refuse_if_too_large(needed_bytes: float, what: str, fix: str) -> None:
     if _purpose.get() == "forced" or available is None or needed_bytes <= available:
         return
     way_on = ", or go on anyway with --force" if is_for_training() else ""
-    raise RequestError(
+    raise MemoryShortage(
         f"{what} need at least {in_words(needed_bytes)} of memory, and {in_words(available)} are "
         f"left; {fix}{way_on}"
     )

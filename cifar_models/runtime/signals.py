@@ -1,9 +1,10 @@
-"""Ctrl-C and SIGTERM: finish the step, save and stop. A second Ctrl-C stops at once.
+"""Ctrl-C, SIGTERM and SIGHUP: finish the step, save and stop. A second Ctrl-C stops at once.
 
 The signal handler notes the request and, outside of a fit, raises Interruption. The note is what
 counts: Python drops an exception that is raised within `__del__`, the callback of a weak reference
 or a callback from C, and a library may turn it into an error of its own. Therefore, every block of
-work ends with `obey_stop`, which raises Interruption as long as the request stands.
+work ends with `obey_stop`, which raises Interruption as long as the request stands. Within a fit,
+`obey_stop` waits too, because an epoch must be validated before its state can be saved.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from typing import Any
 
 from cifar_models.errors import RequestError, RunError
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption(KeyboardInterrupt):
@@ -30,7 +31,7 @@ class Interruption(KeyboardInterrupt):
 
     def __init__(self, signal_number: int, message: str = "interrupted"):
         super().__init__(message)
-        self.exit_status = 128 + signal_number  # the convention of shells: 130 and 143
+        self.exit_status = 128 + signal_number  # the convention of shells: 130, 143, 129
 
 
 class StopRequest:
@@ -73,14 +74,20 @@ _current: StopRequest | None = None  # of the outermost `stop_request` block
 
 
 def obey_stop() -> None:
-    """Raise Interruption if a signal asked this process to stop. Every block of work ends here."""
-    if _current is not None:
+    """Raise Interruption if a signal asked this process to stop. Every block of work ends here.
+
+    Where stops are deferred, the code that deferred them raises it instead, once it has saved.
+    """
+    if _current is not None and not _current.is_deferred:
         _current.raise_if_requested()
 
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Handle Ctrl-C and SIGTERM until the block ends, if this is the main thread.
+    """Handle Ctrl-C, SIGTERM and SIGHUP until the block ends, if this is the main thread.
+
+    A signal that is ignored stays ignored, such as SIGHUP under `nohup`, and Ctrl-C in a background
+    job of a script.
 
     A block within another one shares its request. The end of the outermost block obeys a request
     that nothing has obeyed yet, also if the block ends with an error that is not for the user:
@@ -119,7 +126,8 @@ def _handlers(request: StopRequest) -> Iterator[None]:
     global _current
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    previous = {number: signal.signal(number, request._handle) for number in STOP_SIGNALS}
+    heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, request._handle) for number in heeded}
     previous_descriptor = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     previous_hook, sys.unraisablehook = sys.unraisablehook, _report_unraisable(sys.unraisablehook)
     threading.Thread(target=_receive_signals, args=(receiver, request), daemon=True).start()
@@ -130,8 +138,8 @@ def _handlers(request: StopRequest) -> Iterator[None]:
         _current = None
         sys.unraisablehook = previous_hook
         signal.set_wakeup_fd(previous_descriptor)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, handler in previous.items():  # None: a handler that Python did not install
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         sender.close()  # ends the thread
 
 
@@ -152,9 +160,11 @@ def _receive_signals(receiver: socket.socket, request: StopRequest) -> None:
         while number := receiver.recv(1):
             interrupts += number[0] == signal.SIGINT
             if interrupts > 1:
-                sys.stderr.write("\x1b[?25h" if sys.stderr.isatty() else "")  # show the cursor
-                sys.stderr.flush()
+                with contextlib.suppress(OSError):  # the terminal may be closed
+                    sys.stderr.write("\x1b[?25h" if sys.stderr.isatty() else "")  # show the cursor
+                    sys.stderr.flush()
                 os._exit(128 + signal.SIGINT)
-            if request.is_deferred:
+            if request.is_deferred and number[0] in STOP_SIGNALS:
                 message = "\nstopping after the state is saved; Ctrl-C again stops at once"
-                print(message, file=sys.stderr)
+                with contextlib.suppress(OSError):
+                    print(message, file=sys.stderr, flush=True)

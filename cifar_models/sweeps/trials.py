@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import keras_tuner
+from keras_tuner.src import config as keras_tuner_config
 
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_tables, recipe_toml
@@ -14,6 +15,7 @@ from cifar_models.config.run_identity import identifying_values, recipe_differen
 from cifar_models.errors import RequestError
 from cifar_models.run.resume import resume
 from cifar_models.run.train import train
+from cifar_models.runtime.memory import MemoryShortage
 from cifar_models.runtime.signals import obey_stop
 from cifar_models.storage.atomic_files import FolderInUse, WriteError
 from cifar_models.storage.disk_errors import disk_errors
@@ -25,6 +27,7 @@ from cifar_models.sweeps.search_space import search_space, suggest
 logger = logging.getLogger("cifar_models")
 
 RESUME = "the same command resumes the search"
+keras_tuner_config.DEBUG = False  # it would print the traceback of a failed trial
 OBJECTIVE = keras_tuner.Objective("validation_accuracy", "max")
 
 
@@ -65,6 +68,7 @@ class RecipeTuner(keras_tuner.Tuner):
         self.out = out
         self.budget_seconds = budget_seconds
         self.finished: dict[str, float] = {}  # name of the trial's folder → validation accuracy
+        self.failed: dict[str, str] = {}  # name of the trial's folder → reason
         self.trained = 0  # trials that this process trained
         self._began = time.monotonic()
         oracle = keras_tuner.oracles.BayesianOptimizationOracle(
@@ -80,32 +84,40 @@ class RecipeTuner(keras_tuner.Tuner):
 
     def run_trial(self, trial, *args, **kwargs):
         number = len(self.oracle.start_order)
+        folder = RunFolder(self.out / "trials" / f"{number:04d}")
+        proposed = dataclasses.replace(suggest(trial.hyperparameters, self.recipe), search={})
         obey_stop()
         try:
             with disk_errors(self.out, RESUME):
-                return {OBJECTIVE.name: self._accuracy_of(number, trial.hyperparameters)}
-        except (keras_tuner.errors.FatalError, keras_tuner.errors.FailedTrialError):
+                return {OBJECTIVE.name: self._accuracy_of(number, folder, proposed)}
+        except keras_tuner.errors.FatalError:
+            raise
+        except keras_tuner.errors.FailedTrialError as error:  # in an earlier search
+            self.failed[folder.path.name] = str(error)
             raise
         except (WriteError, FolderInUse) as error:  # the next trial would fail too
             raise CannotContinue(error) from error
         except Exception as error:  # KerasTuner would continue without a message
             obey_stop()  # the error may be what a library made of the stop
+            if isinstance(error, MemoryShortage) and not self.finished:  # so will the next trial be
+                raise CannotContinue(error) from error
             logger.warning("trial %d failed: %s", number, error)
-            self._record_failure(self._folder(number), str(error))
+            self.failed[folder.path.name] = str(error)
+            self._record_failure(folder, proposed, str(error))
             raise keras_tuner.errors.FailedTrialError(str(error)) from error
 
-    def _record_failure(self, folder: RunFolder, reason: str) -> None:
+    def _record_failure(self, folder: RunFolder, proposed: Recipe, reason: str) -> None:
         if not folder.path.is_dir():
             return
         try:
+            if not folder.has_begun():
+                folder.write_recipe(recipe_toml(proposed))
             folder.write(Failure(reason=reason))
         except WriteError as error:
             raise CannotContinue(error) from error
 
-    def _accuracy_of(self, number: int, hyperparameters: keras_tuner.HyperParameters) -> float:
+    def _accuracy_of(self, number: int, folder: RunFolder, proposed: Recipe) -> float:
         """Return the validation accuracy of a trial, and train it if necessary."""
-        proposed = dataclasses.replace(suggest(hyperparameters, self.recipe), search={})
-        folder = self._folder(number)
         accuracy = self._recorded_accuracy(folder, proposed)
         if accuracy is None:
             self._stop_if_budget_spent()
@@ -129,12 +141,11 @@ class RecipeTuner(keras_tuner.Tuner):
         folder.path.mkdir(exist_ok=True)  # an error of the disk ends the search, not the trial
         return train(proposed, folder.path, evaluation_split="validation").accuracy
 
-    def _folder(self, number: int) -> RunFolder:
-        return RunFolder(self.out / "trials" / f"{number:04d}")
-
     def _recorded_accuracy(self, folder: RunFolder, proposed: Recipe) -> float | None:
         """Return the accuracy of a finished trial, or None if it is not finished."""
         if not folder.has_begun():
+            if folder.holds_recipe(recipe_toml(proposed)):
+                _raise_recorded_failure(folder)
             return None
         if differences := recipe_differences(
             folder.read_fingerprints(), identifying_values(proposed)
@@ -143,8 +154,7 @@ class RecipeTuner(keras_tuner.Tuner):
                 f"{folder.path}: is a trial of another search; choose another --out "
                 f"({summarize(differences)})"
             )
-        if failure := folder.read_if_there(Failure):  # the same recipe would fail again
-            raise keras_tuner.errors.FailedTrialError(failure.reason)
+        _raise_recorded_failure(folder)
         return folder.read(RunMetrics).accuracy if folder.is_finished() else None
 
     def _stop_if_budget_spent(self) -> None:
@@ -163,3 +173,9 @@ class RecipeTuner(keras_tuner.Tuner):
         for key in self.recipe.search:
             table, _, field = key.partition(".")
             logger.info("  %s = %s", key, tables[table][field])
+
+
+def _raise_recorded_failure(folder: RunFolder) -> None:
+    """Raise FailedTrialError if a trial has failed before: the same recipe would fail again."""
+    if failure := folder.read_if_there(Failure):
+        raise keras_tuner.errors.FailedTrialError(failure.reason)

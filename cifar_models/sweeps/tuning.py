@@ -14,7 +14,7 @@ from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_toml, with_values
 from cifar_models.config.toml_file import MAX_BYTES
 from cifar_models.errors import RequestError, RunError
-from cifar_models.runtime.memory import memory_for_training
+from cifar_models.runtime.memory import MemoryShortage, memory_for_training
 from cifar_models.runtime.signals import Interruption
 from cifar_models.storage.atomic_files import locked, write_bytes_atomic
 from cifar_models.storage.disk_errors import disk_errors
@@ -119,17 +119,27 @@ def _run_trials(tuner: RecipeTuner) -> None:
     except OtherSearch as error:
         raise RequestError(str(error)) from None
     except CannotContinue as error:
-        reason = str(error.args[0])
-        raise RunError(reason if RESUME in reason else f"{reason}; then {RESUME}") from None
+        cause, reason = error.args[0], str(error.args[0])
+        kind = RequestError if isinstance(cause, MemoryShortage) else RunError
+        raise kind(reason if RESUME in reason else f"{reason}; then {RESUME}") from None
     except RuntimeError as error:  # from KerasTuner: too many failed trials in a row
-        raise RunError(f"the search stopped: {str(error).splitlines()[0]}") from None
+        raise RunError(
+            f"the search stopped: {str(error).splitlines()[0]} {_last_failure(tuner)}"
+        ) from None
+
+
+def _last_failure(tuner: RecipeTuner) -> str:
+    name, reason = list(tuner.failed.items())[-1]
+    return f"trial {name}: {reason}"
 
 
 def _write_best(tuner: RecipeTuner) -> Path:
     """Write the recipe of the best trial, and return the path of the file."""
     recipe, finished, path = tuner.recipe, tuner.finished, tuner.out / BEST
     if not finished:
-        raise RunError(f"{tuner.out}: no trial finished; the log gives the reasons")
+        raise RunError(
+            f"{tuner.out}: no trial finished{f'; {_last_failure(tuner)}' if tuner.failed else ''}"
+        )
     best = max(finished, key=finished.__getitem__)
     tuned = with_values(
         RunFolder(tuner.out / "trials" / best).read_recipe(),

@@ -1,5 +1,6 @@
 """Callbacks of a fit: time, history, divergence and progress bar."""
 
+import contextlib
 import logging
 import math
 import time
@@ -189,7 +190,8 @@ class ProgressBar(keras.callbacks.Callback):
         return self
 
     def __exit__(self, *error) -> None:
-        self._bar.stop()
+        with contextlib.suppress(OSError):  # the terminal was closed
+            self._bar.stop()
 
     def on_train_batch_end(self, batch, logs=None):
         self._bar.advance(self._task, self.model.steps_per_execution)

@@ -176,6 +176,11 @@ class Checkpointer(keras.callbacks.Callback):
         if is_stop_requested:
             self._stop()
 
+    def on_train_end(self, logs=None):
+        if self._context.stop.is_requested():  # after the last step, or after its save
+            self._save()
+            self._stop()
+
     def _is_due(self) -> bool:
         seconds = self._context.recipe.runtime.checkpoint_seconds
         return time.monotonic() - self._last_time >= seconds

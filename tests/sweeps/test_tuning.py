@@ -10,7 +10,8 @@ import pytest
 
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe, recipe_toml
-from cifar_models.errors import RunError
+from cifar_models.errors import RequestError, RunError
+from cifar_models.runtime import memory
 from cifar_models.storage.atomic_files import locked
 from cifar_models.sweeps import trials
 from cifar_models.sweeps.search_space import search_space, suggest
@@ -184,6 +185,38 @@ def test_a_failed_trial_is_not_trained_again(recipe_path, tmp_path, capsys, monk
     monkeypatch.setattr(trials, "resume", None)
     assert tune(recipe_path, out, 1) == 1
     assert "training diverged" in capsys.readouterr().err
+
+
+def test_a_trial_that_fails_before_training_does_not_end_the_next_search(
+    recipe_path, tmp_path, capsys, monkeypatch
+):
+    def refuse(recipe, path, evaluation_split):
+        raise RequestError("the batch is larger than the data")
+
+    out = tmp_path / "search"
+    monkeypatch.setattr(trials, "train", refuse)
+    for _ in range(2):
+        assert tune(recipe_path, out, 1) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "the batch is larger than the data" in error
+    recipe_path.write_text(SEARCH.replace("batch_size = 128", "batch_size = 64"))
+    assert tune(recipe_path, out, 1) == 2
+    assert "not of this search" in capsys.readouterr().err
+
+
+def test_a_search_that_does_not_fit_in_memory_goes_on_with_force(
+    recipe_path, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "search"
+    monkeypatch.setattr(memory, "available_bytes", lambda: 500_000)  # enough for the images
+    assert tune(recipe_path, out, 3) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "of memory, and 0.5 MB are left" in error
+    assert error.endswith("go on anyway with --force; then the same command resumes the search\n")
+    trained = []
+    monkeypatch.setattr(trials, "train", lambda *arguments, **options: trained.append(arguments))
+    assert tune(recipe_path, out, 1, "--force") == 1
+    assert len(trained) == 1
 
 
 def test_a_full_disk_ends_the_search_without_failing_the_trial(recipe_path, tmp_path, capsys):
