@@ -20,7 +20,7 @@ from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.signals import obey_stop
 from cifar_models.runtime.text import printable
-from cifar_models.storage.atomic_files import write_bytes_atomic
+from cifar_models.storage.atomic_files import locked, write_bytes_atomic
 from cifar_models.storage.safe_open import read_bytes
 
 MAX_REPORT_BYTES = 100_000_000
@@ -46,7 +46,7 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
 
     Raises:
         RequestError: The folder cannot be created, or holds a file of the same name that is not
-            of an older report.
+            of an older report, or another process is writing a report there.
         WriteError: A file cannot be written.
     """
     figures = _draw_figures(comparison)
@@ -58,12 +58,13 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
         raise RequestError(
             f"{out}: cannot be created: {error.strerror}; choose another --out"
         ) from None
-    for name, svg in figures.items():
-        obey_stop()
-        write_bytes_atomic(out, f"figures/{name}.svg", svg.encode())
-    write_bytes_atomic(out, "report.html", _bytes(_html(comparison, figures, command)))
-    write_bytes_atomic(out, "comparison.md", _bytes(markdown(comparison)))
-    write_bytes_atomic(out, "comparison.csv", _bytes(csv_table(comparison)))
+    with locked(out):  # another process might write some of the files
+        for name, svg in figures.items():
+            obey_stop()
+            write_bytes_atomic(out, f"figures/{name}.svg", svg.encode())
+        write_bytes_atomic(out, "report.html", _bytes(_html(comparison, figures, command)))
+        write_bytes_atomic(out, "comparison.md", _bytes(markdown(comparison)))
+        write_bytes_atomic(out, "comparison.csv", _bytes(csv_table(comparison)))
 
 
 def _bytes(text: str) -> bytes:

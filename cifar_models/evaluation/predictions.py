@@ -6,9 +6,11 @@ import keras
 import numpy as np
 
 from cifar_models.data.splits import Split
+from cifar_models.models.activations import prediction_bytes
 from cifar_models.runtime.signals import obey_stop
 
-PREDICTION_BATCH = 512  # images
+PREDICTION_BATCH = 512  # images, unless they take more memory than the next constant
+MAX_BATCH_BYTES = 3e9  # what 512 images of 32 pixels take in the largest network of the recipes
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ..
     """Run the network once over every image of a split, in order.
 
     The last batch is padded with black images, whose predictions are dropped. A batch of another
-    size would be traced again, and compiled again under XLA.
+    size would be traced again, and compiled again under XLA. Large images are predicted in smaller
+    batches, so that a run whose training fits in memory can also be measured.
 
     Args:
         network: uint8 images (B, H, W, C) → logits (B, K).
@@ -39,7 +42,7 @@ def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ..
     """
     from scipy.special import softmax
 
-    size, num_images = _batch_size(split), len(split)
+    size, num_images = _batch_size(network, split), len(split)
     logits = []
     for first in range(0, num_images, size):
         images = _padded(split.images_at(slice(first, first + size)), size)
@@ -51,12 +54,13 @@ def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ..
 
 def compile_predictions(network: keras.Model, split: Split) -> None:
     """Trace and compile the prediction of a batch, so that `predict_split` can be timed."""
-    network.predict_on_batch(_padded(split.images_at(slice(0)), _batch_size(split)))
+    network.predict_on_batch(_padded(split.images_at(slice(0)), _batch_size(network, split)))
     obey_stop()
 
 
-def _batch_size(split: Split) -> int:
-    return min(PREDICTION_BATCH, len(split))
+def _batch_size(network: keras.Model, split: Split) -> int:
+    fitting = int(MAX_BATCH_BYTES / prediction_bytes(network))
+    return max(1, min(PREDICTION_BATCH, fitting, len(split)))
 
 
 def _padded(images: np.ndarray, size: int) -> np.ndarray:

@@ -105,8 +105,9 @@ def _noise(images: np.ndarray) -> np.ndarray:
 
 def _shuffled(images: np.ndarray) -> np.ndarray:
     """Shuffle the pixels of each image independently, and keep their channels together."""
-    count, height, width, channels = images.shape
-    order = np.tile(np.arange(height * width), (count, 1))
-    order = np.random.default_rng(SEED).permuted(order, axis=1)
-    flat = images.reshape(count, height * width, channels)
-    return np.take_along_axis(flat, order[..., None], axis=1).reshape(images.shape)
+    _, height, width, channels = images.shape
+    rng, shuffled = np.random.default_rng(SEED), np.empty_like(images)
+    for index, image in enumerate(images):  # the order of all pixels would take 8 bytes for each
+        order = rng.permuted(np.arange(height * width))
+        shuffled[index] = image.reshape(-1, channels)[order].reshape(image.shape)
+    return shuffled

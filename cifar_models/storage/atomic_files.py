@@ -87,6 +87,8 @@ def write_atomic(
 ) -> None:
     """Write a file under a temporary name, flush it to the disk and rename it.
 
+    Of several processes that write in one folder, each waits for the others.
+
     Args:
         root: Path of a folder.
         name: Path of the file in the folder, with slashes. None of its folders may be a link. An
@@ -101,6 +103,9 @@ def write_atomic(
     temporary = f"{PARTIAL}{last}"
     try:
         with opened_folder(root, subfolders) as folder:
+            with contextlib.suppress(OSError):  # some network file systems lock no folder
+                # Another process may be writing the same file under the same temporary name.
+                fcntl.flock(folder, fcntl.LOCK_EX)
             try:
                 with create_file(temporary, folder) as file:
                     write(file)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
+from errno import EACCES, EDQUOT, EMFILE, ENFILE, ENOSPC, EPERM, EROFS
 from os import strerror
 from pathlib import Path
 
@@ -11,6 +11,10 @@ from cifar_models.storage.atomic_files import WriteError, write_error
 
 WRITING = (ENOSPC, EDQUOT, EROFS)  # errors that no reading has
 FORBIDDEN = (EACCES, EPERM, EROFS)
+FIXES = {
+    "make the folder writable": FORBIDDEN,
+    "raise the limit of open files (ulimit -n)": (EMFILE, ENFILE),
+}
 
 
 @contextlib.contextmanager
@@ -42,9 +46,11 @@ def with_way_on(error: WriteError, then: str) -> WriteError:
     """Return the error with the way on, unless it names one already."""
     if error.names_way_on:
         return error
-    # The text is compared, because TensorFlow's errors have no errno.
-    forbidden = any(strerror(number) in str(error) for number in FORBIDDEN)
-    fix = "make the folder writable" if forbidden else "free some space"
+    fix = "free some space"
+    for hint, numbers in FIXES.items():
+        # The text is compared, because TensorFlow's errors have no errno.
+        if any(strerror(number) in str(error) for number in numbers):
+            fix = hint
     return WriteError(f"{error}; {fix}, then: {then}", names_way_on=True)
 
 

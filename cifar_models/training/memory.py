@@ -1,7 +1,6 @@
 """The memory that training takes, estimated before a weight is allocated; and running out of it."""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator
 
 import keras
@@ -12,7 +11,7 @@ from cifar_models.config.training import TrainingConfig
 from cifar_models.data.memory import TENSOR_COPIES
 from cifar_models.data.splits import Split, num_bytes
 from cifar_models.errors import RunError
-from cifar_models.layers.encoder_block import TransformerEncoderBlock
+from cifar_models.models.activations import output_bytes
 from cifar_models.models.catalog import build_network, without_weights
 from cifar_models.runtime.memory import in_words, refuse_if_too_large
 
@@ -74,23 +73,7 @@ def activation_bytes(network: keras.Model) -> float:
     Args:
         network: The network, a functional one.
     """
-    return ACTIVATIONS_HELD * sum(_output_bytes(layer) for layer in network.layers)
-
-
-def _output_bytes(layer: keras.layers.Layer) -> int:
-    """Return the bytes of the arrays that a layer computes for one image."""
-    try:
-        outputs = keras.tree.flatten(layer.output)
-    except (AttributeError, ValueError):  # it is called several times
-        return 0
-    sizes = [math.prod(size or 1 for size in output.shape[1:]) for output in outputs]
-    if isinstance(layer, TransformerEncoderBlock):
-        _, length, hidden_dim = layer.output.shape
-        # Norms, query, key, value, mean of values, projections, sums; the MLP and its GELU; the
-        # scores, before and after softmax and dropout.
-        tokens = length * (12 * hidden_dim + 5 * layer.mlp_dim)
-        sizes = [tokens + 3 * layer.num_heads * length**2]
-    return tf.as_dtype(outputs[0].dtype).size * sum(sizes)
+    return ACTIVATIONS_HELD * sum(output_bytes(layer) for layer in network.layers)
 
 
 @contextlib.contextmanager

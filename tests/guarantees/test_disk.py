@@ -101,7 +101,12 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number, hint", [(errno.EROFS, "make the folder writable"), (errno.ENOSPC, "free some space")]
+    "number, hint",
+    [
+        (errno.EROFS, "make the folder writable"),
+        (errno.ENOSPC, "free some space"),
+        (errno.EMFILE, r"raise the limit of open files \(ulimit -n\)"),
+    ],
 )
 def test_the_hint_depends_on_the_error(number, hint, tmp_path):
     def fail(file: object) -> None:

@@ -15,10 +15,11 @@ from cifar_models.cli.main import main
 from cifar_models.run import prepare
 from cifar_models.runtime.log import LogFile, log_to_file
 from cifar_models.runtime.signals import Interruption, stop_request
+from cifar_models.storage.atomic_files import locked
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.training.callbacks import Stopwatch
 from cifar_models.training.checkpoints import Checkpointer
-from tests.conftest import TINY_CNN, as_overrides
+from tests.conftest import TINY_CNN, as_overrides, refusal
 from tests.guarantees.test_signals import after, send_and_handle
 
 SHORT = [*TINY_CNN, *as_overrides(["training.epochs=1", "training.batch_size=256"])]
@@ -128,3 +129,10 @@ def test_a_log_on_a_full_disk_hides_no_other_error(tmp_path, monkeypatch):
         logging.getLogger("cifar_models").warning("a line")
     with pytest.raises(ZeroDivisionError), log_to_file(tmp_path / "log.txt"):
         raise ZeroDivisionError
+
+
+def test_two_reports_in_one_folder_are_not_mixed(finished_run, tmp_path, capsys):
+    with locked(tmp_path):
+        error = refusal(capsys, "compare", finished_run, "--out", tmp_path)
+    assert f"{tmp_path}: process {os.getpid()} is using this folder" in error
+    assert not (tmp_path / "report.html").exists()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import keras
@@ -13,7 +14,7 @@ from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.load import load_dataset
 from cifar_models.evaluation.corruptions.cifar10_c import CORRUPTIONS, corrupt
 from cifar_models.evaluation.metrics import entropy, roc_auc_between
-from cifar_models.run.robustness import _noise, _shuffled
+from cifar_models.run.robustness import SEED, _noise, _shuffled
 from cifar_models.storage.records import Robustness, RunMetrics
 from cifar_models.storage.run_folder import RunFolder
 from tests.conftest import refusal
@@ -114,3 +115,18 @@ def test_entropy_and_roc_auc_by_hand():
     np.testing.assert_allclose(entropy(probabilities), [0, np.log(2), np.log(4)])
     # Three of the six pairs are in order, and one is a tie.
     assert roc_auc_between(np.array([1, 3, 4]), np.array([2, 4])) == pytest.approx(3.5 / 6)
+
+
+def test_pixels_are_shuffled_in_the_memory_of_the_images():
+    images = np.random.default_rng(1).integers(0, 256, (40, 64, 64, 3), np.uint8)
+    order = np.random.default_rng(SEED).permuted(np.tile(np.arange(64**2), (40, 1)), axis=1)
+    expected = [
+        image.reshape(-1, 3)[row].reshape(64, 64, 3)
+        for image, row in zip(images, order, strict=True)
+    ]
+    tracemalloc.start()
+    shuffled = _shuffled(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(shuffled, expected)
+    assert peak < 1.5 * images.nbytes  # the order of all pixels has 2.7 times as many

@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe, with_values
+from cifar_models.data.splits import ArraySplit
+from cifar_models.evaluation.predictions import compile_predictions
 from cifar_models.models.catalog import build_network, without_weights
 from cifar_models.runtime import memory
 from cifar_models.training.memory import activation_bytes, weight_bytes
@@ -160,3 +162,26 @@ def test_a_limit_of_the_machine_refuses_a_run_that_would_not_fit(tmp_path):
     assert "are left; lower training.batch_size (1024) or model.image_size (96)" in refused.stderr
     assert not (tmp_path / "refused").exists()
     assert run("free").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "size", "batch_size"),
+    [
+        ("hybrid", 32, 512),  # as before the limit: another size would change the last bits
+        ("cnn-best", 32, 512),
+        ("resnet18", 224, 46),  # 224² · 64 floats, five times, of 3 GB
+        ("resnet18", 2048, 1),
+    ],
+)
+def test_large_images_are_predicted_in_batches_that_fit(recipe, size, batch_size):
+    model = read_recipe(recipe, [f"model.image_size={size}"]).model
+    images = np.broadcast_to(np.uint8(0), (600, size, size, 3))
+    split = ArraySplit(images, np.zeros(600, int))
+    fed = []
+
+    def predict(network) -> None:
+        network.predict_on_batch = lambda batch: fed.append(len(batch)) or np.zeros((len(batch), 2))
+        compile_predictions(network, split)
+
+    without_weights(lambda: predict(build_network(model, (size, size, 3), 2)))
+    assert fed == [batch_size]
