@@ -12,7 +12,6 @@ from cifar_models.benchmark.isolated_process import measure_isolated, peak_memor
 from cifar_models.run.load import FinishedRun, load_run
 from cifar_models.runtime.memory import refuse_if_too_large
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
-from cifar_models.runtime.subprocesses import module_arguments
 from cifar_models.storage.open_run import open_finished_run
 from cifar_models.storage.records import Latency, ServingCost
 from cifar_models.storage.run_folder import RunFolder
@@ -21,7 +20,7 @@ BATCH_SIZES = (1, 128)  # the last one also gives the throughput
 WARM_UP_CALLS = 5
 MIN_CALLS = 50  # at each batch size
 MIN_SECONDS = 3.0  # at each batch size
-MEASURE = module_arguments("cifar_models.benchmark.serving_cost")  # of the new Python process
+MEASURE = ["-m", "cifar_models.benchmark.serving_cost"]  # arguments of the new Python process
 
 
 def measure_serving_costs(paths: Sequence[Path]) -> dict[Path, ServingCost]:

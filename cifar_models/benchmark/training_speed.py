@@ -17,7 +17,6 @@ from cifar_models.data.load import load_dataset
 from cifar_models.data.splits import Split, check_fits
 from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
-from cifar_models.runtime.subprocesses import module_arguments
 
 if TYPE_CHECKING:
     import keras
@@ -33,7 +32,7 @@ ROUNDS = 7  # the result is their median
 ROUND_SECONDS = 3.0
 # Cost of a training step in forward passes. By convention, the gradients cost two.
 TRAINING_PASSES = 3
-MEASURE = module_arguments("cifar_models.benchmark.training_speed")  # of the new Python process
+MEASURE = ["-m", "cifar_models.benchmark.training_speed"]  # arguments of the new Python process
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,20 +14,8 @@ from cifar_models.storage.atomic_files import CANNOT_BE_WRITTEN, WriteError
 
 POLL_SECONDS = 0.5  # between two checks whether a signal asked this process to stop
 
-# `python -m` would search the working directory first, which may be an untrusted folder.
-RUN_MODULE = (
-    f"import runpy, sys; sys.path.append({str(Path(__file__).parents[2])!r}); "
-    "runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
-)
 
-
-def module_arguments(module: str) -> list[str]:
-    """Return arguments of the Python interpreter that run a module of this package as a program.
-
-    Args:
-        module: Name of the module, such as "cifar_models".
-    """
-    return ["-P", "-c", RUN_MODULE.replace("{module!r}", repr(module))]
+PACKAGE_ROOT = Path(__file__).parents[2]
 
 
 def run_python(
@@ -54,7 +42,7 @@ def run_python(
         capture_output=True,
         text=True,
         errors="replace",
-        env={**os.environ, **(environment or {})},
+        env={**_safe_environment(), **(environment or {})},
     )
     _check_status(result.returncode, result.stderr, failure)
     return result.stdout
@@ -76,7 +64,7 @@ def run_command(arguments: Sequence[str], failure: str) -> None:
         RunError: The child failed in another way.
         Interruption: A signal asked this process to stop.
     """
-    command = [sys.executable, *module_arguments("cifar_models"), *arguments]
+    command = [sys.executable, "-m", "cifar_models", *arguments]
     with (
         stop_request() as stop,
         stop.deferred(),
@@ -86,6 +74,7 @@ def run_command(arguments: Sequence[str], failure: str) -> None:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            env=_safe_environment(),
         ) as process,
     ):
         errors = None
@@ -96,6 +85,19 @@ def run_command(arguments: Sequence[str], failure: str) -> None:
                 _, errors = process.communicate(timeout=None if is_requested else POLL_SECONDS)
     stop.raise_if_requested()
     _check_status(process.returncode, errors, failure)
+
+
+def _safe_environment() -> dict[str, str]:
+    """Return an environment in which Python imports nothing from the working directory.
+
+    It may be an untrusted folder, with a file that has the name of a module. In a checkout, this
+    package is found by its path.
+    """
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    if PACKAGE_ROOT.name not in ("site-packages", "dist-packages"):
+        others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+        environment["PYTHONPATH"] = os.pathsep.join([*others, str(PACKAGE_ROOT)])
+    return environment
 
 
 def _check_status(status: int, errors: str, failure: str) -> None:

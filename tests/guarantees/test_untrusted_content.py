@@ -22,7 +22,7 @@ from cifar_models.config.paths import as_argument
 from cifar_models.config.toml_file import MAX_DOTS, parse_toml, parse_value
 from cifar_models.data.image_folder import read_image_folder
 from cifar_models.errors import RequestError
-from cifar_models.runtime.subprocesses import module_arguments
+from cifar_models.runtime.subprocesses import run_command, run_python
 from cifar_models.runtime.text import markdown_escaped, printable
 from cifar_models.storage.atomic_files import locked
 from cifar_models.storage.predictions_file import decode_predictions
@@ -342,15 +342,18 @@ def test_a_legend_leaves_out_no_model():
     assert not wrapped("_hidden").startswith("_")
 
 
-def test_no_module_of_the_working_directory_is_imported(run):
+def test_no_module_of_the_working_directory_is_imported(run, monkeypatch):
     """An untrusted folder may hold a file with the name of a module."""
     for module in ("numpy", "rich", "msgspec", "keras"):
         (run / f"{module}.py").write_text("raise SystemExit('code of a stranger')")
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    for arguments in (["-m", "cifar_models"], module_arguments("cifar_models")):
-        command = [sys.executable, *arguments, "list", "runs", "--under", "."]
-        result = subprocess.run(command, cwd=run, env=environment, capture_output=True, text=True)
-        assert result.returncode == 0 and "digits-cnn" in result.stdout, result.stderr
+    arguments = ["list", "runs", "--under", "."]
+    command = [sys.executable, "-m", "cifar_models", *arguments]
+    result = subprocess.run(command, cwd=run, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0 and "digits-cnn" in result.stdout, result.stderr
+    monkeypatch.chdir(run)
+    run_command(arguments, "failed")
+    assert "digits-cnn" in run_python(["-m", "cifar_models", *arguments], "failed")
 
 
 @pytest.mark.slow
@@ -360,9 +363,8 @@ def test_settings_of_the_working_directory_change_no_figure(run, tmp_path, monke
     figures = []
     for folder in (run, tmp_path):
         out = tmp_path / f"out-{folder.name}"
-        arguments = [*module_arguments("cifar_models"), "compare", str(run), "--out", str(out)]
-        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-        subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, check=True)
+        monkeypatch.chdir(folder)
+        run_command(["compare", str(run), "--out", str(out)], "failed")
         figures.append((out / "figures" / "accuracies.svg").read_text())
     assert figures[0] == figures[1]
 
