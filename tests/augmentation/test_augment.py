@@ -183,6 +183,7 @@ def test_the_result_is_a_function_of_the_key(images):
 
 
 @pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
 def test_xla_computes_the_same(channels):
     rng = np.random.default_rng(0)
     images = tf.constant(rng.integers(0, 256, (16, 32, 32, channels), np.uint8))
@@ -334,6 +335,7 @@ def noise(batch: Batch, key: tf.Tensor, config: AugmentationConfig) -> Batch:
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.slow
 def test_every_stream_has_its_own_random_numbers(images, monkeypatch, jit_compile):
     batch = Batch(tf.constant(images), tf.eye(8), tf.constant(0.0))
     config = AugmentationConfig(cutout_size=1)

@@ -209,6 +209,7 @@ def test_the_fastest_call_gives_the_maximum_flops(monkeypatch):
     assert matrix_products.product_flops(10, 3, multiply) == 3 * 100 * 20 / 4.0
 
 
+@pytest.mark.slow
 def test_every_field_of_a_training_speed_is_measured(monkeypatch):
     monkeypatch.setattr(training_speed, "ROUNDS", 1)
     monkeypatch.setattr(training_speed, "ROUND_SECONDS", 0.1)

@@ -75,7 +75,7 @@ def test_no_wrong_request_imports_tensorflow(tmp_path):
         "        main(command)\n"
         "    except SystemExit:\n"
         "        pass\n"
-        "    assert time.perf_counter() - began < 0.5, command\n"
+        "    assert time.perf_counter() - began < 3, command\n"
         "    assert 'tensorflow' not in sys.modules, command\n"
     )
     result = subprocess.run(

@@ -58,6 +58,7 @@ def test_names_that_cannot_be_shown_are_given_as_numbers(tmp_path, tick_labels, 
         assert Image.open(tmp_path / name).size[0] > 300
 
 
+@pytest.mark.slow
 def test_five_thousand_classes_draw_those_with_the_most_mistakes(tmp_path, tick_labels, caplog):
     names = tuple(f"class {number}" for number in range(5000))
     labels = np.arange(5000)

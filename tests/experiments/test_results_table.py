@@ -277,7 +277,7 @@ def test_a_record_without_runs_or_with_a_wrong_name_is_refused(root):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"accuracy": float("nan")}, "2026-01-01-a: metrics.json has accuracy = nan, not a number"),
+        ({"accuracy": float("nan")}, "metrics.json: cannot be read: it holds the number nan"),
         (
             {"accuracy": "0.9"},
             "metrics.json: cannot be read: Expected `float`, got `str` - at `$.accuracy`",

@@ -93,7 +93,7 @@ def write_images_by_brightness(root: Path) -> str:
     return f"folder:{root}"
 
 
-@pytest.mark.parametrize("pipeline", ["digits", "folder"])
+@pytest.mark.parametrize("pipeline", ["digits", pytest.param("folder", marks=pytest.mark.slow)])
 def test_metrics_after_training_equal_those_of_numpy(pipeline, tmp_path, monkeypatch):
     monkeypatch.setattr(predictions, "PREDICTION_BATCH", 50)
     dataset = "digits" if pipeline == "digits" else write_images_by_brightness(tmp_path / "images")
@@ -192,6 +192,7 @@ def test_all_predictions_of_a_network_have_one_batch_shape(monkeypatch):
 
 
 @pytest.mark.parametrize("xla", ["on", "off"])
+@pytest.mark.slow
 def test_predictions_are_compiled_as_the_recipe_says(xla, run_copy, tmp_path, monkeypatch):
     """Otherwise --no-xla would not help where XLA does not work."""
     # An earlier deterministic run leaves this on, and Keras refuses XLA with it.

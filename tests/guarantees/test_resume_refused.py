@@ -84,7 +84,7 @@ def test_a_folder_that_is_not_a_run_is_refused(tmp_path, capsys):
 def test_a_run_without_fingerprints_is_refused(tmp_path, capsys):
     run = begin(tmp_path / "run")
     (run / "fingerprints.json").unlink()
-    assert "stopped before training began; remove it and train" in refusal(capsys, "resume", run)
+    assert "stopped before training began; repeat the command" in refusal(capsys, "resume", run)
 
 
 def test_a_trial_resumes_with_the_validation_split(tmp_path, monkeypatch):

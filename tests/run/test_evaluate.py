@@ -104,6 +104,7 @@ def test_predictions_that_disagree_with_the_metrics_are_not_written(run, capsys)
     assert not (run / "predictions.npz").exists()
 
 
+@pytest.mark.slow
 def test_odd_class_names_train_to_a_finished_run_that_every_command_reads(tmp_path, capsys):
     names = (os.fsdecode(b"caf\xe9"), "\u732b", "\U0001f408 $x^$", "two\nlines", "[red]", "x" * 250)
     folder, run = write_noise_images(tmp_path / "images", names, 20), tmp_path / "run"

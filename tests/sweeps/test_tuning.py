@@ -219,6 +219,7 @@ def test_a_search_that_does_not_fit_in_memory_goes_on_with_force(
     assert len(trained) == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_search_without_failing_the_trial(recipe_path, tmp_path, capsys):
     out, real, models = tmp_path / "search", os.replace, []
 
