@@ -1,5 +1,7 @@
 """A run that was killed and resumed ends like an uninterrupted one, to the last bit."""
 
+import json
+
 import pytest
 
 from cifar_models.cli.main import main
@@ -155,6 +157,30 @@ def test_every_option_resumes_to_the_same_bytes(name, tmp_path, without_figures,
     recipe = recipe.replace('data_on_device = "auto"', 'data_on_device = "on"')
     (killed / "recipe.toml").write_text(recipe.replace(before, after))
     run_until_killed(31, ["resume", str(killed)])
+    assert main(["resume", str(killed)]) == 0
+    assert outcome_of(killed) == outcome_of(uninterrupted)
+
+
+EARLIER = {"model.padding": "same", "training.momentum_form": "keras"}
+
+
+@pytest.mark.slow
+def test_a_run_begun_before_a_key_existed_resumes_as_it_began(tmp_path, without_figures):
+    """Neither its recipe nor its fingerprints have the key; the default is another value now."""
+    earlier = as_overrides([f"{key}={value}" for key, value in EARLIER.items()])
+    arguments = [*TINY_CNN, *earlier, "--deterministic"]
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    assert main([*arguments, "--run", str(uninterrupted)]) == 0
+    run_until_killed(13, [*arguments, *SAVE_EVERY_STEP, "--run", str(killed)])
+    recipe = (killed / "recipe.toml").read_text()
+    names = tuple(f"{key.rpartition('.')[2]} = " for key in EARLIER)
+    kept = [line for line in recipe.splitlines(keepends=True) if not line.startswith(names)]
+    assert len(kept) == len(recipe.splitlines()) - 2
+    (killed / "recipe.toml").write_text("".join(kept))
+    content = json.loads((killed / "fingerprints.json").read_text())
+    for key in EARLIER:
+        del content["recipe"][key]
+    (killed / "fingerprints.json").write_text(json.dumps(content))
     assert main(["resume", str(killed)]) == 0
     assert outcome_of(killed) == outcome_of(uninterrupted)
 
