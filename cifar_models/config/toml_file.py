@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cifar_models.errors import RequestError
 
-MAX_BYTES = 200_000  # of one file
+MAX_BYTES = 100_000  # of one file
 # Of one line, outside of strings. A key of N parts (a.b.c) takes memory and time for N * N / 2
 # parts, so that a file of 40 kB would take 6 GB. A list of 100 numbers has 100 dots.
 MAX_DOTS = 100

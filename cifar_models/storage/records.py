@@ -5,7 +5,6 @@ when a file is read, because the file may be untrusted.
 """
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,7 +18,6 @@ RENAMED_FIELDS = {"test_views": "tta_views"}
 
 AnyRecord = TypeVar("AnyRecord")
 
-SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # others stand for bytes of a file name
 MAX_COUNT = 2**63 - 1
 MAX_NUMBER = 1e300  # so that sums are finite too
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
@@ -190,7 +188,7 @@ def from_json(kind: type[AnyRecord], content: dict, path: Path) -> AnyRecord:
 
     Raises:
         RequestError: A key is missing or has a value of another type or outside its range, or the
-            file holds a number that is not finite or text that is not Unicode.
+            file holds a number that is not finite.
     """
     content = {RENAMED_FIELDS.get(key, key): value for key, value in content.items()}
     try:
@@ -202,16 +200,14 @@ def from_json(kind: type[AnyRecord], content: dict, path: Path) -> AnyRecord:
 
 
 def _problem(content: Any) -> str:
-    """Return what no record holds in the content of a JSON file, or "" if there is nothing."""
+    """Return which number of a JSON file no record holds, or "" if there is none."""
     rest = [content]
     while rest:
         value = rest.pop()
         if isinstance(value, dict):
-            rest += [*value, *value.values()]
+            rest += value.values()
         elif isinstance(value, list):
             rest += value
         elif isinstance(value, float) and not abs(value) <= MAX_NUMBER:  # NaN is not either
             return f"it holds the number {value:g}"
-        elif isinstance(value, str) and SURROGATE.search(value):
-            return "it holds text that is not Unicode"
     return ""

@@ -76,12 +76,12 @@ def test_dots_in_strings_and_comments_are_allowed(value):
 
 
 def test_a_study_of_millions_of_runs_is_refused(tmp_path, capsys):
-    numbers = ",".join(map(str, range(10_000)))
-    fractions = ",\n".join(f"0.{number:05}" for number in range(1, 10_000))
+    numbers = ",".join(map(str, range(5_000)))
+    fractions = ",\n".join(f"0.{number:05}" for number in range(1, 5_000))
     text = f'recipes = ["digits-cnn"]\nseeds = [{numbers}]\ntrain_fractions = [{fractions}]\n'
     (tmp_path / "study.toml").write_text(text)
     error = refusal(capsys, "study", tmp_path / "study.toml", "--out", tmp_path / "out")
-    assert "99,990,000 runs, more than 1,000" in error
+    assert "24,995,000 runs, more than 1,000" in error
 
 
 def write_study(folder: Path, dataset: str = "digits") -> Path:
@@ -116,7 +116,6 @@ METRICS = [
     {"per_class": {}},
     {"split": "other"},
     {"recipe": "a" * 9_000_000},
-    {"device": "\ud800"},
 ]
 
 
