@@ -243,6 +243,7 @@ def test_every_field_of_a_training_speed_is_measured(monkeypatch):
     assert speed.recipe == "digits-cnn" and speed.batch_size == 64
 
 
+@pytest.mark.slow
 def test_a_recipe_is_passed_to_its_process_unchanged(monkeypatch, capsys):
     program = """
 import sys

@@ -65,6 +65,7 @@ def can_mount() -> bool:
 
 
 @pytest.mark.skipif(not can_mount(), reason="this user may not create a mount namespace")
+@pytest.mark.slow
 def test_a_full_disk_costs_no_checkpoint(tmp_path):
     uninterrupted = tmp_path / "uninterrupted"
     assert main([*TRAIN, "--run", str(uninterrupted)]) == 0

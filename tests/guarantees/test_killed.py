@@ -187,6 +187,7 @@ def test_a_run_stopped_before_its_first_step_can_be_started_again(number, second
         refuse_if_taken(run)
 
 
+@pytest.mark.slow
 def test_a_closed_output_pipe_does_not_end_the_run(tmp_path):
     run = tmp_path / "run"
     process = start("-m", "cifar_models", *TRAIN, "--run", str(run))

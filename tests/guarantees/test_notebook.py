@@ -47,6 +47,7 @@ def check_outputs(notebook: NotebookNode) -> None:
 @pytest.mark.parametrize(
     "override", ["EPOCHS, SEEDS = 1, [0]", pytest.param("", marks=pytest.mark.slow, id="complete")]
 )
+@pytest.mark.slow
 def test_the_notebook_runs(notebook, override, tmp_path):
     folder = f"FOLDER = Path({str(tmp_path / 'runs')!r})"
     parameter_cell(notebook).source += f"\n{override}\n{folder}"

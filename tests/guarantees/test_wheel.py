@@ -60,6 +60,7 @@ def test_the_wheel_holds_the_package_its_recipes_and_the_licence(wheel):
     assert f"-{cifar_models.__version__}-" in wheel.name
 
 
+@pytest.mark.slow
 def test_the_command_runs_in_an_empty_folder(scripts, tmp_path):
     where = run(
         tmp_path, scripts / "python", "-c", "import cifar_models; print(cifar_models.__file__)"

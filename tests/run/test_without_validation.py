@@ -35,6 +35,7 @@ def test_every_image_is_trained_on_and_the_history_has_no_validation(run):
     assert metrics["flops_per_image"] == 6 * one_view
 
 
+@pytest.mark.slow
 def test_the_run_can_be_evaluated_exported_and_compared(run, tmp_path, capsys):
     accuracy = read_metrics(run)["accuracy"]
     assert main(["evaluate", str(run)]) == 0

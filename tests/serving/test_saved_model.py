@@ -55,6 +55,7 @@ def test_a_saved_model_predicts_without_this_package(finished_run, tmp_path, cap
 @pytest.mark.parametrize(
     "recipe", [pytest.param("digits-vit", marks=pytest.mark.slow), "digits-hybrid"]
 )
+@pytest.mark.slow
 def test_transformers_can_be_exported(recipe, tmp_path):
     run = tmp_path / "run"
     small = ["--set", "training.epochs=1", "--set", "model.num_layers=1"]

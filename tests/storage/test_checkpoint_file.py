@@ -111,6 +111,7 @@ def test_the_previous_checkpoint_is_used_and_the_damaged_one_is_named(tmp_path, 
     assert outcome_of(run) == outcome_of(uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_run_starts_again_after_its_damaged_checkpoints_are_removed(tmp_path, capsys):
     run = tmp_path / "run"
     run_until_killed(4, [*TINY_CNN, *SAVE_EVERY_STEP, "--run", str(run)])

@@ -46,6 +46,7 @@ def test_every_combination_is_one_run(study_path, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_study_trains_missing_runs_tolerates_failures_and_compares(
     study_path, tmp_path, capsys, monkeypatch
 ):

@@ -70,6 +70,7 @@ def test_every_proposal_is_in_its_range(recipe_path):
     assert len(rates) == 40
 
 
+@pytest.mark.slow
 def test_a_search_writes_its_trials_and_a_best_recipe_that_trains(recipe_path, tmp_path):
     out = tmp_path / "search"
     assert tune(recipe_path, out, 3) == 0
@@ -166,6 +167,7 @@ def test_a_folder_with_other_files_is_refused(recipe_path, tmp_path, capsys):
     assert "holds other files" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_trial_resumes_after_its_last_checkpoint(recipe_path, tmp_path, capsys):
     out = tmp_path / "search"
     recipe_path.write_text(SEARCH + "\n[runtime]\ncheckpoint_seconds = 0\n")
