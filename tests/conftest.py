@@ -39,6 +39,17 @@ TINY_CNN = as_overrides(
         "model.stem_filters=8",
     ]
 )
+# The head of a recipe file: a CNN for the digits, whose filters the test chooses.
+TINY_CNN_TOML = """
+[data]
+dataset = "digits"
+
+[model]
+architecture = "residual_cnn"
+image_size = 8
+stem_kernel_size = 3
+stem_strides = 1
+"""
 SAVE_EVERY_STEP = as_overrides(["runtime.checkpoint_seconds=0"])
 
 TIMINGS = (

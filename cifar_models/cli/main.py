@@ -92,13 +92,15 @@ def _train(options: argparse.Namespace) -> None:
     if options.run:
         train(recipe, options.run, force=options.force)
         return
-    path = _new_folder(Path("runs"), user_path(name).name)
+    had_runs = Path("runs").exists()
+    path = _new_folder(Path("runs"), name)
     try:
         train(recipe, path, force=options.force)
     finally:
         with contextlib.suppress(OSError):  # they hold files, unless the request was wrong
             path.rmdir()
-            path.parent.rmdir()
+            if not had_runs:
+                path.parent.rmdir()
 
 
 def _new_folder(parent: Path, name: str) -> Path:

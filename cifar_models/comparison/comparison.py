@@ -12,11 +12,9 @@ from cifar_models.comparison.learning_curves import LearningCurve, learning_curv
 from cifar_models.comparison.models import Model
 from cifar_models.comparison.runs import by_recipe, refuse_different_data
 from cifar_models.comparison.significance import CONFIDENCE, Difference, compare_models, holm
-from cifar_models.evaluation.metrics import largest, mistakes_of_classes
+from cifar_models.evaluation.metrics import MAX_SHOWN_CLASSES, largest, mistakes_of_classes
 from cifar_models.run.load import FinishedRun
 from cifar_models.storage.records import DatasetInfo
-
-MAX_CLASSES = 100  # in a figure
 
 
 @dataclass(frozen=True)
@@ -88,10 +86,10 @@ class Comparison:
 
     @cached_property
     def shown_classes(self) -> np.ndarray:
-        """The classes that figures show: all, or MAX_CLASSES with the most mistakes, int (C,)."""
+        """The classes that figures show: all, or those with the most mistakes, int (C,)."""
         runs = [run for model in self.models for run in model.runs]
         mistakes = [mistakes_of_classes(run.labels, run.probabilities) for run in runs]
-        return largest(np.sum(mistakes, axis=0), MAX_CLASSES)
+        return largest(np.sum(mistakes, axis=0), MAX_SHOWN_CLASSES)
 
 
 def analyze(runs: Sequence[FinishedRun]) -> Comparison:

@@ -20,14 +20,17 @@ from cifar_models.evaluation.figure_text import (
     readable_title,
     unreadable_names,
 )
-from cifar_models.evaluation.metrics import confusion_matrix, most_confused_classes
+from cifar_models.evaluation.metrics import (
+    MAX_SHOWN_CLASSES,
+    confusion_matrix,
+    most_confused_classes,
+)
 from cifar_models.evaluation.predictions import Predictions
 
 TRAIN_COLOUR, VALIDATION_COLOUR = "#9a6324", "#1f5fa8"
 MAX_FILTERS = 64
 SAMPLE_ROWS, SAMPLE_COLUMNS = 4, 6
 MAX_CLASSES_WITH_NUMBERS = 20  # a larger confusion matrix shows only colours
-MAX_CLASSES = 100  # of a confusion matrix; the names of more would overlap
 
 
 @matplotlib.rc_context(OWN_STYLE)
@@ -53,10 +56,10 @@ def draw_curves(history: list[dict[str, float]], title: str, file: BinaryIO) -> 
 def draw_confusion_matrix(predictions: Predictions, title: str, file: BinaryIO) -> None:
     """Draw a confusion matrix of counts, coloured by the fraction of each true class.
 
-    Of more than MAX_CLASSES classes, those with the most mistakes are drawn.
+    Of more than MAX_SHOWN_CLASSES classes, those with the most mistakes are drawn.
     """
     labels, probabilities = predictions.labels, predictions.probabilities
-    classes = most_confused_classes(labels, probabilities, MAX_CLASSES)  # (C,)
+    classes = most_confused_classes(labels, probabilities, MAX_SHOWN_CLASSES)  # (C,)
     counts = confusion_matrix(labels, probabilities, classes)  # (C, C)
     images = np.bincount(labels, minlength=len(predictions.class_names))[classes]
     fractions = counts / images[:, None].clip(1)

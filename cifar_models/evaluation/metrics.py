@@ -6,6 +6,7 @@ from sklearn import metrics as sklearn_metrics
 
 from cifar_models.storage.records import ClassificationMetrics, ClassMetrics
 
+MAX_SHOWN_CLASSES = 100  # in a figure; the names of more would overlap
 CALIBRATION_BINS = 15
 
 

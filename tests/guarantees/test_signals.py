@@ -27,21 +27,12 @@ from cifar_models.runtime.signals import Interruption, obey_stop, stop_request
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.sweeps import trials
 from cifar_models.training.callbacks import Stopwatch
-from tests.conftest import TINY_CNN, as_overrides, outcome_of
+from tests.conftest import TINY_CNN, TINY_CNN_TOML, as_overrides, outcome_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = [*TINY_CNN, *as_overrides(["training.epochs=1", "training.batch_size=256"])]
 DETERMINISTIC = ["--deterministic", "--run"]
-SEARCH = """
-[data]
-dataset = "digits"
-
-[model]
-architecture = "residual_cnn"
-image_size = 8
-stem_kernel_size = 3
-stem_strides = 1
-stem_filters = 4
+SEARCH = f"""{TINY_CNN_TOML}stem_filters = 4
 stage_filters = [4]
 stage_blocks = [1]
 
@@ -53,7 +44,7 @@ batch_size = 256
 checkpoint_seconds = 0
 
 [search]
-"training.peak_learning_rate" = { low = 1e-3, high = 1.0, scale = "log" }
+"training.peak_learning_rate" = {{ low = 1e-3, high = 1.0, scale = "log" }}
 """
 
 

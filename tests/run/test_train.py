@@ -363,3 +363,6 @@ def test_a_wrong_request_leaves_no_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     refusal(capsys, "train", "digits-cnn", "--dataset", f"folder:{tmp_path / 'nothing'}")
     assert not list(tmp_path.iterdir())
+    (tmp_path / "runs").mkdir()  # the user's own
+    refusal(capsys, "train", "digits-cnn", "--dataset", f"folder:{tmp_path / 'nothing'}")
+    assert [path.name for path in tmp_path.rglob("*")] == ["runs"]

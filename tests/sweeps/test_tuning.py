@@ -15,18 +15,9 @@ from cifar_models.runtime import memory
 from cifar_models.storage.atomic_files import locked
 from cifar_models.sweeps import trials
 from cifar_models.sweeps.search_space import search_space, suggest
-from tests.conftest import read_metrics, run_until_killed
+from tests.conftest import TINY_CNN_TOML, read_metrics, run_until_killed
 
-SEARCH = """
-[data]
-dataset = "digits"
-
-[model]
-architecture = "residual_cnn"
-image_size = 8
-stem_kernel_size = 3
-stem_strides = 1
-stage_filters = [4, 8]
+SEARCH = f"""{TINY_CNN_TOML}stage_filters = [4, 8]
 stage_blocks = [1, 1]
 
 [training]
@@ -34,10 +25,10 @@ epochs = 1
 batch_size = 128
 
 [search]
-"training.peak_learning_rate" = { low = 1e-3, high = 1.0, scale = "log" }
-"model.l1" = { low = 1e-8, high = 1e-4, scale = "log" }
-"model.stem_filters" = { low = 4, high = 8 }
-"model.stage_filters" = { choices = [[4, 8], [8, 8]] }
+"training.peak_learning_rate" = {{ low = 1e-3, high = 1.0, scale = "log" }}
+"model.l1" = {{ low = 1e-8, high = 1e-4, scale = "log" }}
+"model.stem_filters" = {{ low = 4, high = 8 }}
+"model.stage_filters" = {{ choices = [[4, 8], [8, 8]] }}
 """
 
 
