@@ -88,6 +88,7 @@ def test_a_search_writes_its_trials_and_a_best_recipe_that_trains(recipe_path, t
     assert main(["train", str(out / "best.toml"), "--run", str(tmp_path / "run")]) == 0
 
 
+@pytest.mark.slow
 def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeypatch):
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     assert tune(recipe_path, uninterrupted, 3) == 0

@@ -176,7 +176,7 @@ def test_alternating_flip_flips_the_images_of_the_flip_mask(images):
         ("float32", "off"),
         pytest.param("float32", "on", marks=pytest.mark.slow),  # compiles for half a minute
         ("mixed_float16", "off"),
-        ("mixed_float16", "on"),
+        pytest.param("mixed_float16", "on", marks=pytest.mark.slow),
         ("mixed_bfloat16", "off"),  # with XLA on a CPU, bfloat16 takes minutes to compile
     ],
 )
