@@ -16,6 +16,7 @@ from cifar_models.config.recipe_file import read_recipe, recipe_toml, with_value
 from cifar_models.data.load import load_dataset
 from cifar_models.data.splits import Split, check_fits
 from cifar_models.runtime.device import Runtime, configure
+from cifar_models.runtime.onednn import choose_onednn
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def measure_training_speed(recipe: Recipe) -> TrainingSpeed:
     Raises:
         RequestError, RunError: The data cannot be loaded, or is too small for the recipe.
     """
+    choose_onednn(recipe.runtime.onednn)
     dataset = load_dataset(recipe.data)
     train = dataset.splits(recipe.data, recipe.runtime.seed).train
     batch_size = min(recipe.training.batch_size, len(train))

@@ -80,6 +80,8 @@ def _read_recipe(options: argparse.Namespace, name: str):
         overrides.append("runtime.deterministic=true")
     if getattr(options, "no_xla", False):
         overrides.append("runtime.xla=off")
+    if getattr(options, "no_onednn", False):
+        overrides.append("runtime.onednn=off")
     return read_recipe(name, overrides)
 
 
@@ -155,8 +157,10 @@ def _tune(options: argparse.Namespace) -> None:
         raise RequestError(
             f"recipe {recipe.name}: declares nothing to search; add a [search] table"
         )
+    from cifar_models.runtime.onednn import choose_onednn
     from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 
+    choose_onednn(recipe.runtime.onednn)
     import_tensorflow()
     from cifar_models.sweeps.tuning import tune
 

@@ -64,6 +64,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-xla", action="store_true", help="do not compile with XLA, even on a GPU"
     )
+    parser.add_argument(
+        "--no-onednn", action="store_true", help="do not use the CPU kernels of oneDNN"
+    )
     _add_force(parser)
 
 

@@ -64,6 +64,11 @@ class RuntimeConfig:
     xla: str = key(
         "auto", "Compile with XLA; auto: on a GPU, unless deterministic.", choices=SWITCH
     )
+    onednn: str = key(
+        "on",
+        "Kernels of oneDNN on a CPU; auto: on new processors only. TF_ENABLE_ONEDNN_OPTS wins.",
+        choices=SWITCH,
+    )
     data_on_device: str = key(
         "auto", "Keep training images in GPU memory; auto: with XLA, up to 1 GiB.", choices=SWITCH
     )

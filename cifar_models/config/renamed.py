@@ -7,6 +7,7 @@ A run folder without a newer key was trained by code that behaved as EARLIER_VAL
 from dataclasses import fields
 
 from cifar_models.config.architectures import ARCHITECTURES
+from cifar_models.config.recipe import RuntimeConfig
 from cifar_models.config.training import OPTIMIZERS, TrainingConfig
 
 RENAMED_KEYS = {
@@ -24,6 +25,7 @@ EARLIER_VALUES: dict[str, object] = {
     "model.padding": "same",
     "model.as_published": False,
     "training.momentum_form": "keras",
+    "runtime.onednn": "auto",
 }
 
 
@@ -66,6 +68,7 @@ def earlier_values(architecture: object, optimizer: object) -> dict[str, object]
     model = ARCHITECTURES.get(str(architecture), ARCHITECTURES["residual_cnn"]).config
     reads = OPTIMIZERS.get(str(optimizer), OPTIMIZERS[TrainingConfig().optimizer]).reads
     read = {f"model.{each.name}" for each in fields(model)} | {f"training.{key}" for key in reads}
+    read |= {f"runtime.{each.name}" for each in fields(RuntimeConfig)}
     return {key: value for key, value in EARLIER_VALUES.items() if key in read}
 
 

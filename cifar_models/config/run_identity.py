@@ -8,12 +8,13 @@ from cifar_models.config.recipe_file import recipe_tables
 from cifar_models.config.renamed import RENAMED_KEYS, current_architecture, earlier_values
 from cifar_models.errors import RequestError
 
-# Keys that do not change the result.
+# Keys that do not change the result, or only its last bits: environment.json has the kernels.
 KEYS_WITHOUT_EFFECT = (
     "data.data_dir",
     "runtime.checkpoint_seconds",
     "runtime.steps_per_execution",
     "runtime.data_on_device",
+    "runtime.onednn",
     "training.tuning_trials",
 )
 MAX_DIFFERENCES_SHOWN = 3  # in one error message

@@ -15,6 +15,7 @@ from cifar_models.data.load import load_dataset_of_run
 from cifar_models.data.splits import Splits
 from cifar_models.errors import RequestError
 from cifar_models.runtime.device import Runtime, configure
+from cifar_models.runtime.onednn import choose_onednn
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.storage.open_run import open_finished_run
 from cifar_models.storage.records import (
@@ -214,7 +215,9 @@ def load_run(path: Path | str) -> FinishedRun:
             damaged.
     """
     folder = open_finished_run(Path(path))
-    return FinishedRun(folder, folder.read_recipe())
+    recipe = folder.read_recipe()
+    choose_onednn(recipe.runtime.onednn)
+    return FinishedRun(folder, recipe)
 
 
 def configure_for_run(folder: RunFolder, recipe: Recipe) -> Runtime:

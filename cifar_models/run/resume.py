@@ -9,6 +9,7 @@ from cifar_models.data.load import load_dataset_of_run
 from cifar_models.run.load import configure_for_run
 from cifar_models.run.train import check_memory, run_to_end, training_session
 from cifar_models.runtime.memory import memory_for_training
+from cifar_models.runtime.onednn import choose_onednn
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.storage.open_run import open_run
 from cifar_models.storage.records import RunMetrics
@@ -38,6 +39,7 @@ def resume(path: Path | str, data_dir: str | None = None, force: bool = False) -
     if folder.is_finished():
         logger.info("%s: the run is finished already", path)
         return folder.read(RunMetrics)
+    choose_onednn(recipe.runtime.onednn)
     with memory_for_training(force), training_session(folder) as stop:
         folder.remove_partial_files()
         folder.make_subfolders()  # a copy of the folder may lack the empty ones

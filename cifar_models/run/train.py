@@ -18,6 +18,7 @@ from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.environment import environment
 from cifar_models.runtime.log import log_to_file
 from cifar_models.runtime.memory import memory_for_training
+from cifar_models.runtime.onednn import choose_onednn
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.runtime.signals import Interruption, StopRequest, obey_stop, stop_request
 from cifar_models.storage.atomic_files import WriteError, locked
@@ -54,6 +55,7 @@ def train(
     recipe = replace(recipe, data=recipe.data.with_absolute_paths())
     toml = recipe_toml(recipe)
     refuse_if_taken(Path(path), toml)
+    choose_onednn(recipe.runtime.onednn)
     with memory_for_training(force):
         dataset = load_dataset(recipe.data)
         splits = dataset.splits(recipe.data, recipe.runtime.seed)

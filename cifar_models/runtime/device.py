@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_models.config.recipe import RuntimeConfig
+from cifar_models.runtime.onednn import onednn_is_on, warn_of_ineffective_setting
 
 # Training steps in one call on a GPU. A step takes a few milliseconds, and a call adds about one.
 GPU_STEPS_PER_EXECUTION = 32
@@ -23,6 +24,7 @@ class Runtime:
         device: Name of the processor that trains.
         precision: Keras dtype policy.
         xla: Whether XLA compiles the training step and the predictions.
+        onednn: Whether TensorFlow uses the CPU kernels of oneDNN.
         deterministic: Whether every operation gives the same bits each time.
         resident_bytes: Size of the largest training set that is kept on the device, bytes.
         steps_per_execution: Maximum number of training steps in one call.
@@ -31,6 +33,7 @@ class Runtime:
     device: str
     precision: str
     xla: bool
+    onednn: bool
     deterministic: bool
     resident_bytes: int
     steps_per_execution: int
@@ -66,6 +69,7 @@ def configure(recipe: RuntimeConfig) -> Runtime:
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(recipe.seed)
     _set_determinism(recipe.deterministic)
+    warn_of_ineffective_setting(recipe.onednn)
     xla = recipe.xla == "on" or (recipe.xla == "auto" and bool(gpus) and not recipe.deterministic)
     # Without XLA, TensorFlow has no GPU kernel that gathers uint8 values.
     resident_bytes = MAX_RESIDENT_BYTES if gpus and xla else 0
@@ -73,6 +77,7 @@ def configure(recipe: RuntimeConfig) -> Runtime:
         device=details.get("device_name") or _processor_name(),
         precision=precision,
         xla=xla,
+        onednn=onednn_is_on(),
         deterministic=recipe.deterministic,
         resident_bytes={"auto": resident_bytes, "on": sys.maxsize, "off": 0}[recipe.data_on_device],
         steps_per_execution=recipe.steps_per_execution or (GPU_STEPS_PER_EXECUTION if gpus else 1),

@@ -12,7 +12,7 @@ from cifar_models.storage.records import Environment
 
 PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "scikit-learn")
 # If one of these changes, or the version of a package, the last bits of a result may change.
-DECISIVE_FIELDS = ("device", "cpu_cores", "precision", "xla", "python", "commit")
+DECISIVE_FIELDS = ("device", "cpu_cores", "precision", "xla", "onednn", "python", "commit")
 
 
 def environment(runtime: Runtime) -> Environment:
@@ -24,6 +24,7 @@ def environment(runtime: Runtime) -> Environment:
         cpu_cores=usable_cores(),
         precision=runtime.precision,
         xla=runtime.xla,
+        onednn=runtime.onednn,
         deterministic=runtime.deterministic,
         python=platform.python_version(),
         platform=platform.platform(),

@@ -102,6 +102,7 @@ class Environment:
     cpu_cores: int | None = None
     precision: str = "auto"  # Keras dtype policy
     xla: bool | None = None
+    onednn: bool | None = None  # CPU kernels of oneDNN
     deterministic: bool | None = None
     python: str | None = None
     platform: str | None = None

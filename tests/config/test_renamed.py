@@ -121,6 +121,7 @@ def test_a_run_without_a_table_keeps_its_behaviour(tmp_path):
     path.write_text("")
     assert parse_saved_recipe(path.read_text(), path).model.padding == "same"
     assert parse_saved_recipe(path.read_text(), path).training.momentum_form == "keras"
+    assert parse_saved_recipe(path.read_text(), path).runtime.onednn == "auto"
 
 
 def test_a_study_is_not_continued_with_a_network_of_another_version(tmp_path):

@@ -1,0 +1,72 @@
+"""The CPU kernels of oneDNN: the recipe chooses, and the user's environment has the last word."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cifar_models.cli.main import main
+from cifar_models.config.recipe_file import read_recipe
+from cifar_models.runtime.onednn import VARIABLE, choose_onednn
+from cifar_models.storage.run_folder import RunFolder
+from tests.conftest import TINY_CNN
+
+
+def run(*arguments: str, **variables: str) -> str:
+    """Run the command line in a new process, and return what it prints."""
+    inherited = {key: value for key, value in os.environ.items() if key != VARIABLE}
+    result = subprocess.run(
+        [sys.executable, "-m", "cifar_models", *arguments],
+        env={**inherited, **variables},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
+
+
+@pytest.mark.slow
+def test_a_run_records_its_kernels_and_every_later_process_uses_the_same(tmp_path):
+    folders = {setting: tmp_path / setting for setting in ("on", "off")}
+    run(*TINY_CNN, "--run", str(folders["on"]))
+    run(*TINY_CNN, "--no-onednn", "--run", str(folders["off"]))
+    for setting, folder in folders.items():
+        recorded = json.loads((folder / "environment.json").read_text())
+        assert recorded["onednn"] == (setting == "on")
+        before = RunFolder(folder).read_predictions()[1].tobytes()
+        assert "no effect" not in run("evaluate", str(folder))
+        assert RunFolder(folder).read_predictions()[1].tobytes() == before
+    text = run("evaluate", str(folders["on"]), **{VARIABLE: "0"})
+    assert 'runtime.onednn = "on" has no effect' in text and f"{VARIABLE}=0" in text
+
+
+def test_the_environment_wins_and_auto_leaves_the_choice_to_tensorflow(monkeypatch):
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    for setting, given, expected in (
+        ("on", None, "1"),
+        ("off", None, "0"),
+        ("auto", None, None),
+        ("on", "0", "0"),
+        ("off", "1", "1"),
+    ):
+        monkeypatch.delenv(VARIABLE, raising=False)
+        if given is not None:
+            monkeypatch.setenv(VARIABLE, given)
+        choose_onednn(setting)
+        assert os.environ.get(VARIABLE) == expected
+    monkeypatch.delenv(VARIABLE)
+
+
+def test_a_process_that_has_imported_tensorflow_keeps_its_kernels(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setitem(sys.modules, "tensorflow", object())
+    choose_onednn("off")
+    assert VARIABLE not in os.environ
+
+
+def test_a_recipe_and_the_option_have_the_key(capsys):
+    assert read_recipe("cnn", []).runtime.onednn == "on"
+    assert main(["train", "cnn", "--set", "runtime.onednn=maybe"]) == 2
+    assert 'must be "auto", "on" or "off"' in capsys.readouterr().err
