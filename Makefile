@@ -77,11 +77,18 @@ train: setup ## train a recipe
 READS_train-cnn := RECIPE DATASET DATA_DIR RUN SEED EPOCHS BATCH_SIZE ARGS
 train-cnn: setup ## train the CNN, or the recipe in RECIPE
 READS_train-vit := $(READS_train-cnn)
-train-vit: setup ## train the Vision Transformer (same variables as train-cnn)
+train-vit: setup ## train the Vision Transformer; without a GPU, vit-laptop (same variables as train-cnn)
 READS_train-hybrid := $(READS_train-cnn)
-train-hybrid: setup ## train the convolutional transformer (same variables as train-cnn)
+train-hybrid: setup ## train the hybrid; without a GPU, hybrid-laptop (same variables as train-cnn)
+# The recipes vit and hybrid need a GPU. The digits have recipes of their own, and cnn trains anywhere.
+HAS_GPU := $(GPU)$(wildcard /dev/nvidiactl /dev/dxg)
 train-cnn train-vit train-hybrid: train-%:
-	@$(SHOW) $(CIFAR_MODELS) train "$${RECIPE:-$*}" $(RECIPE_OPTIONS) $(RUN_OPTION) $(ARGS)
+	@recipe="$${RECIPE:-$*}"; \
+	if [ -z "$${RECIPE}$(HAS_GPU)" ] && [ "$$DATASET" != digits ] && [ $* != cnn ]; then \
+		recipe=$*-laptop; \
+		echo "no GPU found: training $$recipe; RECIPE=$* trains the recipe for a GPU"; \
+	fi; \
+	$(SHOW) $(CIFAR_MODELS) train "$$recipe" $(RECIPE_OPTIONS) $(RUN_OPTION) $(ARGS)
 
 READS_resume := RUN DATA_DIR ARGS
 NEEDS_resume := RUN

@@ -61,12 +61,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="give the same result to the last byte every time (on a CPU)",
     )
-    parser.add_argument(
-        "--no-xla", action="store_true", help="do not compile with XLA, even on a GPU"
-    )
-    parser.add_argument(
-        "--no-onednn", action="store_true", help="do not use the CPU kernels of oneDNN"
-    )
+    for option, help_text in (
+        ("--no-xla", "do not compile with XLA, even on a GPU"),
+        ("--no-onednn", "do not use the CPU kernels of oneDNN"),
+    ):
+        parser.add_argument(option, action="store_true", help=help_text)
     _add_force(parser)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cifar_models.config.model_tables import (
     AirbenchConfig,
     CCTConfig,
+    ConvViTConfig,
     ModelConfig,
     ResidualCNNConfig,
     ViTConfig,
@@ -24,17 +25,20 @@ class Architecture:
         builder: "module:function" of a function (config, image_shape, num_classes) →
             keras.Model, which is imported when a network is built.
         description: One line for `list models` and docs/recipe_keys.md.
+        laptop_recipe: Recipe of the same family that trains on a CPU.
     """
 
     config: ModelConfig
     builder: str
     description: str
+    laptop_recipe: str = "cnn-laptop"
 
 
 RESIDUAL_CNN = "cifar_models.models.residual_cnn:build_residual_cnn"
 AIRBENCH = "cifar_models.models.airbench:build_airbench"
 VIT = "cifar_models.models.vit:build_vit"
 CCT = "cifar_models.models.cct:build_cct"
+CONV_VIT = "cifar_models.models.conv_vit:build_conv_vit"
 
 ARCHITECTURES = {
     "residual_cnn": Architecture(
@@ -73,7 +77,9 @@ ARCHITECTURES = {
         AIRBENCH,
         "airbench96: wider, three convolutions per stage",
     ),
-    "vit": Architecture(ViTConfig(), VIT, "plain ViT: patches of 4 pixels, 192 wide, 9 blocks"),
+    "vit": Architecture(
+        ViTConfig(), VIT, "plain ViT: patches of 4 pixels, 192 wide, 9 blocks", "vit-laptop"
+    ),
     "vit_notebook": Architecture(
         ViTConfig(
             image_size=128,
@@ -89,13 +95,24 @@ ARCHITECTURES = {
         ),
         VIT,
         "plain ViT on images enlarged to 128 pixels: patches of 16, 768 wide, 6 blocks",
+        "vit-laptop",
     ),
     "cct2_3x2": Architecture(
-        CCTConfig(), CCT, "CCT-2/3x2 (arXiv:2104.05704), as in the authors' code"
+        CCTConfig(),
+        CCT,
+        "CCT-2/3x2 (arXiv:2104.05704), as in the authors' code",
+        "hybrid-laptop",
     ),
     "cct7_3x1": Architecture(
         CCTConfig(conv_layers=1, hidden_dim=256, num_layers=7, num_heads=4, mlp_dim=512),
         CCT,
         "CCT-7/3x1 (arXiv:2104.05704), as in the authors' code",
+        "hybrid-laptop",
+    ),
+    "conv_vit": Architecture(
+        ConvViTConfig(),
+        CONV_VIT,
+        "two stages of airbench, then three encoder blocks; trains on a laptop",
+        "hybrid-laptop",
     ),
 }

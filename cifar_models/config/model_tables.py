@@ -63,8 +63,8 @@ class ResidualCNNConfig(ModelConfig):
 
 
 @dataclass(frozen=True)
-class AirbenchConfig(ModelConfig):
-    """Network for short schedules ("airbench"). Source: Jordan (2024), arXiv:2404.00498."""
+class ConvolutionalStagesConfig(ModelConfig):
+    """Whitening and convolutional stages of airbench. Source: Jordan (2024), arXiv:2404.00498."""
 
     whitening_size: int = key(2, "Size of the fixed whitening kernel, pixels.", SIZE)
     stage_filters: tuple[int, ...] = key(
@@ -74,7 +74,6 @@ class AirbenchConfig(ModelConfig):
         2, "Convolutions of a stage; with 3, a shortcut skips the last two.", choices=(2, 3)
     )
     norm_momentum: float = key(0.6, "Momentum of the moving averages of batch norm.", BELOW_ONE)
-    logit_scale: float = key(1 / 9, "Factor on the logits.", POSITIVE)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         number = len(self.stage_filters)
@@ -84,6 +83,13 @@ class AirbenchConfig(ModelConfig):
                 "stage_filters",
                 f"halve the image {number} times; {self.image_size} pixels allow {possible}",
             )
+
+
+@dataclass(frozen=True)
+class AirbenchConfig(ConvolutionalStagesConfig):
+    """Network for short schedules ("airbench"). Source: Jordan (2024), arXiv:2404.00498."""
+
+    logit_scale: float = key(1 / 9, "Factor on the logits.", POSITIVE)
 
 
 @dataclass(frozen=True)
@@ -140,15 +146,42 @@ class CCTConfig(ModelConfig):
         yield from _transformer_problems(self)
 
 
-def _transformer_problems(config: ViTConfig | CCTConfig) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True)
+class ConvViTConfig(ConvolutionalStagesConfig):
+    """Convolutional stages, then encoder blocks, as in CoAtNet. Source: arXiv:2106.04803."""
+
+    stage_filters: tuple[int, ...] = key(
+        (32, 128), "Filters of each stage; the last one is the dimension of a token.", SIZE
+    )
+    num_layers: int = key(3, NUM_LAYERS, DEPTH)
+    num_heads: int = key(4, NUM_HEADS, SIZE)
+    mlp_dim: int = key(256, MLP_DIM, SIZE)
+    mimetic_init: bool = key(False, MIMETIC_INIT)
+    dropout_rate: float = key(0.0, DROPOUT, BELOW_ONE)
+    attention_dropout_rate: float = key(0.0, ATTENTION_DROPOUT, BELOW_ONE)
+    stochastic_depth_rate: float = key(0.0, STOCHASTIC_DEPTH, BELOW_ONE)
+
+    @property
+    def hidden_dim(self) -> int:
+        """Dimension of a token embedding."""
+        return self.stage_filters[-1]
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        yield from _transformer_problems(self, "token dimension")
+
+
+def _transformer_problems(
+    config: ViTConfig | CCTConfig | ConvViTConfig, width: str = "hidden_dim"
+) -> Iterator[tuple[str, str]]:
     if config.hidden_dim % config.num_heads:
         divisors = _divisors(config.hidden_dim)
         yield (
             "num_heads",
-            f"does not divide hidden_dim {config.hidden_dim}; choose one of {divisors}",
+            f"does not divide {width} {config.hidden_dim}; choose one of {divisors}",
         )
     if config.mimetic_init and config.hidden_dim % 4:
-        yield "mimetic_init", "needs a hidden_dim that is divisible by 4"
+        yield "mimetic_init", f"needs a {width} that is divisible by 4"
 
 
 def _divisors(number: int) -> str:

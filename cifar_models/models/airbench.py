@@ -3,7 +3,7 @@
 import keras
 from keras import KerasTensor, layers
 
-from cifar_models.config.model_tables import AirbenchConfig
+from cifar_models.config.model_tables import AirbenchConfig, ConvolutionalStagesConfig
 from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.initializers import PartialIdentity
 from cifar_models.layers.normalization import FusedBatchNormalization
@@ -31,10 +31,7 @@ def build_airbench(
     and their shortcut are those of its network for 96 % accuracy.
     """
     images, x = image_input(image_shape, config.image_size)  # (B, 32, 32, C)
-    x = WhiteningConvolution(config.whitening_size, name="whitening")(x)  # (B, 31, 31, 8 * C)
-    x = _gelu(x, "whitening")
-    for number, filters in enumerate(config.stage_filters, start=1):
-        x = _stage(x, filters, config, f"stage{number}")  # (B, 15, 15, filters), then 7, then 3
+    x = convolutional_stages(x, config)  # (B, 3, 3, filters)
     x = layers.GlobalMaxPooling2D(name="pool")(x)  # (B, filters)
     x = classifier(
         x,
@@ -46,7 +43,18 @@ def build_airbench(
     return keras.Model(images, logits, name="airbench")
 
 
-def _stage(x: KerasTensor, filters: int, config: AirbenchConfig, name: str) -> KerasTensor:
+def convolutional_stages(x: KerasTensor, config: ConvolutionalStagesConfig) -> KerasTensor:
+    """Apply whitening → GELU → stages: (B, 32, 32, C) → (B, 15, 15, filters), then 7, then 3."""
+    x = WhiteningConvolution(config.whitening_size, name="whitening")(x)  # (B, 31, 31, 8 * C)
+    x = _gelu(x, "whitening")
+    for number, filters in enumerate(config.stage_filters, start=1):
+        x = _stage(x, filters, config, f"stage{number}")
+    return x
+
+
+def _stage(
+    x: KerasTensor, filters: int, config: ConvolutionalStagesConfig, name: str
+) -> KerasTensor:
     """Apply conv → max pooling → norm → GELU, then one or two of conv → norm → GELU.
 
     With three convolutions, a shortcut skips the last two. The stage halves the image.

@@ -3,14 +3,14 @@
 import keras
 from keras import layers
 
-from cifar_models.config.model_tables import CCTConfig, ViTConfig
+from cifar_models.config.model_tables import CCTConfig, ConvViTConfig, ViTConfig
 from cifar_models.layers.encoder_block import TransformerEncoderBlock
 from cifar_models.layers.stochastic_depth import depth_rates
 
 
 def transformer_encoder(
     x: keras.KerasTensor,
-    config: ViTConfig | CCTConfig,
+    config: ViTConfig | CCTConfig | ConvViTConfig,
     block: type[TransformerEncoderBlock] = TransformerEncoderBlock,
     attention_bias: bool = True,
 ) -> keras.KerasTensor:

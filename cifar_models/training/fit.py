@@ -1,7 +1,6 @@
 """The fit of a network: its trainer, its input and its steps."""
 
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,6 +31,8 @@ from cifar_models.training.checkpoints import Checkpointer, TrainingState
 from cifar_models.training.memory import out_of_memory_in_words
 from cifar_models.training.progress import BestEpoch, Progress
 from cifar_models.training.run_context import RunContext
+from cifar_models.training.steps_per_execution import set_steps_per_execution
+from cifar_models.training.time_left import TimeLeft
 from cifar_models.training.trainer import Trainer
 
 logger = logging.getLogger("cifar_models")
@@ -130,6 +131,7 @@ def fit(trainer: Trainer, validate: Validate | None, context: RunContext) -> Fit
     stopwatch = Stopwatch(progress)
     callbacks = [
         stopwatch,
+        TimeLeft(context, progress, trainer.total_steps),
         DivergenceGuard(progress),
         EpochRecord(context, progress, stopwatch, best, validate),
         Checkpointer(context, state, stopwatch),
@@ -183,45 +185,6 @@ def _fit_segment(trainer: Trainer, train: Split, segment: tuple[int, int], callb
         verbose=0,
         callbacks=callbacks,
     )
-
-
-def set_steps_per_execution(trainer: Trainer, context: RunContext, first_step: int) -> None:
-    """Set the number of steps in one execution, and log it if it is lower than requested."""
-    chosen = choose_steps_per_execution(
-        context.runtime.steps_per_execution,
-        trainer.steps_per_epoch,
-        first_step,
-        trainer.total_steps,
-    )
-    trainer.steps_per_execution = chosen
-    requested = context.recipe.runtime.steps_per_execution
-    if requested and chosen != requested:
-        logger.info(
-            "runtime.steps_per_execution: using %d instead of %d, because an execution must end "
-            "with the %d steps of each epoch",
-            chosen,
-            requested,
-            trainer.steps_per_epoch,
-        )
-
-
-def choose_steps_per_execution(
-    requested: int, steps_per_epoch: int, first_step: int, total_steps: int
-) -> int:
-    """Return the largest possible number of steps in one execution, up to the requested one.
-
-    The end of each epoch must be the end of an execution, even if the run resumes within an epoch.
-    There are at least two executions, because the first one is not timed.
-
-    Args:
-        requested: Maximum number of steps in one execution.
-        steps_per_epoch: Number of steps in an epoch.
-        first_step: 0, or the step at which the run resumes.
-        total_steps: Number of steps of the run.
-    """
-    length = math.gcd(steps_per_epoch, first_step)
-    maximum = max(1, min(requested, (total_steps - first_step) // 2))
-    return max(n for n in range(1, min(maximum, length) + 1) if length % n == 0)
 
 
 def resident_images(train: Split, runtime: Runtime) -> ResidentImages | None:

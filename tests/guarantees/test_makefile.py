@@ -66,10 +66,15 @@ def command_of(project: Path, *arguments: str, **environment: str) -> list[str]:
         ("train-cnn", "train cnn"),
         ("train-cnn DATASET=digits DATA_DIR=d", "train cnn --dataset digits --data-dir d"),
         (
-            "train-vit EPOCHS=5 SEED=3 BATCH_SIZE=32",
+            "train-vit GPU=1 EPOCHS=5 SEED=3 BATCH_SIZE=32",
             "train vit --seed 3 --set training.epochs=5 --set training.batch_size=32",
         ),
-        ("train-hybrid RUN=r ARGS='--no-xla --seed 1'", "train hybrid --run r --no-xla --seed 1"),
+        (
+            "train-hybrid GPU=1 RUN=r ARGS='--no-xla --seed 1'",
+            "train hybrid --run r --no-xla --seed 1",
+        ),
+        ("train-vit RECIPE=vit", "train vit"),
+        ("train-hybrid DATASET=digits", "train hybrid --dataset digits"),
         ("train RECIPE=resnet18 SEED=0", "train resnet18 --seed 0"),
         ("train-cnn RECIPE=resnet18 EPOCHS=2", "train resnet18 --set training.epochs=2"),
         ("tune", "tune cnn --out runs/tune-cnn"),
@@ -102,6 +107,16 @@ def command_of(project: Path, *arguments: str, **environment: str) -> list[str]:
 )
 def test_a_target_passes_its_variables_to_the_command(words, command, project):
     assert command_of(project, *shlex.split(words)) == shlex.split(command)
+
+
+@pytest.mark.skipif(
+    any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")), reason="has a GPU"
+)
+@pytest.mark.parametrize("model", ["vit", "hybrid"])
+def test_without_a_gpu_the_laptop_recipe_is_trained_and_the_other_one_named(model, project):
+    result, calls = make(project, f"train-{model}")
+    assert calls == [["python", "-m", "cifar_models", "train", f"{model}-laptop"]]
+    assert f"RECIPE={model} " in result.stdout
 
 
 @pytest.mark.parametrize(

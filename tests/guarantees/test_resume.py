@@ -7,7 +7,7 @@ import pytest
 from cifar_models.cli.main import main
 from cifar_models.storage.records import RunMetrics
 from cifar_models.storage.run_folder import RunFolder
-from cifar_models.training.fit import choose_steps_per_execution
+from cifar_models.training.steps_per_execution import choose_steps_per_execution
 from cifar_models.training.trainer import Trainer
 from tests.conftest import (
     SAVE_EVERY_STEP,

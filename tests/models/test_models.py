@@ -30,6 +30,7 @@ GOLDEN = {
     "vit_notebook": (43_177_738, 43_177_738),
     "cct2_3x2": (283_723, 283_723),  # the paper's table: 0.28 and 3.76 million
     "cct7_3x1": (3_760_139, 3_760_139),  # the authors' code
+    "conv_vit": (606_978, 606_050),  # test_size_of_the_hybrid_for_laptops counts them
 }
 VARIANTS: dict[str, ModelConfig] = {
     "vit_mimetic": ViTConfig(hidden_dim=48, num_layers=2, mimetic_init=True, pooling="token"),
@@ -104,6 +105,18 @@ def vit_parameters(p: ViTConfig, channels: int, num_classes: int) -> int:
 @pytest.mark.parametrize("name", ["vit", "vit_notebook", "vit_mimetic"])
 def test_vit_sizes_by_formula(name):
     assert build(name).count_params() == vit_parameters(CONFIGS[name], 3, 10)
+
+
+def test_size_of_the_hybrid_for_laptops():
+    """Count the weights of two stages of 32 and 128 filters, and three blocks of 128 and 256."""
+    whitening_kernel, whitening_bias = 2 * 2 * 3 * 24, 24
+    convolutions = 9 * (24 * 32 + 32 * 32 + 32 * 128 + 128 * 128)
+    shifts = 2 * 32 + 2 * 128
+    blocks = 3 * (4 * (128 * 128 + 128) + 129 * 256 + 257 * 128 + 2 * 2 * 128)
+    positions, norm, classifier = 7 * 7 * 128, 2 * 128, 129 * 10
+    trainable = whitening_bias + convolutions + shifts + blocks + positions + norm + classifier
+    moving_averages = 2 * shifts
+    assert GOLDEN["conv_vit"] == (trainable + whitening_kernel + moving_averages, trainable)
 
 
 def test_published_sizes_of_the_hybrids():
