@@ -1,15 +1,15 @@
 """Compare the training step of a recipe with the same network in PyTorch, on one batch.
 
-    .venv/bin/python experiments/pytorch_speed.py --torch-python PYTHON
+    .venv/bin/python experiments/pytorch_speed.py --torch-python PYTHON --recipe vit-laptop
 
 PyTorch is not a dependency of this project: PYTHON is the interpreter of an environment that has
-it. The two sides alternate, each in a new process, so that neither warms the caches of the other
-and a drift of the speed of the machine affects both equally. The script prints images per second
-and the ratio of each pair.
+torch and timm. The sides alternate, each in a new process, so that none warms the caches of
+another and a drift of the speed of the machine affects all equally. The script prints images per
+second of this project, of PyTorch in eager mode and of torch.compile, and the ratios of each round.
 """
 
 import argparse
-import itertools
+import functools
 import json
 import statistics
 import sys
@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+RECIPES = ("cnn", "cnn-laptop", "resnet18", "vit-laptop", "hybrid-laptop")
 SECONDS = 10.0  # of timed steps
 WARM_UP_STEPS = 5
 
@@ -48,8 +49,10 @@ def measure_keras(name: str, batch_size: int) -> float:
     """
     from cifar_models.config.recipe_file import read_recipe
     from cifar_models.runtime.device import configure
+    from cifar_models.runtime.onednn import choose_onednn
     from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 
+    choose_onednn("on")
     import_tensorflow()
     import numpy as np
     import tensorflow as tf
@@ -76,25 +79,34 @@ def measure_keras(name: str, batch_size: int) -> float:
     return images_per_second(lambda: train(batches)["loss"].numpy(), batch_size)
 
 
-def measure_torch(name: str, batch_size: int) -> float:
-    """Measure the same layers, loss, regularizer and optimizer in eager mode, channels last.
+def measure_torch(name: str, batch_size: int, compiled: bool = False) -> float:
+    """Measure the same layers, loss, regularizer and optimizer, channels last.
 
     Args:
         name: Name of the recipe.
         batch_size: Number of images in a batch.
+        compiled: Whether torch.compile compiles network and loss.
     """
     import torch
     from torch import nn
 
-    network, optimizer, smoothing = {"cnn": torch_cnn, "cnn-laptop": torch_cnn_laptop}[name]()
+    from experiments.pytorch_networks import NETWORKS
+
+    network, optimizer, smoothing = NETWORKS[name]()
     loss_function = nn.CrossEntropyLoss(label_smoothing=smoothing)
     images = torch.randint(0, 256, (batch_size, 3, 32, 32), dtype=torch.uint8)
     images = images.to(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (batch_size,))
 
+    def loss_of(images, labels):
+        return loss_function(network(images.float() / 127.5 - 1), labels)
+
+    if compiled:
+        loss_of = torch.compile(loss_of)
+
     def step() -> None:
         optimizer.zero_grad()
-        loss = loss_function(network(images.float() / 127.5 - 1), labels)
+        loss = loss_of(images, labels)
         loss.backward()
         optimizer.step()
         loss.item()
@@ -102,171 +114,56 @@ def measure_torch(name: str, batch_size: int) -> float:
     return images_per_second(step, batch_size)
 
 
-def torch_cnn():
-    """Return the network, the optimizer and the label smoothing of cnn.toml."""
-    import torch
-    from torch import nn
-
-    class Block(nn.Module):
-        def __init__(self, inputs: int, outputs: int, stride: int):
-            super().__init__()
-            self.body = nn.Sequential(
-                *convolution(inputs, outputs, 3, stride),
-                nn.ReLU(),
-                *convolution(outputs, outputs, 3, 1),
-            )
-            self.shortcut = nn.Sequential()
-            if stride > 1 or inputs != outputs:
-                self.shortcut = nn.Sequential(*convolution(inputs, outputs, 1, stride))
-
-        def forward(self, x):
-            return torch.relu(self.body(x) + self.shortcut(x))
-
-    def convolution(inputs: int, outputs: int, kernel: int, stride: int):
-        padding = kernel // 2
-        yield nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
-        yield nn.BatchNorm2d(outputs)
-
-    network = nn.Sequential(
-        *convolution(3, 32, 5, 2),
-        nn.ReLU(),
-        Block(32, 32, 1),
-        Block(32, 64, 2),
-        Block(64, 128, 2),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(128, 10),
-    ).to(memory_format=torch.channels_last)
-    assert sum(p.numel() for p in network.parameters()) == 310_186  # as in cnn.toml
-    kernels = [p for p in network.parameters() if p.ndim > 1]
-    rest = [p for p in network.parameters() if p.ndim == 1]
-    # Coupled weight decay d is the gradient of an L2 penalty with factor d / 2.
-    groups = [{"params": kernels, "weight_decay": 5e-4}, {"params": rest}]
-    return network, torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True), 0.1
-
-
-def torch_cnn_laptop():
-    """Return the network, the optimizer and the label smoothing of cnn-laptop.toml."""
-    import torch
-    from torch import nn
-
-    widths = (24, 32, 128, 128)
-
-    def stage(inputs: int, outputs: int):
-        yield nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        yield nn.MaxPool2d(2)
-        for number in range(2):
-            if number:
-                yield nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-            yield nn.BatchNorm2d(outputs)
-            yield nn.GELU()
-
-    network = nn.Sequential(
-        nn.Conv2d(3, widths[0], 2),
-        nn.GELU(),
-        *(layer for pair in itertools.pairwise(widths) for layer in stage(*pair)),
-        nn.AdaptiveMaxPool2d(1),
-        nn.Flatten(),
-        nn.Linear(widths[-1], 10, bias=False),
-    ).to(memory_format=torch.channels_last)
-    network[0].weight.requires_grad = False  # the whitening layer
-    for module in network:
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.requires_grad = False
-    trained = [p for p in network.parameters() if p.requires_grad]
-    assert sum(p.numel() for p in trained) == 497_240  # as in cnn-laptop.toml
-    shifts = [p for p in trained if p.ndim == 1 and p is not network[0].bias]
-    groups = [
-        {"params": [network[-1].weight], "weight_decay": 0.0161},
-        {"params": [network[0].bias]},
-        {"params": shifts, "lr": 64 * 0.414},
-    ]
-    rest = torch.optim.SGD(groups, lr=0.414, momentum=0.85, nesterov=True)
-    return network, TorchMuon([p for p in trained if p.ndim == 4], rest), 0.1
-
-
-class TorchMuon:
-    """Muon for kernels, which keep their norm, as in cifar_models/optimizers/muon.py.
-
-    Args:
-        kernels: Kernels, (F, C, P, Q).
-        others: Optimizer of the other weights.
-    """
-
-    RATE, MOMENTUM, STEPS, FACTORS = 0.12, 0.6, 3, (3.4445, -4.7750, 2.0315)
-
-    def __init__(self, kernels: list, others):
-        import torch
-
-        self._kernels, self._others = kernels, others
-        self._momenta = [torch.zeros_like(kernel) for kernel in kernels]
-
-    def zero_grad(self) -> None:
-        for kernel in self._kernels:
-            kernel.grad = None
-        self._others.zero_grad()
-
-    def step(self) -> None:
-        import torch
-
-        with torch.no_grad():
-            for kernel, momentum in zip(self._kernels, self._momenta, strict=True):
-                momentum.mul_(self.MOMENTUM).add_(kernel.grad)
-                direction = kernel.grad + self.MOMENTUM * momentum
-                matrix = self._orthogonal(direction.flatten(1)).view(kernel.shape)  # (F, C P Q)
-                kernel.mul_(len(kernel) ** 0.5 / kernel.norm()).add_(matrix, alpha=-self.RATE)
-        self._others.step()
-
-    def _orthogonal(self, matrix):
-        a, b, c = self.FACTORS
-        matrix = matrix / matrix.norm()  # (F, N), F at most N in every layer
-        for _ in range(self.STEPS):
-            gram = matrix @ matrix.T
-            matrix = a * matrix + (b * gram + c * gram @ gram) @ matrix
-        return matrix
+SIDES = {
+    "keras": measure_keras,
+    "eager": measure_torch,
+    "compiled": functools.partial(measure_torch, compiled=True),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--torch-python", default=sys.executable)
-    parser.add_argument("--recipe", choices=["cnn", "cnn-laptop"], default="cnn")
+    parser.add_argument("--recipe", choices=RECIPES, default="cnn")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--side", choices=["keras", "torch"], help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        measure = {"keras": measure_keras, "torch": measure_torch}[options.side]
-        print(json.dumps(measure(options.recipe, options.batch_size)))
+        print(json.dumps(SIDES[options.side](options.recipe, options.batch_size)))
         return
-    ratios = [measure_pair(options, number) for number in range(1, options.rounds + 1)]
-    print(
-        f"batch {options.batch_size}, {options.rounds} pairs: keras/torch median "
-        f"{statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}"
-    )
+    rounds = [measure_round(options, number) for number in range(1, options.rounds + 1)]
+    print(f"{options.recipe}, batch {options.batch_size}, {options.rounds} rounds:")
+    for side in ("eager", "compiled"):
+        ratios = [speeds["keras"] / speeds[side] for speeds in rounds]
+        print(
+            f"keras/{side} median {statistics.median(ratios):.2f}, "
+            f"from {min(ratios):.2f} to {max(ratios):.2f}"
+        )
 
 
-def measure_pair(options: argparse.Namespace, number: int) -> float:
-    """Measure both sides, print their speeds, and return the ratio of Keras to PyTorch.
+def measure_round(options: argparse.Namespace, number: int) -> dict[str, float]:
+    """Measure every side, print the speeds, and return them in images per second.
 
     Args:
         options: Command-line options.
-        number: Number of the pair.
+        number: Number of the round.
     """
     from cifar_models.errors import RequestError, RunError
     from cifar_models.runtime.subprocesses import run_python
 
-    speeds = []
-    for side, python in (("keras", sys.executable), ("torch", options.torch_python)):
+    speeds = {}
+    for side in SIDES:
+        python = sys.executable if side == "keras" else options.torch_python
         arguments = [__file__, "--side", side, "--recipe", options.recipe]
         arguments += ["--batch-size", str(options.batch_size)]
         try:
             output = run_python(arguments, failure=f"the {side} side failed", python=python)
         except (RequestError, RunError) as error:
             sys.exit(f"error: {error}")
-        speeds.append(float(output.splitlines()[-1]))
-    keras, torch = speeds
-    print(f"{number}: keras {keras:.0f}, torch {torch:.0f}, ratio {keras / torch:.2f}")
-    return keras / torch
+        speeds[side] = float(output.splitlines()[-1])
+    print(f"{number}: " + ", ".join(f"{side} {speed:.0f}" for side, speed in speeds.items()))
+    return speeds
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import keras
+from keras import ops
 
 from cifar_models.layers.serialization import PACKAGE
 from cifar_models.layers.stochastic_depth import StochasticDepth
@@ -104,12 +105,40 @@ class TransformerEncoderBlock(keras.layers.Layer):
 
     def call(self, sequence, training=False):
         x = self.attention_norm(sequence)  # (B, N, D)
-        x = self.dropout(self.attention(x, x, training=training), training=training)
+        x = self.dropout(self.self_attention(x, training), training=training)
         sequence = sequence + self.stochastic_depth(x, training=training)
         x = self.mlp_in(self.mlp_norm(sequence))  # (B, N, mlp_dim)
         x = self.mlp_out(self.dropout(x, training=training))  # (B, N, D)
         x = self.dropout(x, training=training)
         return sequence + self.stochastic_depth(x, training=training)
+
+    def self_attention(self, sequence, training=False):
+        """Return what the layer `attention` returns, with one product for query, key and value.
+
+        Keras computes three products, and transposes around each of them. On a CPU, that takes a
+        fifth of a small ViT's training step.
+        """
+        if self.attention_dropout_rate:
+            return self.attention(sequence, sequence, training=training)
+        _, length, width = sequence.shape
+        head_dim = width // self.num_heads
+        layer = self.attention
+        projections = (layer.query_dense, layer.key_dense, layer.value_dense)
+        kernels = [ops.reshape(each.kernel, (width, width)) for each in projections]
+        x = ops.matmul(ops.reshape(sequence, (-1, width)), ops.concatenate(kernels, axis=1))
+        if self.attention_bias:
+            x += ops.concatenate([ops.reshape(each.bias, (width,)) for each in projections])
+        x = ops.reshape(x, (-1, length, 3, self.num_heads, head_dim))
+        query, key, value = ops.unstack(
+            ops.transpose(x, (2, 0, 3, 1, 4))
+        )  # (B, heads, N, D / heads)
+        scores = ops.matmul(query * head_dim**-0.5, ops.transpose(key, (0, 1, 3, 2)))
+        x = ops.matmul(ops.softmax(scores), value)  # (B, heads, N, D / heads)
+        x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, width))
+        x = ops.matmul(x, ops.reshape(layer.output_dense.kernel, (width, width)))
+        if self.attention_bias:
+            x += layer.output_dense.bias
+        return ops.reshape(x, (-1, length, width))
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -157,7 +186,7 @@ class CCTEncoderBlock(TransformerEncoderBlock):
 
     def call(self, sequence, training=False):
         x = self.attention_norm(sequence)  # (B, N, D)
-        x = self.attention(x, x, training=training)
+        x = self.self_attention(x, training)
         x = self.dropout(x + keras.ops.cast(self.output_bias, x.dtype), training=training)
         sequence = self.mlp_norm(sequence + self.stochastic_depth(x, training=training))
         x = self.mlp_in(sequence)  # (B, N, mlp_dim)

@@ -29,7 +29,9 @@ from cifar_models.benchmark import serving_cost
 serving_cost.MIN_SECONDS = 0.1
 sys.exit(serving_cost.main())
 """
-RUNTIME = Runtime("a laptop", "float32", False, True, resident_bytes=0, steps_per_execution=1)
+RUNTIME = Runtime(
+    "a laptop", "float32", False, False, True, resident_bytes=0, steps_per_execution=1
+)
 PEAK = (
     "from cifar_models.benchmark.isolated_process import peak_of_process; print(peak_of_process())"
 )

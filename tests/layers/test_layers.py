@@ -180,6 +180,32 @@ def test_mimetic_attention_is_noise_and_identity(num_heads):
         assert np.diag(product).mean() > 10 * abs(product[~np.eye(width, dtype=bool)].mean())
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_attention_by_one_product_equals_that_of_keras(bias):
+    """Outputs, and gradients of the sequence and of every weight."""
+    rng = np.random.default_rng(0)
+    block = TransformerEncoderBlock(num_heads=4, mlp_dim=8, attention_bias=bias)
+    block.build((None, 10, 32))
+    for weight in block.attention.weights:
+        weight.assign(rng.normal(0, 0.3, weight.shape))
+    sequence = tf.constant(rng.normal(size=(3, 10, 32)), tf.float32)
+    direction = tf.constant(rng.normal(size=(3, 10, 32)), tf.float32)
+
+    def results(attention) -> list[np.ndarray]:
+        weights = [weight.value for weight in block.attention.weights]
+        with tf.GradientTape() as tape:
+            tape.watch(sequence)
+            output = attention(sequence)
+        gradients = tape.gradient(output, [sequence, *weights], direction)
+        return [np.asarray(each) for each in (output, *gradients)]
+
+    ours = results(block.self_attention)
+    theirs = results(lambda x: block.attention(x, x))
+    assert len(ours) == (10 if bias else 6)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
 def test_the_number_of_heads_must_divide_the_hidden_dim():
     with pytest.raises(ValueError, match="num_heads 3 does not divide hidden_dim 8"):
         TransformerEncoderBlock(num_heads=3, mlp_dim=16)(normal(1, 5, 8))
