@@ -1,26 +1,21 @@
 """Measure how often a comparison finds a difference that is none, and how often one that is there.
 
 `python -m experiments.false_findings` simulates comparisons of models, and writes the table of
-docs/comparison.md. The columns "without pooling" are those of the t-test with each model's own
+docs/comparison.md. The columns "own variances" are those of the t-test with each model's own
 variance between runs (Welch and Satterthwaite), for comparison.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtr, stdtrit
 
 from cifar_models.comparison.significance import holm
-from cifar_models.comparison.t_test import (
-    RunVariance,
-    chance_variance,
-    difference_test,
-    run_variances,
-)
+from cifar_models.comparison.t_test import TTest, chance_variance, difference_test, run_variances
 from cifar_models.storage.atomic_files import write_bytes_atomic
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "comparison.md"
@@ -53,13 +48,13 @@ class Case:
 def cases() -> Iterator[Case]:
     """Yield the rows of the table."""
     runs = [(2, 2), (3, 3), (5, 5), (2, 5), (3, 5), (2,) * 3, (3,) * 3, (2, 3, 5)]
-    runs += [(2,) * 10, (3,) * 10]
+    runs += [(2, 2, 5), (2,) * 10, (3,) * 10, (2, *(5,) * 9)]
     for images in TRUE_DIFFERENCE:
         for count in runs:
-            simulations = {2: 2000, 3: 1000, 10: 300}[len(count)]
-            for spread in (0.0, 0.3):
+            simulations = {2: 1000, 3: 600, 10: 200}[len(count)]
+            for spread in (0.0, 0.3, 0.5):
                 yield Case(count, images, (spread,) * len(count), simulations)
-            yield Case(count, images, (0.3,) + (0.0,) * (len(count) - 1), simulations)
+            yield Case(count, images, (0.5,) + (0.0,) * (len(count) - 1), simulations)
 
 
 def simulate(
@@ -96,24 +91,50 @@ def simulate(
     return models, accuracies
 
 
-def own_variances(models: Sequence[np.ndarray]) -> list[RunVariance]:
-    """Return each model's own variance between runs, without pooling."""
-    return [
-        RunVariance(
-            max(runs.mean(axis=1).var(ddof=1), 1e-12) / len(runs),  # 0 has no test
-            len(runs) - 1,
-            chance_variance(runs) / len(runs),
-        )
-        for runs in models
-    ]
+@dataclass(frozen=True)
+class WelchTest:
+    """The test of a pair with Satterthwaite's degrees of freedom."""
+
+    difference: float
+    p_value: float
+    half_width: float
 
 
-def rates(case: Case, variances=run_variances, seed: int = 0) -> tuple[float, float, float]:
+def pooled_tests(models: Sequence[np.ndarray]) -> Iterator[TTest]:
+    """Yield the tests of a comparison as `compare` makes them."""
+    variances, means = run_variances(models), [runs.mean(axis=0) for runs in models]
+    for a, b in itertools.combinations(range(len(models)), 2):
+        yield difference_test(means[a] - means[b], variances[a], variances[b])
+
+
+def own_variance_tests(models: Sequence[np.ndarray]) -> Iterator[WelchTest]:
+    """Yield tests in which each model has its own variance between runs only.
+
+    Source: Satterthwaite (1946), Biometrics Bulletin 2, pages 110-114.
+    """
+    means = [runs.mean(axis=0) for runs in models]
+    own = [max(runs.mean(axis=1).var(ddof=1), 1e-12) for runs in models]  # 0 has no test
+    chances = [chance_variance(runs) for runs in models]
+    for a, b in itertools.combinations(range(len(models)), 2):
+        images, counts = means[a] - means[b], {a: len(models[a]), b: len(models[b])}
+        chance = sum(chances[i] / count for i, count in counts.items())
+        parts = [(max(images.var(ddof=1) / len(images) - chance, 0.0), len(images) - 1)]
+        parts += [(own[i] / count, count - 1) for i, count in counts.items()]
+        variance = sum(part for part, _ in parts)
+        freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+        error, difference = np.sqrt(variance), float(images.mean())
+        p_value = 2 * stdtr(freedom, -abs(difference) / error)
+        yield WelchTest(difference, p_value, stdtrit(freedom, 0.975) * error)
+
+
+def rates(
+    case: Case, tests_of: Callable = pooled_tests, seed: int = 0
+) -> tuple[float, float, float]:
     """Simulate a comparison many times.
 
     Args:
         case: The comparison.
-        variances: Function that estimates the variance of each model between runs.
+        tests_of: Function that yields the tests of all pairs of models.
         seed: Seed of the random numbers.
 
     Returns:
@@ -127,11 +148,7 @@ def rates(case: Case, variances=run_variances, seed: int = 0) -> tuple[float, fl
     for true_difference in (0.0, TRUE_DIFFERENCE[case.images]):
         for _ in range(case.simulations):
             models, accuracies = simulate(case, true_difference, rng)
-            means = [runs.mean(axis=0) for runs in models]
-            estimates = variances(models)
-            tests = [
-                difference_test(means[a] - means[b], estimates[a], estimates[b]) for a, b in pairs
-            ]
+            tests = list(tests_of(models))
             is_found = [p_value < 0.05 for p_value in holm([test.p_value for test in tests])]
             covered += sum(
                 abs(test.difference - (accuracies[a] - accuracies[b])) <= test.half_width
@@ -149,15 +166,16 @@ def table() -> str:
     """Return the Markdown table of all cases."""
     lines = [
         "| test images | runs of each model | spread, points | comparisons | false findings "
-        "| coverage | power | false findings without pooling | power without pooling |",
+        "| coverage | power | false findings, own variances | power, own variances |",
         "| --- " * 9 + "|",
     ]
     for case in cases():
         false, covered, found = rates(case)
-        false_before, _, found_before = rates(case, own_variances)
+        false_before, _, found_before = rates(case, own_variance_tests)
         runs = f"{len(case.runs)} models: {case.runs[0]} each"
         if len(set(case.runs)) > 1:
-            runs = ", ".join(map(str, case.runs))
+            groups = [(n, len(list(same))) for n, same in itertools.groupby(case.runs)]
+            runs = ", ".join(f"{n}" if k == 1 else f"{k} × {n}" for n, k in groups)
         spread = f"{case.spread[0]:g}"
         if len(set(case.spread)) > 1:
             spread += ", others 0"

@@ -58,8 +58,9 @@ class Pair:
     def _describe_networks(self, size: str) -> str:
         """Return what McNemar's test says about trained networks, which is less than a verdict."""
         names = zip((self.better, self.worse), self.difference.runs, strict=True)
-        single = " and ".join(name for name, runs in names if runs == 1)
-        start = f"No verdict on {self.better} and {self.worse}, because {single} has only one run"
+        single = [name for name, runs in names if runs == 1]
+        few = f"{single[0]} has" if len(single) == 1 else "both have"
+        start = f"No verdict on {self.better} and {self.worse}, because {few} only one run"
         if self.is_significant():
             result = f"is more accurate by {size} (McNemar's test, p = {self.p_value:.2g})"
             if max(self.difference.runs) > 1:

@@ -43,7 +43,7 @@ class Difference:
         bootstrap_high: Upper bound of the same interval.
         mcnemar_p_value: Exact p-value of McNemar's test, the median over pairs of runs.
         detectable: Smallest true difference of the recipes that is detected with a probability of
-            80 %. Above 1: no difference is detectable.
+            80 %, after adjustment for all pairs. Above 1: no difference is detectable.
         runs: Number of runs of the two models.
     """
 
@@ -132,7 +132,8 @@ def compare_models(correct: Sequence[np.ndarray], seed: int = 0) -> list[Differe
     means = [runs.mean(axis=0) for runs in models]  # (N,) each
     variances = run_variances(models)
     differences = []
-    for a, b in itertools.combinations(range(len(models)), 2):
+    all_pairs = list(itertools.combinations(range(len(models)), 2))
+    for a, b in all_pairs:
         test = difference_test(means[a] - means[b], variances[a], variances[b])
         is_between_recipes = min(len(models[a]), len(models[b])) > 1
         bootstrap_low, bootstrap_high = _bootstrap(means[a] - means[b], seed)
@@ -148,7 +149,7 @@ def compare_models(correct: Sequence[np.ndarray], seed: int = 0) -> list[Differe
                 bootstrap_low=bootstrap_low,
                 bootstrap_high=bootstrap_high,
                 mcnemar_p_value=float(np.median([mcnemar(one, other) for one, other in pairs])),
-                detectable=test.detectable if is_between_recipes else math.inf,
+                detectable=test.detectable(len(all_pairs)) if is_between_recipes else math.inf,
                 runs=(len(models[a]), len(models[b])),
             )
         )

@@ -68,12 +68,12 @@ def test_a_conclusion_says_no_more_than_its_test():
     assert "significant for a single pair, but not after adjustment for 6 pairs" in adjusted
 
 
-@pytest.mark.parametrize(("runs", "single"), [((1, 1), "b and a"), ((1, 3), "b"), ((3, 1), "a")])
+@pytest.mark.parametrize(("runs", "single"), [((1, 1), "both have"), ((1, 3), "b has"), ((3, 1), "a has")])
 def test_a_single_run_gives_no_verdict_on_recipes(runs, single):
     rng = np.random.default_rng(0)
     good, bad = (rng.random((n, 400)) < level for n, level in zip(runs, (0.95, 0.8), strict=True))
     (networks,) = compare_models([good, bad])
-    start = f"No verdict on b and a, because {single} has only one run"
+    start = f"No verdict on b and a, because {single} only one run"
     found = Pair("b", "a", networks, networks.p_value).describe()
     assert found.startswith(f"{start}; of the trained networks, that of b is more accurate by ")
     assert "McNemar's test, p = " in found and found.endswith("in each pair of runs.") == (
