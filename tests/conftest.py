@@ -75,7 +75,7 @@ def run_until_killed(step: int, arguments: list[str]) -> None:
         step: Number of the step, counted from the beginning of the run.
         arguments: Command line of `train` or `resume`.
     """
-    from cifar_models.training.callbacks import Stopwatch
+    from cifar_models.training.stopwatch import Stopwatch
 
     real = Stopwatch.on_train_batch_end
 

@@ -25,7 +25,7 @@ def kill_after_steps(count: int) -> None:
     from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 
     import_tensorflow()
-    from cifar_models.training.callbacks import Stopwatch
+    from cifar_models.training.stopwatch import Stopwatch
 
     real, earlier_steps = Stopwatch.on_train_batch_end, iter(range(1, count))
 

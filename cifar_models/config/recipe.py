@@ -119,6 +119,11 @@ class Recipe:
             yield 'training.keep must be "last" if data.validation_fraction is 0'
         if not self.data.validation_fraction and self.training.early_stopping_epochs:
             yield "training.early_stopping_epochs must be 0 if data.validation_fraction is 0"
+        if self.runtime.deterministic and self.training.budget_seconds:
+            yield (
+                "runtime.deterministic must be false with training.budget_seconds, because the "
+                "number of steps depends on the speed of the machine"
+            )
 
 
 # Table → its class; `model` is missing, because its class depends on the architecture.

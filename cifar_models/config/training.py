@@ -69,7 +69,14 @@ OPTIMIZERS = {
 class TrainingConfig:
     """The `training` table."""
 
-    epochs: int = key(20, "Passes over the training images.", AT_LEAST_ONE)
+    epochs: int = key(
+        20, "Passes over the training images; 0: budget_seconds decides.", NOT_NEGATIVE
+    )
+    budget_seconds: float = key(
+        0.0,
+        "Training time that the run takes, without compilation, seconds; 0: epochs decide.",
+        NOT_NEGATIVE,
+    )
     batch_size: int = key(128, "Images in a training step.", AT_LEAST_ONE)
     optimizer: str = key("sgd", "Name of an optimizer.", choices=OPTIMIZERS)
     peak_learning_rate: float = key(0.1, "Learning rate after warm-up.", POSITIVE)
@@ -132,7 +139,13 @@ class TrainingConfig:
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, what is wrong) for keys that are set and that the optimizer does not read."""
+        """Yield (key, what is wrong) for values that do not fit each other or the optimizer."""
+        if self.epochs and self.budget_seconds:
+            yield "budget_seconds", "cannot be set together with epochs; set epochs to 0"
+        if not self.epochs and not self.budget_seconds:
+            yield "epochs", "must be at least 1, unless budget_seconds is set"
+        if self.budget_seconds and self.lookahead_steps:
+            yield "lookahead_steps", "must be 0 with budget_seconds: it needs the number of steps"
         readers: dict[str, list[str]] = {}
         for name, spec in OPTIMIZERS.items():
             for read in spec.reads:

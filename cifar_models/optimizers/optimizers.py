@@ -5,7 +5,7 @@ from pkgutil import resolve_name
 import keras
 
 from cifar_models.config.training import OPTIMIZERS, TrainingConfig
-from cifar_models.optimizers.schedules import make_schedule
+from cifar_models.optimizers.schedules import Schedule, TimedSchedule, make_schedule
 
 # Weights with two or more axes that are not kernels.
 NO_DECAY_NAMES = ("position_embedding", "class_token")
@@ -14,7 +14,10 @@ ATTENTION_PROJECTIONS = ("query", "key", "value", "attention_output")
 
 
 def make_optimizer(
-    config: TrainingConfig, network: keras.Model, total_steps: int
+    config: TrainingConfig,
+    network: keras.Model,
+    total_steps: int,
+    finished_fraction: keras.Variable | None = None,
 ) -> keras.optimizers.Optimizer:
     """Build the optimizer that a recipe names, with its learning-rate schedule.
 
@@ -25,8 +28,13 @@ def make_optimizer(
         config: The `training` table.
         network: The network that is trained.
         total_steps: Number of steps of the run.
+        finished_fraction: Variable in [0, 1] that drives the schedule of a run with a time budget.
     """
-    schedule = make_schedule(config, total_steps)
+    schedule: Schedule
+    if finished_fraction is None:
+        schedule = make_schedule(config, total_steps)
+    else:
+        schedule = TimedSchedule(config, finished_fraction)
     optimizer = resolve_name(OPTIMIZERS[config.optimizer].builder)(config, schedule)
     optimizer.exclude_from_weight_decay(var_list=variables_without_decay(network))
     return optimizer

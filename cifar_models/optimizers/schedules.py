@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from cifar_models.config.training import TrainingConfig
 
+TIMED_STEPS = 1_000_000  # into which `TimedSchedule` divides a run
+
 Schedule: TypeAlias = keras.optimizers.schedules.LearningRateSchedule
 
 
@@ -33,6 +35,25 @@ def make_schedule(config: TrainingConfig, total_steps: int) -> Schedule:
         warmup_target=peak,
         warmup_steps=warmup_steps,
     )
+
+
+class TimedSchedule(Schedule):
+    """A schedule over the finished fraction of a run instead of its steps.
+
+    Args:
+        config: The `training` table.
+        finished_fraction: Variable in [0, 1], float32.
+    """
+
+    def __init__(self, config: TrainingConfig, finished_fraction: keras.Variable):
+        self._schedule = make_schedule(config, TIMED_STEPS)
+        self._finished_fraction = finished_fraction
+
+    def __call__(self, step):
+        return self._schedule(self._finished_fraction * TIMED_STEPS)
+
+    def get_config(self):
+        raise NotImplementedError("a schedule over time belongs to one trainer")
 
 
 class LinearSchedule(Schedule):

@@ -1,4 +1,4 @@
-"""Callbacks of a fit: time, history, divergence and progress bar."""
+"""Callbacks of a fit: history, divergence and progress bar."""
 
 import contextlib
 import logging
@@ -11,6 +11,8 @@ from rich import progress as rich_progress
 
 from cifar_models.training.progress import BestEpoch, Progress
 from cifar_models.training.run_context import RunContext
+from cifar_models.training.stopwatch import Stopwatch
+from cifar_models.training.time_budget import TimeBudget
 from cifar_models.training.trainer import check_divergence, divergence_error
 
 logger = logging.getLogger("cifar_models")
@@ -21,39 +23,6 @@ MIN_HISTORY_SECONDS = 1.0
 MIN_CHECK_SECONDS = 1.0
 
 Validate = Callable[[], tuple[float, float]]  # → accuracy and loss on the validation split
-
-
-class Stopwatch(keras.callbacks.Callback):
-    """Counter of steps, and of the seconds spent on compiling, stepping, validating and saving.
-
-    Keras calls back once for all steps of an execution. The time until the end of the first
-    execution counts as compilation.
-
-    Args:
-        progress: Gets the steps and the times.
-    """
-
-    def __init__(self, progress: Progress):
-        super().__init__()
-        self._progress = progress
-        self._compiled = False
-        self._mark = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        steps = self.model.steps_per_execution
-        self._progress.step += steps
-        if self._compiled:
-            self._progress.timed_steps += steps
-        else:
-            float(logs["loss"])  # waits for the device
-            self.add_elapsed("compiling")
-            self._compiled = True
-
-    def add_elapsed(self, counter: str) -> None:
-        """Add the time since the last call to one of the counters of `Progress`, in seconds."""
-        now = time.perf_counter()
-        setattr(self._progress, counter, getattr(self._progress, counter) + now - self._mark)
-        self._mark = now
 
 
 class EpochRecord(keras.callbacks.Callback):
@@ -67,6 +36,7 @@ class EpochRecord(keras.callbacks.Callback):
         progress: Gets the history rows.
         stopwatch: Gets the time of validation.
         best: Gets the validation accuracy.
+        budget: The time budget of the run.
         validate: Function that returns accuracy and loss on the validation split. None if there is
             no such split.
     """
@@ -77,6 +47,7 @@ class EpochRecord(keras.callbacks.Callback):
         progress: Progress,
         stopwatch: Stopwatch,
         best: BestEpoch,
+        budget: TimeBudget,
         validate: Validate | None,
     ):
         super().__init__()
@@ -85,6 +56,7 @@ class EpochRecord(keras.callbacks.Callback):
         self._progress = progress
         self._stopwatch = stopwatch
         self._best = best
+        self._budget = budget
         self._validate = validate
         self._history_time = -math.inf
 
@@ -111,7 +83,7 @@ class EpochRecord(keras.callbacks.Callback):
         self._progress.begin_row()
         if validation:
             self._best.update(epoch + 1, accuracy, network)
-        self.model.stop_training = self._best.is_out_of_patience()
+        self.model.stop_training = self._best.is_out_of_patience() or self._budget.is_spent()
         self._record(row)
 
     def _record(self, row: dict) -> None:
@@ -134,12 +106,18 @@ class EpochRecord(keras.callbacks.Callback):
             for split in splits
         )
         logger.info(
-            "epoch %d/%d  %s  %.0f images/s",
-            row["epoch"],
-            self._recipe.epochs,
+            "epoch %s  %s  %.0f images/s",
+            self._epoch_of(row["epoch"]),
             scores,
             row["images_per_second"],
         )
+
+    def _epoch_of(self, epoch: int) -> str:
+        """Return "3/20", or "3, 40 % of the time" if there is a time budget."""
+        if not self._budget.seconds:
+            return f"{epoch}/{self._recipe.epochs}"
+        fraction = min(self._budget.elapsed() / self._budget.seconds, 1.0)
+        return f"{epoch}, {fraction:.0%} of the time".replace("%", " %")
 
 
 class DivergenceGuard(keras.callbacks.Callback):
@@ -164,17 +142,19 @@ class DivergenceGuard(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Progress bar of the finished steps and the time left, shown only on a terminal.
+    """Progress bar of the finished steps or seconds and the time left, shown only on a terminal.
 
     It is also a context manager, so that the terminal is restored however the fit ends.
 
     Args:
         first_step: Number of steps that are finished already.
         total_steps: Number of steps of the run.
+        budget: The time budget of the run; if there is one, the bar shows it instead.
     """
 
-    def __init__(self, first_step: int, total_steps: int):
+    def __init__(self, first_step: int, total_steps: int, budget: TimeBudget):
         super().__init__()
+        self._budget = budget
         self._bar = rich_progress.Progress(
             "{task.description}",
             rich_progress.BarColumn(),
@@ -183,7 +163,14 @@ class ProgressBar(keras.callbacks.Callback):
             "left",
         )
         self._bar.disable = not self._bar.console.is_terminal
-        self._task = self._bar.add_task("training steps", completed=first_step, total=total_steps)
+        if budget.seconds:
+            self._task = self._bar.add_task(
+                "training seconds", completed=round(budget.elapsed()), total=round(budget.seconds)
+            )
+        else:
+            self._task = self._bar.add_task(
+                "training steps", completed=first_step, total=total_steps
+            )
 
     def __enter__(self) -> "ProgressBar":
         self._bar.start()
@@ -194,4 +181,7 @@ class ProgressBar(keras.callbacks.Callback):
             self._bar.stop()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._bar.advance(self._task, self.model.steps_per_execution)
+        if self._budget.seconds:
+            self._bar.update(self._task, completed=round(self._budget.elapsed()))
+        else:
+            self._bar.advance(self._task, self.model.steps_per_execution)

@@ -20,9 +20,9 @@ from cifar_models.storage.checkpoint_file import (
     encode_checkpoint,
 )
 from cifar_models.storage.run_folder import RunFolder
-from cifar_models.training.callbacks import Stopwatch
 from cifar_models.training.progress import BestEpoch, Progress
 from cifar_models.training.run_context import RunContext
+from cifar_models.training.stopwatch import Stopwatch
 from cifar_models.training.trainer import Trainer, check_divergence, divergence_error
 
 logger = logging.getLogger("cifar_models")
@@ -104,7 +104,12 @@ class TrainingState:
         if found != shapes:
             return min(dict(found.items() ^ shapes.items()))
         rows = progress.step // self._trainer.steps_per_epoch
-        is_possible = 0 <= progress.step <= self._trainer.total_steps and len(progress.rows) == rows
+        possible = {rows}
+        if self._trainer.finished_fraction is not None:
+            possible.add(rows + 1)  # a time budget may end within an epoch
+        is_possible = (
+            0 <= progress.step <= self._trainer.total_steps and len(progress.rows) in possible
+        )
         return None if is_possible else "the step"
 
     def num_bytes(self) -> int:

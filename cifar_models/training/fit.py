@@ -24,7 +24,6 @@ from cifar_models.training.callbacks import (
     DivergenceGuard,
     EpochRecord,
     ProgressBar,
-    Stopwatch,
     Validate,
 )
 from cifar_models.training.checkpoints import Checkpointer, TrainingState
@@ -32,6 +31,8 @@ from cifar_models.training.memory import out_of_memory_in_words
 from cifar_models.training.progress import BestEpoch, Progress
 from cifar_models.training.run_context import RunContext
 from cifar_models.training.steps_per_execution import set_steps_per_execution
+from cifar_models.training.stopwatch import Stopwatch
+from cifar_models.training.time_budget import TimeBudget
 from cifar_models.training.time_left import TimeLeft
 from cifar_models.training.trainer import Trainer
 
@@ -81,9 +82,9 @@ def make_trainer(
         resident: The training images on the device. None: each batch is copied to it.
     """
     training = recipe.training
-    total_steps = training.epochs * steps_per_epoch
     lookahead = None
     if training.lookahead_steps:
+        total_steps = training.epochs * steps_per_epoch
         lookahead = Lookahead(
             network, training.lookahead_steps, training.lookahead_decay, total_steps
         )
@@ -96,7 +97,7 @@ def make_trainer(
         resident,
     )
     trainer.compile(
-        optimizer=make_optimizer(training, network, total_steps),
+        optimizer=make_optimizer(training, network, trainer.total_steps, trainer.finished_fraction),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         jit_compile=runtime.xla,
     )
@@ -124,24 +125,27 @@ def fit(trainer: Trainer, validate: Validate | None, context: RunContext) -> Fit
     best = BestEpoch(progress, training.keep == "best", training.early_stopping_epochs)
     state = TrainingState(trainer, progress, best)
     if state.restore(context.folder):
-        logger.info("resuming after step %d of %d", progress.step, trainer.total_steps)
+        total = "" if training.budget_seconds else f" of {trainer.total_steps}"
+        logger.info("resuming after step %d%s", progress.step, total)
     else:
         log_augmented_images(trainer, train, context.tensorboard)
     set_steps_per_execution(trainer, context, progress.step)
     stopwatch = Stopwatch(progress)
+    budget = TimeBudget(training.budget_seconds, progress, stopwatch)
     callbacks = [
         stopwatch,
-        TimeLeft(context, progress, trainer.total_steps),
+        budget,
+        TimeLeft(context, progress, trainer.total_steps, budget),
         DivergenceGuard(progress),
-        EpochRecord(context, progress, stopwatch, best, validate),
+        EpochRecord(context, progress, stopwatch, best, budget, validate),
         Checkpointer(context, state, stopwatch),
     ]
     with (
         context.stop.deferred(),
-        ProgressBar(progress.step, trainer.total_steps) as progress_bar,
+        ProgressBar(progress.step, trainer.total_steps, budget) as progress_bar,
     ):
         for segment in fit_segments(progress.step, trainer.steps_per_epoch, trainer.total_steps):
-            if best.is_out_of_patience():
+            if best.is_out_of_patience() or budget.is_spent():
                 break
             with out_of_memory_in_words(context.recipe, lambda: f"in step {progress.step + 1}"):
                 _fit_segment(trainer, train, segment, [progress_bar, *callbacks])

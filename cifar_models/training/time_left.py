@@ -8,6 +8,7 @@ import keras
 from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.training.progress import Progress
 from cifar_models.training.run_context import RunContext
+from cifar_models.training.time_budget import TimeBudget
 
 logger = logging.getLogger("cifar_models")
 
@@ -25,13 +26,17 @@ class TimeLeft(keras.callbacks.Callback):
         context: The run.
         progress: Holds the number of finished steps.
         total_steps: Number of steps of the run.
+        budget: The time budget of the run.
     """
 
-    def __init__(self, context: RunContext, progress: Progress, total_steps: int):
+    def __init__(
+        self, context: RunContext, progress: Progress, total_steps: int, budget: TimeBudget
+    ):
         super().__init__()
         self._context = context
         self._progress = progress
         self._total_steps = total_steps
+        self._budget = budget
         self._first: tuple[float, int] | None = None  # end of the first execution: time and step
         self._said = False
 
@@ -45,7 +50,10 @@ class TimeLeft(keras.callbacks.Callback):
         began, first_step = self._first
         if now - began >= MIN_TIMED_SECONDS:
             self._said = True
-            self._say((now - began) / (step - first_step) * (self._total_steps - step))
+            if self._budget.seconds:
+                self._say(self._budget.seconds - self._budget.elapsed())
+            else:
+                self._say((now - began) / (step - first_step) * (self._total_steps - step))
 
     def _say(self, seconds: float) -> None:
         logger.info("about %s to go", in_words(seconds))

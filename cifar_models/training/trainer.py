@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from cifar_models.augmentation.augment import augment_batch
 from cifar_models.augmentation.batch import Batch
+from cifar_models.config.keys import MAX_WHOLE_NUMBER
 from cifar_models.config.recipe import Recipe
 from cifar_models.data.pipeline import ResidentImages
 from cifar_models.errors import RunError
@@ -46,7 +47,14 @@ class Trainer(keras.Model):
         # A variable instead of a constant, so that one compiled step serves every seed.
         self.seed = self._counter("seed", recipe.runtime.seed)
         self.steps_per_epoch = steps_per_epoch
+        # Finished fraction of a run with a time budget, set before each execution.
+        self.finished_fraction: keras.Variable | None = None
         self.total_steps = recipe.training.epochs * steps_per_epoch
+        if recipe.training.budget_seconds:
+            self.finished_fraction = self.add_weight(
+                (), "zeros", trainable=False, name="finished_fraction"
+            )
+            self.total_steps = MAX_WHOLE_NUMBER // steps_per_epoch * steps_per_epoch
         self.average = average
         self.lookahead = lookahead
         self.resident = resident
@@ -120,7 +128,9 @@ class Trainer(keras.Model):
         smoothing = self.recipe.training.label_smoothing
         targets = (1 - smoothing) * targets + smoothing / self.num_classes
         key = tf.stack([tf.cast(self.seed, tf.int32), step])
-        progress = tf.cast(step, tf.float32) / self.total_steps
+        progress = self.finished_fraction
+        if progress is None:
+            progress = tf.cast(step, tf.float32) / self.total_steps
         batch = augment_batch(config, Batch(images, targets, progress), key)
         return batch.images, batch.targets
 

@@ -68,7 +68,9 @@ def test_a_conclusion_says_no_more_than_its_test():
     assert "significant for a single pair, but not after adjustment for 6 pairs" in adjusted
 
 
-@pytest.mark.parametrize(("runs", "single"), [((1, 1), "both have"), ((1, 3), "b has"), ((3, 1), "a has")])
+@pytest.mark.parametrize(
+    ("runs", "single"), [((1, 1), "both have"), ((1, 3), "b has"), ((3, 1), "a has")]
+)
 def test_a_single_run_gives_no_verdict_on_recipes(runs, single):
     rng = np.random.default_rng(0)
     good, bad = (rng.random((n, 400)) < level for n, level in zip(runs, (0.95, 0.8), strict=True))

@@ -20,7 +20,7 @@ from cifar_models.storage.atomic_files import WriteError, write_atomic
 from cifar_models.storage.checkpoint_file import decode_checkpoint
 from cifar_models.storage.open_run import create_run_folder
 from cifar_models.storage.run_folder import RunFolder
-from cifar_models.training.callbacks import Stopwatch
+from cifar_models.training.stopwatch import Stopwatch
 from tests.conftest import SAVE_EVERY_STEP, TINY_CNN, outcome_of
 from tests.synthetic_runs import make_cost
 

@@ -125,7 +125,7 @@ ENDLESS_STEP = """
 import ctypes, sys
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 import_tensorflow()
-from cifar_models.training.callbacks import Stopwatch
+from cifar_models.training.stopwatch import Stopwatch
 
 def on_train_batch_end(self, batch, logs=None):
     print("stuck", flush=True)

@@ -26,7 +26,7 @@ from cifar_models.run import record, train
 from cifar_models.runtime.signals import Interruption, obey_stop, stop_request
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.sweeps import trials
-from cifar_models.training.callbacks import Stopwatch
+from cifar_models.training.stopwatch import Stopwatch
 from tests.conftest import TINY_CNN, TINY_CNN_TOML, as_overrides, outcome_of
 
 ROOT = Path(__file__).resolve().parents[2]

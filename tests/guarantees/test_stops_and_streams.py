@@ -17,8 +17,8 @@ from cifar_models.runtime.log import LogFile, log_to_file
 from cifar_models.runtime.signals import Interruption, stop_request
 from cifar_models.storage.atomic_files import locked
 from cifar_models.storage.run_folder import RunFolder
-from cifar_models.training.callbacks import Stopwatch
 from cifar_models.training.checkpoints import Checkpointer
+from cifar_models.training.stopwatch import Stopwatch
 from tests.conftest import TINY_CNN, as_overrides, refusal
 from tests.guarantees.test_signals import after, send_and_handle
 

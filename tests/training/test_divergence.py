@@ -15,10 +15,12 @@ from cifar_models.runtime.device import configure
 from cifar_models.storage.checkpoint_file import decode_checkpoint
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.training import callbacks
-from cifar_models.training.callbacks import EpochRecord, Stopwatch
+from cifar_models.training.callbacks import EpochRecord
 from cifar_models.training.checkpoints import Checkpointer, TrainingState
 from cifar_models.training.fit import make_trainer
 from cifar_models.training.progress import BestEpoch, Progress
+from cifar_models.training.stopwatch import Stopwatch
+from cifar_models.training.time_budget import TimeBudget
 from cifar_models.training.trainer import Trainer
 from tests.conftest import SAVE_EVERY_STEP, TINY_CNN
 
@@ -113,8 +115,10 @@ def test_a_validation_loss_that_is_not_finite_ends_the_run():
     trainer, progress = small_trainer(), Progress(step=10)
     best = BestEpoch(progress, True, 0)
     context = SimpleNamespace(recipe=trainer.recipe)
+    stopwatch = Stopwatch(progress)
+    budget = TimeBudget(0, progress, stopwatch)
     record = EpochRecord(
-        context, progress, Stopwatch(progress), best, validate=lambda: (0.99, float("nan"))
+        context, progress, stopwatch, best, budget, validate=lambda: (0.99, float("nan"))
     )
     record.set_model(trainer)
     with pytest.raises(RunError, match="validation loss is not finite at step 10"):

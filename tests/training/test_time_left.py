@@ -7,6 +7,8 @@ import pytest
 
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.training.progress import Progress
+from cifar_models.training.stopwatch import Stopwatch
+from cifar_models.training.time_budget import TimeBudget
 from cifar_models.training.time_left import TimeLeft, in_words
 
 
@@ -16,7 +18,7 @@ def messages(monkeypatch, caplog, recipe: str, device: str, step_seconds: float)
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
     context = SimpleNamespace(recipe=read_recipe(recipe), runtime=SimpleNamespace(device=device))
     progress = Progress()
-    callback = TimeLeft(context, progress, total_steps=1000)
+    callback = TimeLeft(context, progress, 1000, TimeBudget(0, progress, Stopwatch(progress)))
     with caplog.at_level(logging.INFO, "cifar_models"):
         for step in range(1, 21):
             clock[0] += 30.0 if step == 1 else step_seconds

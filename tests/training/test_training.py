@@ -20,10 +20,12 @@ from cifar_models.optimizers.schedules import make_schedule
 from cifar_models.runtime.device import configure
 from cifar_models.runtime.signals import StopRequest
 from cifar_models.training.augmented_images import log_augmented_images, mosaic
-from cifar_models.training.callbacks import ProgressBar, Stopwatch
+from cifar_models.training.callbacks import ProgressBar
 from cifar_models.training.checkpoints import Checkpointer
 from cifar_models.training.fit import make_batches, make_trainer, resident_images
 from cifar_models.training.progress import Progress
+from cifar_models.training.stopwatch import Stopwatch
+from cifar_models.training.time_budget import TimeBudget
 from cifar_models.training.trainer import Trainer
 
 
@@ -271,7 +273,9 @@ def test_the_program_does_not_depend_on_the_seed():
 
 
 def test_the_progress_bar_counts_every_step_of_an_execution():
-    bar, trainer = ProgressBar(first_step=10, total_steps=40), linear_trainer()
+    progress = Progress()
+    budget = TimeBudget(0, progress, Stopwatch(progress))
+    bar, trainer = ProgressBar(10, 40, budget), linear_trainer()
     trainer.steps_per_execution = 5
     bar.set_model(trainer)
     for last_step in (4, 9):
