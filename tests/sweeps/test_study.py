@@ -203,7 +203,7 @@ def test_a_stopped_study_says_how_to_resume(study_path, tmp_path, monkeypatch, c
 
 def test_an_unknown_study_is_refused(capsys):
     error = refusal(capsys, "study", "nothing")
-    assert "study 'nothing': neither a file nor one of cifar10-small, digits" in error
+    assert "study 'nothing': neither a file nor one of cifar10-small, digits, laptop" in error
 
 
 def test_force_reaches_every_run(study_path, tmp_path, monkeypatch):
