@@ -6,6 +6,7 @@ from cifar_models.cli.main import main
 from cifar_models.config.architectures import (
     AirbenchConfig,
     CCTConfig,
+    ConvViTConfig,
     ResidualCNNConfig,
     ViTConfig,
 )
@@ -19,6 +20,7 @@ SMALL_NETWORK = {
     AirbenchConfig: ("stage_filters=[4, 4]",),
     ViTConfig: TRANSFORMER,
     CCTConfig: TRANSFORMER,
+    ConvViTConfig: ("stage_filters=[4, 4]", *TRANSFORMER[1:]),
 }
 SHORT_TRAINING = [
     "data.dataset=digits",
@@ -33,6 +35,7 @@ CIFAR10_RECIPES = [name for name in recipe_paths() if read_recipe(name).data.dat
 
 def test_the_documented_recipes_exist():
     promised = {"cnn", "vit", "hybrid", "cnn-fast", "cnn-strong", "cnn-best", "resnet18"}
+    promised |= {"cnn-laptop", "vit-laptop", "hybrid-laptop"}
     assert promised <= set(CIFAR10_RECIPES)
 
 
