@@ -14,8 +14,13 @@ import numpy as np
 from scipy import stats
 from scipy.special import ndtri, stdtr, stdtrit
 
+from cifar_models.comparison.difference_test import (
+    DifferenceTest,
+    chance_variance,
+    difference_test,
+    run_variances,
+)
 from cifar_models.comparison.significance import holm
-from cifar_models.comparison.t_test import TTest, chance_variance, difference_test, run_variances
 from cifar_models.storage.atomic_files import write_bytes_atomic
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "comparison.md"
@@ -100,7 +105,7 @@ class WelchTest:
     half_width: float
 
 
-def pooled_tests(models: Sequence[np.ndarray]) -> Iterator[TTest]:
+def pooled_tests(models: Sequence[np.ndarray]) -> Iterator[DifferenceTest]:
     """Yield the tests of a comparison as `compare` makes them."""
     variances, means = run_variances(models), [runs.mean(axis=0) for runs in models]
     for a, b in itertools.combinations(range(len(models)), 2):

@@ -39,11 +39,7 @@ def torch_cnn():
         nn.Linear(128, 10),
     ).to(memory_format=torch.channels_last)
     assert sum(p.numel() for p in network.parameters()) == 310_186  # as in cnn.toml
-    kernels = [p for p in network.parameters() if p.ndim > 1]
-    rest = [p for p in network.parameters() if p.ndim == 1]
-    # Coupled weight decay d is the gradient of an L2 penalty with factor d / 2.
-    groups = [{"params": kernels, "weight_decay": 5e-4}, {"params": rest}]
-    return network, torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True), 0.1
+    return network, regularized_sgd(network), 0.1
 
 
 def torch_cnn_laptop():
@@ -88,10 +84,18 @@ def torch_resnet18():
     network.maxpool = nn.Identity()
     network = network.to(memory_format=torch.channels_last)
     assert sum(p.numel() for p in network.parameters()) == 11_173_962  # as in resnet18.toml
+    return network, regularized_sgd(network), 0.1
+
+
+def regularized_sgd(network):
+    """Return SGD with an L2 penalty of 2.5e-4 on the kernels of a network."""
+    import torch
+
     kernels = [p for p in network.parameters() if p.ndim > 1]
     rest = [p for p in network.parameters() if p.ndim == 1]
+    # Coupled weight decay d is the gradient of an L2 penalty with factor d / 2.
     groups = [{"params": kernels, "weight_decay": 5e-4}, {"params": rest}]
-    return network, torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True), 0.1
+    return torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
 
 
 def torch_vit_laptop():

@@ -52,14 +52,6 @@ def measure_keras(name: str, batch_size: int) -> float:
     from cifar_models.runtime.onednn import choose_onednn
     from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 
-    choose_onednn("on")
-    import_tensorflow()
-    import numpy as np
-    import tensorflow as tf
-
-    from cifar_models.models.catalog import build_network
-    from cifar_models.training.fit import make_trainer
-
     overrides = [
         "augmentation.crop_padding=0",
         "augmentation.horizontal_flip=false",
@@ -67,6 +59,14 @@ def measure_keras(name: str, batch_size: int) -> float:
         "training.lookahead_steps=0",
     ]
     recipe = read_recipe(name, overrides)
+    choose_onednn(recipe.runtime.onednn)
+    import_tensorflow()
+    import numpy as np
+    import tensorflow as tf
+
+    from cifar_models.models.catalog import build_network
+    from cifar_models.training.fit import make_trainer
+
     runtime = configure(recipe.runtime)
     network = build_network(recipe.model, (32, 32, 3), 10)
     trainer = make_trainer(network, recipe, runtime, steps_per_epoch=10**6)

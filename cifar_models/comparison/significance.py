@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from cifar_models.comparison.t_test import (
+from cifar_models.comparison.difference_test import (
     CONFIDENCE,
     chance_variance,
     difference_test,

@@ -1,7 +1,6 @@
 """The CPU kernels of oneDNN, which TensorFlow uses or not from its import on.
 
 Without a setting, TensorFlow uses them on processors with AVX-512 VNNI, AVX-512 BF16 or AMX only.
-They are faster on others too.
 """
 
 import logging

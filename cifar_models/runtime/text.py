@@ -1,4 +1,4 @@
-"""Text that may be untrusted, such as a class name, made safe for a terminal, a log or Markdown."""
+"""Text for people: untrusted text made safe for a terminal, a log or Markdown, and durations."""
 
 import re
 import unicodedata
@@ -38,3 +38,13 @@ def markdown_escaped(text: str) -> str:
         printable(text),
         flags=re.VERBOSE | re.IGNORECASE,
     )
+
+
+def duration_in_words(seconds: float) -> str:
+    """Return a duration in the unit that fits: "40 s", "27 min", "3.5 h" or "2.1 days"."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    if seconds < 99.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 47.95 else f"{hours / 24:.1f} days"

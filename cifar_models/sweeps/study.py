@@ -12,6 +12,7 @@ from cifar_models.config.run_identity import identifying_values, recipe_differen
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.signals import Interruption
 from cifar_models.runtime.subprocesses import run_command
+from cifar_models.runtime.text import duration_in_words
 from cifar_models.storage.atomic_files import WriteError, locked
 from cifar_models.storage.disk_errors import disk_errors
 from cifar_models.storage.records import Robustness, ServingCost
@@ -93,7 +94,7 @@ def _train_missing(runs: Sequence[PlannedRun], options: Sequence[str]) -> None:
         left = ""
         if number:
             seconds = (time.monotonic() - began) / number * (len(missing) - number)
-            left = f", about {seconds / 60:.0f} min left"
+            left = f", about {duration_in_words(seconds)} left"
         logger.info("run %d of %d: %s%s", number + 1, len(missing), run.path, left)
         failed += not _train_in_process(run, options)
     if failed:

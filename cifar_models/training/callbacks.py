@@ -117,7 +117,7 @@ class EpochRecord(keras.callbacks.Callback):
         if not self._budget.seconds:
             return f"{epoch}/{self._recipe.epochs}"
         fraction = min(self._budget.elapsed() / self._budget.seconds, 1.0)
-        return f"{epoch}, {fraction:.0%} of the time".replace("%", " %")
+        return f"{epoch}, {100 * fraction:.0f} % of the time"
 
 
 class DivergenceGuard(keras.callbacks.Callback):

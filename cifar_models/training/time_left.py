@@ -6,6 +6,7 @@ import time
 import keras
 
 from cifar_models.config.architectures import ARCHITECTURES
+from cifar_models.runtime.text import duration_in_words
 from cifar_models.training.progress import Progress
 from cifar_models.training.run_context import RunContext
 from cifar_models.training.time_budget import TimeBudget
@@ -56,7 +57,7 @@ class TimeLeft(keras.callbacks.Callback):
                 self._say((now - began) / (step - first_step) * (self._total_steps - step))
 
     def _say(self, seconds: float) -> None:
-        logger.info("about %s to go", in_words(seconds))
+        logger.info("about %s to go", duration_in_words(seconds))
         recipe = self._context.recipe
         fitting = ARCHITECTURES[recipe.architecture].laptop_recipe
         is_on_cpu = self._context.runtime.device.startswith("CPU")
@@ -66,13 +67,3 @@ class TimeLeft(keras.callbacks.Callback):
                 recipe.name,
                 fitting,
             )
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration in the unit that fits: "40 s", "27 min", "3.5 h" or "2.1 days"."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if seconds < 99.5 * 60:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 47.95 else f"{hours / 24:.1f} days"

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from cifar_models.config.recipe_file import read_recipe
+from cifar_models.runtime.text import duration_in_words
 from cifar_models.training.progress import Progress
 from cifar_models.training.stopwatch import Stopwatch
 from cifar_models.training.time_budget import TimeBudget
-from cifar_models.training.time_left import TimeLeft, in_words
+from cifar_models.training.time_left import TimeLeft
 
 
 def messages(monkeypatch, caplog, recipe: str, device: str, step_seconds: float) -> list[str]:
@@ -64,4 +65,4 @@ def test_a_gpu_and_a_laptop_recipe_are_not_warned_of(monkeypatch, caplog):
     ],
 )
 def test_a_duration_is_given_in_the_unit_that_fits(seconds, words):
-    assert in_words(seconds) == words
+    assert duration_in_words(seconds) == words

@@ -44,15 +44,17 @@ def run_variances(models: Sequence[np.ndarray]) -> list[RunVariance]:
         The variance of each model; zero if it has one run.
     """
     several = [runs for runs in models if len(runs) > 1]
-    excesses = [runs.mean(axis=1).var(ddof=1) - chance_variance(runs) for runs in several]
-    pooled = max(float(np.mean(excesses)), 0.0) if excesses else 0.0
+    chances = [chance_variance(runs) for runs in several]
+    own = [float(runs.mean(axis=1).var(ddof=1)) for runs in several]
+    mean_excess = max(float(np.mean(own) - np.mean(chances)), 0.0) if several else 0.0
+    estimates = iter(zip(own, chances, strict=True))
     variances = []
     for runs in models:
         if len(runs) == 1:
             variances.append(RunVariance(0.0, 0.0, 0.0))
             continue
-        chance = chance_variance(runs)
-        between_runs = max(float(runs.mean(axis=1).var(ddof=1)), chance + pooled)
+        variance, chance = next(estimates)
+        between_runs = max(variance, chance + mean_excess)
         degrees = len(runs) - 1 + (len(several) - 1) / 2
         variances.append(RunVariance(between_runs / len(runs), degrees, chance / len(runs)))
     return variances
@@ -65,7 +67,7 @@ def chance_variance(runs: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class TTest:
+class DifferenceTest:
     """A difference in accuracy and the distribution of its error.
 
     The error is Student's t times the root of a variance, of which the share between runs is itself
@@ -134,7 +136,7 @@ def _degrees_by_chi_squared(degrees: float) -> tuple[np.ndarray, np.ndarray]:
     return degrees / stats.chi2.ppf(nodes**4, degrees), 2 * nodes**3 * weights
 
 
-def difference_test(images: np.ndarray, one: RunVariance, other: RunVariance) -> TTest:
+def difference_test(images: np.ndarray, one: RunVariance, other: RunVariance) -> DifferenceTest:
     """Test a difference in accuracy over images and runs.
 
     The variance between images is at least that of two images on which the models disagree, so that
@@ -156,7 +158,7 @@ def difference_test(images: np.ndarray, one: RunVariance, other: RunVariance) ->
         parts = [each.between_runs**2 / each.degrees for each in sampled]
         smaller = min(each.degrees for each in sampled)
         degrees = (run_variance**2 / sum(parts) + smaller) / 2
-    return TTest(
+    return DifferenceTest(
         difference=float(images.mean()),
         image_variance=max(float(images.var(ddof=1)), 2 / (num_images - 1)) / num_images,
         run_variance=run_variance,
