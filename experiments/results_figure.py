@@ -27,7 +27,7 @@ def figure_svg(points: Sequence[dict], data: str) -> str:
 
     style = {"svg.hashsalt": "results", "font.size": 10, "text.color": INK, "axes.labelcolor": INK}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(7.2, 3.8), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(7.2, 5.0), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         for point in points:
             _draw_point(axes, point)
@@ -54,10 +54,9 @@ def _draw_point(axes, point: dict) -> None:
     axes.annotate(
         f"{point['recipe']}\n{point['parameters'] / 1e6:.2f} M, n = {len(accuracies)}",
         (seconds, mean),
-        xytext=(0, -10),
+        xytext=(9, 0),
         textcoords="offset points",
-        ha="center",
-        va="top",
+        va="center",
         fontsize=8.5,
     )
 
@@ -68,7 +67,7 @@ def _style_axes(axes, points: Sequence[dict]) -> None:
 
     seconds = [point["train_seconds"] for point in points] or [60]
     means = [sum(point["accuracies"]) / len(point["accuracies"]) for point in points] or [50]
-    lowest, highest = min(seconds) / 1.6, max(seconds) * 1.6
+    lowest, highest = min(seconds) / 1.6, max(seconds) * 2  # labels are at the right of points
     ticks = {value: text for value, text in TICKS.items() if lowest <= value <= highest}
     axes.set_xscale("log")
     axes.set_xlim(lowest, highest)

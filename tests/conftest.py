@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# A background job of a script ignores Ctrl-C, and so would every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from cifar_models.cli.main import main
 

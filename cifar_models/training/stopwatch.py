@@ -1,5 +1,6 @@
 """The times of a fit."""
 
+import dataclasses
 import time
 
 import keras
@@ -36,7 +37,8 @@ class Stopwatch(keras.callbacks.Callback):
     def training_seconds(self) -> float:
         """Return the training time so far, with that of an unfinished epoch, seconds."""
         running = time.perf_counter() - self._mark if self._compiled else 0.0
-        return self._progress.training_seconds + running
+        stepping = self._progress.stepping + running
+        return dataclasses.replace(self._progress, stepping=stepping).training_seconds
 
     def add_elapsed(self, counter: str) -> None:
         """Add the time since the last call to one of the counters of `Progress`, in seconds."""
