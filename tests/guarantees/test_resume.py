@@ -132,7 +132,7 @@ STEPS_PER_EXECUTION = {
     "fast cnn": (10, 3),
     "vit": (4, 10),
 }
-FAST = ("sgd", "fast cnn")
+FAST = ("sgd",)
 
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in OPTIONS if name not in FAST]

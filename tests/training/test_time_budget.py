@@ -26,7 +26,9 @@ def history(run: Path) -> list[dict[str, float]]:
     return [{key: float(value) for key, value in row.items()} for row in rows]
 
 
-def test_a_run_ends_when_its_time_is_spent_and_its_rate_falls_with_the_time(tmp_path):
+def test_a_run_ends_when_its_time_is_spent_and_its_rate_falls_with_the_time(
+    tmp_path, without_figures
+):
     run = tmp_path / "run"
     assert main([*budget_of(3, "training.warmup_fraction=0"), "--run", str(run)]) == 0
     metrics = RunFolder(run).read(RunMetrics)

@@ -179,7 +179,8 @@ def test_alternating_flip_flips_the_images_of_the_flip_mask(images):
         pytest.param("float32", "on", marks=pytest.mark.slow),  # compiles for half a minute
         ("mixed_float16", "off"),
         pytest.param("mixed_float16", "on", marks=pytest.mark.slow),
-        ("mixed_bfloat16", "off"),  # with XLA on a CPU, bfloat16 takes minutes to compile
+        # With XLA on a CPU, bfloat16 takes minutes to compile.
+        pytest.param("mixed_bfloat16", "off", marks=pytest.mark.slow),
     ],
 )
 def test_the_loss_falls_with_every_precision_and_compiler(precision, xla, float32_policy):
