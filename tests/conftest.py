@@ -57,6 +57,7 @@ stem_strides = 1
 SAVE_EVERY_STEP = as_overrides(["runtime.checkpoint_seconds=0"])
 
 TIMINGS = (
+    "teacher_seconds",
     "images_per_second",
     "seconds",
     "saving_seconds",

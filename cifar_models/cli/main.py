@@ -74,6 +74,8 @@ def _read_recipe(options: argparse.Namespace, name: str):
     for key, value in (("dataset", options.dataset), ("data_dir", options.data_dir)):
         if value is not None:
             overrides.append(f"data.{key}={toml_text(value)}")
+    if getattr(options, "teacher", None) is not None:
+        overrides.append(f"training.teacher={toml_text(options.teacher)}")
     if options.seed is not None:
         overrides.append(f"runtime.seed={options.seed}")
     if getattr(options, "deterministic", False):

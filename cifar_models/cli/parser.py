@@ -57,6 +57,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     _add_seed(parser)
     parser.add_argument(
+        "--teacher", metavar="RUN", help="run of a CNN, for a recipe that learns from a teacher"
+    )
+    parser.add_argument(
         "--deterministic",
         action="store_true",
         help="give the same result to the last byte every time (on a CPU)",
@@ -166,8 +169,6 @@ def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "subjects", nargs="+", metavar="RUN_OR_RECIPE", help="a run folder, or a recipe"
     )
-    _add_dataset(parser)
-    _add_data_dir(parser)
     _add_overrides(parser)
     parser.set_defaults(seed=None)
 
@@ -189,8 +190,6 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "recipe", metavar="RECIPE", help="name of a file in experiments/, or path of a file"
     )
-    _add_dataset(parser)
-    _add_data_dir(parser)
     _add_overrides(parser)
 
 
@@ -206,14 +205,6 @@ def _add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="go on if memory seems too small")
 
 
-def _add_dataset(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dataset",
-        metavar="NAME",
-        help="override data.dataset: a name of TensorFlow Datasets, digits or folder:PATH",
-    )
-
-
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", metavar="DIR", help="folder in which TensorFlow Datasets keeps its data"
@@ -221,6 +212,12 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="override data.dataset: a name of TensorFlow Datasets, digits or folder:PATH",
+    )
+    _add_data_dir(parser)
     parser.add_argument(
         "--set",
         action="append",

@@ -171,8 +171,12 @@ class ConvViTConfig(ConvolutionalStagesConfig):
         yield from _transformer_problems(self, "token dimension")
 
 
+# The architectures that end in a transformer encoder.
+TransformerConfig = ViTConfig | CCTConfig | ConvViTConfig
+
+
 def _transformer_problems(
-    config: ViTConfig | CCTConfig | ConvViTConfig, width: str = "hidden_dim"
+    config: TransformerConfig, width: str = "hidden_dim"
 ) -> Iterator[tuple[str, str]]:
     if config.hidden_dim % config.num_heads:
         divisors = _divisors(config.hidden_dim)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from cifar_models.config.architectures import ModelConfig
 from cifar_models.config.augmentation import AugmentationConfig
 from cifar_models.config.keys import BELOW_ONE, NOT_NEGATIVE, Bounds, key
+from cifar_models.config.model_tables import TransformerConfig
 from cifar_models.config.paths import absolute_dataset, absolute_path, dataset_problem, path_problem
 from cifar_models.config.search import SearchChoices, SearchRange
 from cifar_models.config.training import TrainingConfig
@@ -113,17 +114,40 @@ class Recipe:
     runtime: RuntimeConfig
     search: dict[str, SearchRange | SearchChoices] = field(default_factory=dict)
 
+    def with_absolute_paths(self) -> "Recipe":
+        """Return the recipe with absolute paths, which mean the same from every folder."""
+        return replace(
+            self,
+            data=self.data.with_absolute_paths(),
+            training=self.training.with_absolute_paths(),
+        )
+
     def problems(self) -> Iterator[str]:
         """Yield one sentence for each conflict between tables."""
         if not self.data.validation_fraction and self.training.keep == "best":
             yield 'training.keep must be "last" if data.validation_fraction is 0'
         if not self.data.validation_fraction and self.training.early_stopping_epochs:
             yield "training.early_stopping_epochs must be 0 if data.validation_fraction is 0"
+        yield from self._teacher_problems()
         if self.runtime.deterministic and self.training.budget_seconds:
             yield (
                 "runtime.deterministic must be false with training.budget_seconds, because the "
                 "number of steps depends on the speed of the machine"
             )
+
+    def _teacher_problems(self) -> Iterator[str]:
+        if not self.training.teacher_weight:
+            return
+        if not isinstance(self.model, TransformerConfig):
+            yield (
+                f"training.teacher_weight must be 0 for {self.architecture}, because only tokens "
+                "of a transformer learn from a teacher"
+            )
+        # The teacher's features are computed once, of each image and of its mirror image.
+        for name in ("horizontal_flip", "mixup_alpha", "cutmix_alpha"):
+            if getattr(self.augmentation, name):
+                instead = "; use alternating_flip" if name == "horizontal_flip" else ""
+                yield f"augmentation.{name} must be off with training.teacher_weight{instead}"
 
 
 # Table → its class; `model` is missing, because its class depends on the architecture.

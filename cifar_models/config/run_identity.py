@@ -21,7 +21,11 @@ MAX_DIFFERENCES_SHOWN = 3  # in one error message
 
 
 def fingerprints(
-    recipe: Recipe, class_names: list[str], data_sha256: str, evaluation_split: str
+    recipe: Recipe,
+    class_names: list[str],
+    data_sha256: str,
+    evaluation_split: str,
+    teacher_sha256: str | None = None,
 ) -> dict:
     """Return the content of fingerprints.json.
 
@@ -30,12 +34,14 @@ def fingerprints(
         class_names: Names of the classes.
         data_sha256: Hash of the data, as `dataset.json` has it.
         evaluation_split: Split on which the finished run is evaluated.
+        teacher_sha256: Hash of the teacher's weights. None: no teacher.
     """
     return {
         "evaluation_split": evaluation_split,
         "recipe": identifying_values(recipe),
         "class_names": class_names,
         "data_sha256": data_sha256,
+        "teacher_sha256": teacher_sha256,
     }
 
 
@@ -100,6 +106,8 @@ def refuse_differences(path: Path, then: dict, now: dict) -> None:
             f"the data's SHA-256 began with {str(then.get('data_sha256'))[:12]} and begins with "
             f"{now['data_sha256'][:12]}"
         )
+    if then.get("teacher_sha256") != now["teacher_sha256"]:
+        differences.append("the weights of the teacher have changed")
     if differences:
         raise RequestError(
             f"{path}: cannot be resumed: {summarize(differences)}; undo the change, or train a new "

@@ -5,7 +5,7 @@ line of OPTIMIZERS here.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cifar_models.config.keys import (
     AT_LEAST_ONE,
@@ -17,6 +17,7 @@ from cifar_models.config.keys import (
     default_of,
     key,
 )
+from cifar_models.config.paths import absolute_path, path_problem
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,12 @@ class TrainingConfig:
     lookahead_decay: float = key(
         0.95, "Decay of the slow weights for one step at the end of the run.", BELOW_ONE
     )
+    teacher: str = key(
+        "", 'Run folder of a trained CNN whose features the tokens learn to predict; "": none.'
+    )
+    teacher_weight: float = key(
+        0.0, "Weight of the loss of the teacher's features; 0: no teacher.", NOT_NEGATIVE
+    )
     keep: str = key(
         "best",
         "Saved weights: of the best epoch by validation accuracy, or of the last.",
@@ -138,6 +145,10 @@ class TrainingConfig:
         0, "Trials of the search that chose these values; comparisons report them.", NOT_NEGATIVE
     )
 
+    def with_absolute_paths(self) -> "TrainingConfig":
+        """Return the table with absolute paths, which mean the same from every folder."""
+        return replace(self, teacher=self.teacher and absolute_path(self.teacher))
+
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, what is wrong) for values that do not fit each other or the optimizer."""
         if self.epochs and self.budget_seconds:
@@ -146,6 +157,10 @@ class TrainingConfig:
             yield "epochs", "must be at least 1, unless budget_seconds is set"
         if self.budget_seconds and self.lookahead_steps:
             yield "lookahead_steps", "must be 0 with budget_seconds: it needs the number of steps"
+        if problem := path_problem(self.teacher):
+            yield "teacher", problem
+        elif self.teacher and not self.teacher_weight:
+            yield "teacher_weight", "must be above 0 with a teacher"
         readers: dict[str, list[str]] = {}
         for name, spec in OPTIMIZERS.items():
             for read in spec.reads:

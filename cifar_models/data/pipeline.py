@@ -11,7 +11,12 @@ from cifar_models.data.splits import Split
 
 
 def make_training_batches(
-    split: Split, batch_size: int, seed: int, first_step: int, end_step: int
+    split: Split,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    end_step: int,
+    feature_maps: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Return the batches of steps first_step to end_step - 1 of a run.
 
@@ -21,13 +26,13 @@ def make_training_batches(
         seed: As for `make_training_indices`.
         first_step: As for `make_training_indices`.
         end_step: As for `make_training_indices`.
+        feature_maps: As for `ResidentImages`.
 
     Returns:
-        A dataset of known cardinality with images, uint8 (B, H, W, C), labels, int64 (B,), and
-        flip mask, bool (B,).
+        A dataset of known cardinality with what `ResidentImages` returns.
     """
     with tf.device("CPU"):  # by default, a GPU would hold the images
-        gather = ResidentImages(split)
+        gather = ResidentImages(split, feature_maps)
     indices = make_training_indices(len(split), batch_size, seed, first_step, end_step)
     batches = indices.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE)
@@ -78,20 +83,30 @@ class ResidentImages:
 
     Args:
         split: The N images.
+        feature_maps: Features of a teacher for each image and for its mirror image, float16
+            (N, 2, h, w, c). None: there is no teacher.
     """
 
-    def __init__(self, split: Split):
+    def __init__(self, split: Split, feature_maps: np.ndarray | None = None):
         self._images = tf.constant(split.images_at(slice(None)))
         self._labels = tf.constant(split.labels)
+        self._maps = None if feature_maps is None else tf.constant(feature_maps)
 
     def __call__(self, indices: tf.Tensor, flip_mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Return images, uint8 (B, H, W, C), labels, int64 (B,), and flip mask, bool (B,).
+
+        With a teacher, the fourth value is its features of the images, float16 (B, h, w, c). Those
+        of the mirror image are used where the flip mask is set.
 
         Args:
             indices: Image indices, int64 (B,).
             flip_mask: Images to flip, bool (B,).
         """
-        return tf.gather(self._images, indices), tf.gather(self._labels, indices), flip_mask
+        batch = tf.gather(self._images, indices), tf.gather(self._labels, indices), flip_mask
+        if self._maps is None:
+            return batch
+        views = tf.stack([indices, tf.cast(flip_mask, indices.dtype)], axis=1)
+        return *batch, tf.gather_nd(self._maps, views)
 
 
 def epoch_order(epoch: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """Predictions of a network on a whole split."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
@@ -42,14 +43,23 @@ def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ..
     """
     from scipy.special import softmax
 
-    size, num_images = _batch_size(network, split), len(split)
-    logits = []
-    for first in range(0, num_images, size):
-        images = _padded(split.images_at(slice(first, first + size)), size)
-        logits.append(network.predict_on_batch(images))
-        obey_stop()
-    probabilities = softmax(np.concatenate(logits)[:num_images].astype(np.float64), axis=1)
+    logits = np.concatenate(list(outputs_in_batches(network, split)))
+    probabilities = softmax(logits.astype(np.float64), axis=1)
     return Predictions(split.labels, probabilities.astype(np.float32), class_names)
+
+
+def outputs_in_batches(network: keras.Model, split: Split) -> Iterator[np.ndarray]:
+    """Yield the outputs of a network for every image of a split, in order, batch by batch.
+
+    Args:
+        network: uint8 images (B, H, W, C) → one output (B, ...).
+        split: N images.
+    """
+    size = _batch_size(network, split)
+    for first in range(0, len(split), size):
+        images = split.images_at(slice(first, first + size))
+        yield network.predict_on_batch(_padded(images, size))[: len(images)]
+        obey_stop()
 
 
 def compile_predictions(network: keras.Model, split: Split) -> None:

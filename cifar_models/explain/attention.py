@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from cifar_models.layers.encoder_block import TransformerEncoderBlock
+from cifar_models.models.test_time_augmentation import without_test_time_augmentation
 
 
 def attention_maps(network: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -24,7 +25,7 @@ def attention_maps(network: keras.Model, images: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: The network has no attention.
     """
-    network = _without_test_time_augmentation(network)
+    network = without_test_time_augmentation(network)
     blocks = [layer for layer in network.layers if isinstance(layer, TransformerEncoderBlock)]
     if not blocks:
         raise ValueError(f"network {network.name} has no attention; use a ViT or a CCT")
@@ -88,12 +89,8 @@ def position_similarities(network: keras.Model) -> np.ndarray:
 
     Source: Dosovitskiy et al. (2020), arXiv:2010.11929, figure 7, center.
     """
-    layer = _without_test_time_augmentation(network).get_layer("positions")
+    layer = without_test_time_augmentation(network).get_layer("positions")
     positions = np.asarray(layer.embedding)  # (N, D) or (1 + N, D)
     patches = positions[len(positions) - math.isqrt(len(positions)) ** 2 :]  # (N, D)
     unit = patches / np.linalg.norm(patches, axis=1, keepdims=True)
     return unit @ unit.T
-
-
-def _without_test_time_augmentation(network: keras.Model) -> keras.Model:
-    return next((layer for layer in network.layers if isinstance(layer, keras.Model)), network)

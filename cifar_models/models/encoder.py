@@ -3,14 +3,16 @@
 import keras
 from keras import layers
 
-from cifar_models.config.model_tables import CCTConfig, ConvViTConfig, ViTConfig
+from cifar_models.config.model_tables import TransformerConfig
 from cifar_models.layers.encoder_block import TransformerEncoderBlock
 from cifar_models.layers.stochastic_depth import depth_rates
+
+LAST_NORM = "norm"  # name of the layer whose outputs are the encoded tokens
 
 
 def transformer_encoder(
     x: keras.KerasTensor,
-    config: ViTConfig | CCTConfig | ConvViTConfig,
+    config: TransformerConfig,
     block: type[TransformerEncoderBlock] = TransformerEncoderBlock,
     attention_bias: bool = True,
 ) -> keras.KerasTensor:
@@ -43,4 +45,4 @@ def transformer_encoder(
             attention_bias=attention_bias,
             name=f"encoder{number}",
         )(x)  # (B, N, D)
-    return layers.LayerNormalization(epsilon=block.norm_epsilon, name="norm")(x)
+    return layers.LayerNormalization(epsilon=block.norm_epsilon, name=LAST_NORM)(x)

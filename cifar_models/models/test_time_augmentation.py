@@ -45,6 +45,11 @@ def with_test_time_augmentation(network: keras.Model, views: int) -> keras.Model
     return keras.Model(images, logits, name=f"{network.name}_views")
 
 
+def without_test_time_augmentation(network: keras.Model) -> keras.Model:
+    """Return the network that `with_test_time_augmentation` was given."""
+    return next((layer for layer in network.layers if isinstance(layer, keras.Model)), network)
+
+
 def shift_and_flip(images, shift: int, flipped: bool):
     """Shift images by whole pixels, filling by reflection, and optionally flip them.
 

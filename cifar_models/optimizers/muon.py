@@ -6,10 +6,11 @@ import keras
 import tensorflow as tf
 
 from cifar_models.config.training import TrainingConfig
+from cifar_models.layers.feature_projection import TEACHER_PROJECTION
 from cifar_models.optimizers.schedules import CachedLearningRate, Schedule
 from cifar_models.optimizers.sgd import nesterov_step, norm_factors
 
-WITHOUT_MUON = ["classifier"]  # layers that use the other optimizer
+WITHOUT_MUON = ["classifier", TEACHER_PROJECTION]  # layers that use the other optimizer
 AIRBENCH_NEWTON_SCHULZ_STEPS = 3
 
 

@@ -11,6 +11,8 @@ from cifar_models.evaluation.metrics import accuracy_and_loss
 from cifar_models.evaluation.predictions import compile_predictions, predict_split
 from cifar_models.models.catalog import build_network
 from cifar_models.models.test_time_augmentation import with_test_time_augmentation
+from cifar_models.run.load import FinishedRun
+from cifar_models.run.teacher import compute_teacher_features
 from cifar_models.runtime.environment import changes, environment
 from cifar_models.runtime.signals import obey_stop
 from cifar_models.storage.records import Environment
@@ -35,6 +37,7 @@ class PreparedRun:
             no such split.
         flops_per_image: Operations of one prediction, with every TTA view.
         initialization_seconds: Time of data-dependent initialization.
+        teacher_seconds: Training time of the teacher, with the time to compute its features.
     """
 
     trainer: Trainer
@@ -42,9 +45,10 @@ class PreparedRun:
     validate: Validate | None
     flops_per_image: int
     initialization_seconds: float
+    teacher_seconds: float
 
 
-def prepare(context: RunContext) -> PreparedRun:
+def prepare(context: RunContext, teacher: FinishedRun | None) -> PreparedRun:
     """Build and initialize the network and its trainer, and compile the predictions."""
     recipe, runtime, data = context.recipe, context.runtime, context.data
     train, validation = data.splits.train, data.splits.validation
@@ -71,20 +75,24 @@ def prepare(context: RunContext) -> PreparedRun:
 
     if len(validation):
         compile_predictions(predictor, validation)
+    features = compute_teacher_features(teacher, train)
     trainer = make_trainer(
         network,
         recipe,
         runtime,
         len(train) // recipe.training.batch_size,
         average,
-        resident_images(train, runtime),
+        resident_images(train, runtime, features.maps if features else None),
     )
+    if features:
+        trainer.add_teacher(features)
     return PreparedRun(
         trainer,
         predictor,
         validate if len(validation) else None,
         flops,
         initialization_seconds,
+        features.seconds if features else 0.0,
     )
 
 

@@ -7,6 +7,7 @@ from cifar_models.config.run_identity import fingerprints, refuse_differences
 from cifar_models.data.dataset import describe
 from cifar_models.data.load import load_dataset_of_run
 from cifar_models.run.load import configure_for_run
+from cifar_models.run.teacher import open_teacher, teacher_sha256
 from cifar_models.run.train import check_memory, run_to_end, training_session
 from cifar_models.runtime.memory import memory_for_training
 from cifar_models.runtime.onednn import choose_onednn
@@ -50,9 +51,16 @@ def resume(path: Path | str, data_dir: str | None = None, force: bool = False) -
         split = then.get("evaluation_split", then.get("measure_on"))
         data = RunData(dataset, splits, "validation" if split == "validation" else "test")
         info = describe(dataset, splits)
-        now = fingerprints(recipe, info.class_names, info.sha256, data.evaluation_split)
+        teacher = open_teacher(recipe, dataset, splits)
+        now = fingerprints(
+            recipe,
+            info.class_names,
+            info.sha256,
+            data.evaluation_split,
+            teacher_sha256(teacher),
+        )
         refuse_differences(Path(path), then, now)
         import_tensorflow()
         check_memory(recipe, dataset, splits)
         runtime = configure_for_run(folder, recipe)
-        return run_to_end(recipe, data, runtime, folder, stop)
+        return run_to_end(recipe, data, runtime, folder, stop, teacher)

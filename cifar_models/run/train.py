@@ -5,7 +5,6 @@ recipe ──► data ──► network ──► fit ──► predictions ─�
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from cifar_models.config.recipe import Recipe
@@ -14,6 +13,8 @@ from cifar_models.config.run_identity import fingerprints
 from cifar_models.data.dataset import Dataset, describe
 from cifar_models.data.load import load_dataset
 from cifar_models.data.splits import Splits, check_fits
+from cifar_models.run.load import FinishedRun
+from cifar_models.run.teacher import open_teacher, teacher_sha256
 from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.environment import environment
 from cifar_models.runtime.log import log_to_file
@@ -52,7 +53,7 @@ def train(
         RunError: The data cannot be loaded, training diverged, or a file cannot be written.
         Interruption: Ctrl-C or SIGTERM. `resume` continues the run.
     """
-    recipe = replace(recipe, data=recipe.data.with_absolute_paths())
+    recipe = recipe.with_absolute_paths()
     toml = recipe_toml(recipe)
     refuse_if_taken(Path(path), toml)
     choose_onednn(recipe.runtime.onednn)
@@ -60,6 +61,7 @@ def train(
         dataset = load_dataset(recipe.data)
         splits = dataset.splits(recipe.data, recipe.runtime.seed)
         check_fits(recipe, splits.train)
+        teacher = open_teacher(recipe, dataset, splits)
         import_tensorflow()  # takes seconds, so wrong requests are refused before it
         check_memory(recipe, dataset, splits)
     folder = create_run_folder(Path(path), toml)
@@ -69,10 +71,12 @@ def train(
         folder.write_recipe(toml)
         folder.write(environment(runtime))
         folder.write(info)
-        identity = fingerprints(recipe, info.class_names, info.sha256, evaluation_split)
+        identity = fingerprints(
+            recipe, info.class_names, info.sha256, evaluation_split, teacher_sha256(teacher)
+        )
         folder.write_fingerprints(identity)  # last: it marks that training begins
         data = RunData(dataset, splits, evaluation_split)
-        return run_to_end(recipe, data, runtime, folder, stop)
+        return run_to_end(recipe, data, runtime, folder, stop, teacher)
 
 
 def check_memory(recipe: Recipe, dataset: Dataset, splits: Splits) -> None:
@@ -83,7 +87,12 @@ def check_memory(recipe: Recipe, dataset: Dataset, splits: Splits) -> None:
 
 
 def run_to_end(
-    recipe: Recipe, data: RunData, runtime: Runtime, folder: RunFolder, stop: StopRequest
+    recipe: Recipe,
+    data: RunData,
+    runtime: Runtime,
+    folder: RunFolder,
+    stop: StopRequest,
+    teacher: FinishedRun | None,
 ) -> RunMetrics:
     """Train from the newest checkpoint in the folder, if any, to the end; predict and record."""
     from cifar_models.run.prepare import prepare
@@ -97,7 +106,7 @@ def run_to_end(
         closing(TensorBoardLog(folder.tensorboard_path)) as tensorboard,
     ):
         context = RunContext(recipe, data, runtime, folder, tensorboard, stop)
-        prepared = prepare(context)
+        prepared = prepare(context, teacher)
         report = fit(prepared.trainer, prepared.validate, context)
         obey_stop()
         save_model(prepared, context)

@@ -68,7 +68,9 @@ class RunMetrics(ClassificationMetrics):
     epochs: AtLeastOne  # trained epochs
     best_epoch: Count  # counted from 1
     steps: AtLeastOne
-    train_seconds: Positive  # without compilation; includes validation and checkpoints
+    # Without compilation; includes validation, checkpoints and the teacher.
+    train_seconds: Positive
+    teacher_seconds: Duration = 0.0  # training of the teacher and computing its features
     compile_seconds: Duration
     images_per_second: Duration  # of the training steps; 0 if only one step was timed
     initialisation_seconds: Duration | None = None  # of whitening and mimetic initialization

@@ -66,7 +66,7 @@ def tune(
         raise RequestError(
             f"{recipe.name}: data.validation_fraction is 0, and a search needs a validation split"
         )
-    recipe = dataclasses.replace(recipe, data=recipe.data.with_absolute_paths())
+    recipe = recipe.with_absolute_paths()
     out = Path(out)
     _refuse_other_files(out)
     with disk_errors(out, RESUME):

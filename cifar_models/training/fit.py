@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from cifar_models.config.recipe import Recipe
@@ -191,7 +192,9 @@ def _fit_segment(trainer: Trainer, train: Split, segment: tuple[int, int], callb
     )
 
 
-def resident_images(train: Split, runtime: Runtime) -> ResidentImages | None:
+def resident_images(
+    train: Split, runtime: Runtime, feature_maps: np.ndarray | None = None
+) -> ResidentImages | None:
     """Copy the images to the training device, or return None if they are larger than allowed.
 
     Raises:
@@ -204,7 +207,7 @@ def resident_images(train: Split, runtime: Runtime) -> ResidentImages | None:
             'runtime.data_on_device = "on" needs XLA on a GPU, because TensorFlow has no GPU '
             'kernel that gathers bytes; set it to "auto"'
         )
-    return ResidentImages(train)
+    return ResidentImages(train, feature_maps)
 
 
 def make_batches(trainer: Trainer, train: Split, first_step: int, end_step: int) -> tf.data.Dataset:
@@ -213,4 +216,5 @@ def make_batches(trainer: Trainer, train: Split, first_step: int, end_step: int)
     batch_size, seed = recipe.training.batch_size, recipe.runtime.seed
     if trainer.resident:
         return make_training_indices(len(train), batch_size, seed, first_step, end_step)
-    return make_training_batches(train, batch_size, seed, first_step, end_step)
+    maps = trainer.teacher.maps if trainer.teacher else None
+    return make_training_batches(train, batch_size, seed, first_step, end_step, maps)

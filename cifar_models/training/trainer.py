@@ -9,8 +9,11 @@ from cifar_models.config.keys import MAX_WHOLE_NUMBER
 from cifar_models.config.recipe import Recipe
 from cifar_models.data.pipeline import ResidentImages
 from cifar_models.errors import RunError
+from cifar_models.layers.feature_projection import TEACHER_PROJECTION, FeatureProjection
+from cifar_models.models.encoder import LAST_NORM
 from cifar_models.optimizers.lookahead import Lookahead
 from cifar_models.optimizers.weight_average import WeightAverage
+from cifar_models.training.teacher_features import TeacherFeatures
 
 NO_STEP = -1
 
@@ -65,6 +68,7 @@ class Trainer(keras.Model):
         self.diverged_step = self._counter("diverged_step", NO_STEP)
         self.last_rate = self.add_weight((), "zeros", trainable=False, name="last_rate")
         self.accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+        self.teacher: TeacherFeatures | None = None
 
     def _counter(self, name: str, value: int) -> keras.Variable:
         initializer = keras.initializers.Constant(value)
@@ -75,15 +79,38 @@ class Trainer(keras.Model):
         """The network that is validated and saved: the averaged one if there is an average."""
         return self.average.network if self.average else self.network
 
-    def call(self, images, training=None):
-        return self.network(images, training=training)
+    def add_teacher(self, teacher: TeacherFeatures) -> None:
+        """Add to the loss how well the tokens predict a teacher's features.
+
+        It is the mean squared error of standardized features, times `training.teacher_weight`. Call
+        it before the optimizer is built, because the projection of the tokens has weights.
+
+        Args:
+            teacher: The features. Each batch then ends with those of its images, float16
+                (B, h, w, c).
+        """
+        self.teacher = teacher
+        tokens = self.network.get_layer(LAST_NORM).output  # (B, N, D)
+        self.network_with_tokens = keras.Model(self.network.input, [self.network.output, tokens])
+        self.projection = FeatureProjection(*teacher.map_shape, name=TEACHER_PROJECTION)
+        self.projection.build(tokens.shape)
+
+    def call(self, inputs, training=None):
+        if self.teacher is None:
+            return self.network(inputs, training=training)
+        images, features = inputs
+        logits, tokens = self.network_with_tokens(images, training=training)
+        error = tf.cast(self.projection(tokens), tf.float32) - tf.cast(features, tf.float32)
+        self.add_loss(self.recipe.training.teacher_weight * tf.reduce_mean(tf.square(error)))
+        return logits
 
     def train_step(self, batch):
         if self.resident:
             batch = self.resident(*batch)
-        images, labels, flip_mask = batch  # uint8 (B, H, W, C), int64 (B,), bool (B,)
+        images, labels, flip_mask, *features = batch  # uint8 (B, H, W, C), int64 (B,), bool (B,)
         step = tf.cast(self.step, tf.int32)
-        results = super().train_step(self.augmented(images, labels, flip_mask, step))
+        images, targets = self.augmented(images, labels, flip_mask, step)
+        results = super().train_step(((images, *features) if features else images, targets))
         if self.lookahead:
             self.lookahead.update(step)
         if self.average:

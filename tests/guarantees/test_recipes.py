@@ -35,17 +35,20 @@ CIFAR10_RECIPES = [name for name in recipe_paths() if read_recipe(name).data.dat
 
 def test_the_documented_recipes_exist():
     promised = {"cnn", "vit", "hybrid", "cnn-fast", "cnn-strong", "cnn-best", "resnet18"}
-    promised |= {"cnn-laptop", "vit-laptop", "hybrid-laptop"}
+    promised |= {"cnn-laptop", "vit-laptop", "vit-laptop-taught", "hybrid-laptop"}
     assert promised <= set(CIFAR10_RECIPES)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CIFAR10_RECIPES)
-def test_a_recipe_trains_and_resumes(name, tmp_path, without_figures, float32_policy):
+def test_a_recipe_trains_and_resumes(name, finished_run, tmp_path, without_figures, float32_policy):
     small_network = [
         f"model.{override}" for override in SMALL_NETWORK[type(read_recipe(name).model)]
     ]
     arguments = [*as_overrides(["train", name, *SHORT_TRAINING, *small_network]), "--deterministic"]
+    if read_recipe(name).training.teacher_weight:
+        # A teacher may have seen no more images than the run.
+        arguments += ["--teacher", str(finished_run), "--set", "data.train_fraction=1"]
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     assert main([*arguments, "--run", str(uninterrupted)]) == 0
     run_until_killed(6, [*arguments, *SAVE_EVERY_STEP, "--run", str(killed)])

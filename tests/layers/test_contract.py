@@ -11,6 +11,7 @@ import cifar_models.layers
 import cifar_models.models
 from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.encoder_block import CCTEncoderBlock, TransformerEncoderBlock
+from cifar_models.layers.feature_projection import FeatureProjection
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.patches import PatchExtraction
 from cifar_models.layers.serialization import PACKAGE
@@ -28,6 +29,7 @@ CASES = [
     (AugmentedViews, {"views": 6}, (2, 8, 8, 3), (12, 8, 8, 3), (0, 0)),
     (CCTEncoderBlock, BLOCK, (8, 5, 8), (8, 5, 8), (13, 0)),
     (ClassToken, {}, (4, 5, 8), (4, 6, 8), (1, 0)),
+    (FeatureProjection, {"height": 3, "width": 2, "channels": 5}, (4, 16, 8), (4, 3, 2, 5), (1, 0)),
     (FusedBatchNormalization, {"momentum": 0.9}, (4, 6, 6, 3), (4, 6, 6, 3), (2, 2)),
     (MeanOfViews, {"views": 6}, (12, 5), (2, 5), (0, 0)),
     (MirroredGradientConv2D, CONVOLUTION, (2, 7, 8, 3), (2, 7, 8, 5), (2, 0)),

@@ -1,0 +1,100 @@
+"""The teacher of a run: another run, which is finished, whose network is a CNN."""
+
+import hashlib
+import logging
+import shlex
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from cifar_models.config.model_tables import TransformerConfig
+from cifar_models.config.recipe import Recipe
+from cifar_models.data.dataset import Dataset, data_sha256
+from cifar_models.data.splits import Split, Splits
+from cifar_models.errors import RequestError
+from cifar_models.run.load import FinishedRun, load_run
+from cifar_models.storage.safe_open import open_regular
+
+if TYPE_CHECKING:
+    from cifar_models.training.teacher_features import TeacherFeatures
+
+logger = logging.getLogger("cifar_models")
+
+
+def open_teacher(recipe: Recipe, dataset: Dataset, splits: Splits) -> FinishedRun | None:
+    """Open the teacher that a recipe names, or return None if it has none.
+
+    Args:
+        recipe: Recipe of the new run.
+        dataset: Its data set.
+        splits: Its splits.
+
+    Raises:
+        RequestError: The recipe needs a teacher and names none; or the teacher is no finished run,
+            is no CNN, has other classes or data, or has seen validation images of the new run.
+    """
+    if not recipe.training.teacher_weight:
+        return None
+    if not recipe.training.teacher:
+        command = shlex.join(["train", "cnn-laptop", "--dataset", recipe.data.dataset])
+        raise RequestError(
+            f"{recipe.name}: needs a teacher; train one with: python -m cifar_models {command} "
+            "--run DIR, and name it with --teacher DIR"
+        )
+    teacher = load_run(Path(recipe.training.teacher))
+    if problem := _problem(teacher, recipe, dataset, splits):
+        raise RequestError(f"{teacher.path}: cannot teach {recipe.name}: {problem}")
+    return teacher
+
+
+def _problem(teacher: FinishedRun, recipe: Recipe, dataset: Dataset, splits: Splits) -> str:
+    """Return why a finished run cannot teach a recipe, or "" if it can."""
+    if isinstance(teacher.recipe.model, TransformerConfig):
+        return f"it is a {teacher.recipe.architecture}; choose a run of a CNN"
+    if teacher.dataset.class_names != list(dataset.class_names):
+        return f"its classes are {teacher.dataset.class_names}, not {list(dataset.class_names)}"
+    if teacher.dataset.sha256 != data_sha256(dataset):
+        return f"it was trained on other data than {dataset.name} is now"
+    if teacher.dataset.train_images > len(splits.train):
+        return (
+            f"it was trained on {teacher.dataset.train_images:,} images, and this run has "
+            f"{len(splits.train):,}; give both the same table [data]"
+        )
+    then, now = teacher.recipe, recipe
+    same_split = (then.data.validation_fraction, then.runtime.seed) == (
+        now.data.validation_fraction,
+        now.runtime.seed,
+    )
+    if len(splits.validation) and not same_split:
+        return (
+            "it was trained on validation images of this run; set data.validation_fraction to 0, "
+            "or give both the same seed and fraction"
+        )
+    return ""
+
+
+def teacher_sha256(teacher: FinishedRun | None) -> str | None:
+    """Return the hash of a teacher's weights, or None if there is no teacher."""
+    if teacher is None:
+        return None
+    path = teacher.folder.model_path
+    with open_regular(path.parent, path.name) as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def compute_teacher_features(teacher: FinishedRun | None, train: Split) -> "TeacherFeatures | None":
+    """Return a teacher's features of the training images, or None if there is no teacher.
+
+    Call it after the process is configured: the teacher computes in the precision of this run.
+    """
+    if teacher is None:
+        return None
+    from cifar_models.models.test_time_augmentation import without_test_time_augmentation
+    from cifar_models.training.teacher_features import TeacherFeatures, compute_feature_maps
+
+    began = perf_counter()
+    network = without_test_time_augmentation(teacher.load_network())
+    maps = compute_feature_maps(network, train)
+    seconds = perf_counter() - began
+    logger.info("features of the teacher %s: %.0f s", teacher.path, seconds)
+    return TeacherFeatures(maps, teacher.metrics.train_seconds + seconds)
