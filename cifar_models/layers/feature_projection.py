@@ -3,11 +3,23 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from cifar_models.layers.serialization import PACKAGE
 
 TEACHER_PROJECTION = "teacher_projection"  # name of the layer in a trainer
+
+
+def resizing_matrix(size: int, new_size: int) -> np.ndarray:
+    """Return the matrix (new_size, size) of a linear resizing that antialiases.
+
+    Source: Pillow's "bilinear" filter, which is also that of jax.image.resize.
+    """
+    scale = size / new_size
+    distances = (np.arange(new_size)[:, None] + 0.5) * scale - (np.arange(size) + 0.5)
+    weights = np.maximum(0, 1 - np.abs(distances) / max(scale, 1))
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -45,9 +57,12 @@ class FeatureProjection(keras.layers.Layer):
         side = math.isqrt(tokens.shape[1])
         x = self.dense(tokens[:, tokens.shape[1] - side**2 :])  # (B, N, channels)
         x = ops.reshape(x, (-1, side, side, self.channels))
-        return ops.image.resize(
-            x, (self.height, self.width), antialias=True, data_format="channels_last"
+        # XLA cannot compile TensorFlow's own antialiased resizing.
+        rows, columns = (
+            ops.convert_to_tensor(resizing_matrix(side, size), x.dtype)
+            for size in (self.height, self.width)
         )
+        return ops.einsum("hi,wj,bijc->bhwc", rows, columns, x)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.height, self.width, self.channels)

@@ -4,10 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from scipy import stats
 
 from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.encoder_block import TransformerEncoderBlock
+from cifar_models.layers.feature_projection import FeatureProjection, resizing_matrix
 from cifar_models.layers.initializers import SinusoidalPositions, apply_mimetic_init
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.patches import PatchExtraction
@@ -226,3 +228,26 @@ def test_the_gradient_of_the_convolution_equals_that_of_keras(options):
         results.append([outputs, *tape.gradient(loss, [variable, layer.kernel.value])])
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "new_size"), [(4, 3), (4, 4), (3, 7), (7, 3), (8, 2)])
+def test_resizing_matrix_resizes_as_pillow(size, new_size):
+    column = np.random.default_rng(0).normal(size=(size, 1)).astype(np.float32)
+    resized = Image.fromarray(column).resize((1, new_size), Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(
+        resizing_matrix(size, new_size) @ column, np.asarray(resized), atol=1e-5
+    )
+
+
+def test_feature_projection_drops_a_class_token_and_keeps_the_layout():
+    """A projection that is the identity returns the patches row by row."""
+    layer = FeatureProjection(height=2, width=2, channels=3)
+    tokens = np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)
+    layer.build(tokens.shape)
+    layer.dense.kernel.assign(np.eye(3))
+    np.testing.assert_allclose(layer(tokens), tokens[:, 1:].reshape(4, 2, 2, 3), rtol=1e-6)
+
+
+def test_feature_projection_refuses_tokens_without_a_grid():
+    with pytest.raises(ValueError, match="7 tokens"):
+        FeatureProjection(2, 2, 3).build((None, 7, 3))
