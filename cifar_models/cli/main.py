@@ -70,7 +70,9 @@ def _read_recipe(options: argparse.Namespace, name: str):
     if options.dataset == "digits" and f"digits-{name}" in recipe_paths():
         print(f"{name}: using the recipe digits-{name} because of --dataset digits")
         name = f"digits-{name}"
-    overrides = list(options.set)
+    # A recipe may ask for XLA, with which no run is deterministic.
+    overrides = ["runtime.xla=auto"] if getattr(options, "deterministic", False) else []
+    overrides += options.set
     for key, value in (("dataset", options.dataset), ("data_dir", options.data_dir)):
         if value is not None:
             overrides.append(f"data.{key}={toml_text(value)}")
