@@ -110,6 +110,8 @@ def cells_of(result: Result, to_root: str) -> dict[str, str]:
         what += f", resized to {recipe.model.image_size} pixels"
     if recipe.augmentation.tta_views > 1:
         what += f", {recipe.augmentation.tta_views} TTA views"
+    if teacher := result.runs[0].metrics.teacher:
+        what += f", taught by `{teacher}`, whose time is included"
     return {
         "recipe": what,
         "data": result.data_and_size,

@@ -43,7 +43,8 @@ def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
 def by_recipe(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """Group the runs that differ only in the seed and in the fraction of the training images.
 
-    The path of the data is ignored: all runs of a comparison use the same data.
+    The path of the data is ignored, because all runs of a comparison use the same data. Of a
+    teacher, the recipe counts.
 
     Args:
         runs: Runs on the same data.
@@ -57,7 +58,8 @@ def by_recipe(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """
     recipes = [identifying_values(run.recipe) for run in runs]
     values_of: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for recipe in recipes:
+    for run, recipe in zip(runs, recipes, strict=True):
+        recipe["training.teacher"] = run.metrics.teacher
         for key in ("runtime.seed", "data.train_fraction", "data.dataset"):
             del recipe[key]
         for key, value in recipe.items():

@@ -37,7 +37,6 @@ class PreparedRun:
             no such split.
         flops_per_image: Operations of one prediction, with every TTA view.
         initialization_seconds: Time of data-dependent initialization.
-        teacher_seconds: Training time of the teacher, with the time to compute its features.
     """
 
     trainer: Trainer
@@ -45,7 +44,6 @@ class PreparedRun:
     validate: Validate | None
     flops_per_image: int
     initialization_seconds: float
-    teacher_seconds: float
 
 
 def prepare(context: RunContext, teacher: FinishedRun | None) -> PreparedRun:
@@ -92,7 +90,6 @@ def prepare(context: RunContext, teacher: FinishedRun | None) -> PreparedRun:
         validate if len(validation) else None,
         flops,
         initialization_seconds,
-        features.seconds if features else 0.0,
     )
 
 

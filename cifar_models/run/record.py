@@ -71,6 +71,8 @@ def record(
 ) -> RunMetrics:
     """Write metrics.json, which completes the run, then the figures and TensorBoard events."""
     recipe, data, predictions = context.recipe, context.data, predicted.predictions
+    teacher = prepared.trainer.teacher
+    teacher_seconds = teacher.seconds if teacher else 0.0
     scores = classification_metrics(
         predictions.labels, predictions.probabilities, predictions.class_names
     )
@@ -86,8 +88,9 @@ def record(
         epochs=report.epochs,
         best_epoch=report.best_epoch,
         steps=report.steps,
-        train_seconds=report.train_seconds + prepared.teacher_seconds,
-        teacher_seconds=prepared.teacher_seconds,
+        train_seconds=report.train_seconds + teacher_seconds,
+        teacher_seconds=teacher_seconds,
+        teacher=teacher.recipe if teacher else "",
         compile_seconds=report.compile_seconds,
         images_per_second=report.images_per_second,
         initialisation_seconds=prepared.initialization_seconds,

@@ -97,4 +97,4 @@ def compute_teacher_features(teacher: FinishedRun | None, train: Split) -> "Teac
     maps = compute_feature_maps(network, train)
     seconds = perf_counter() - began
     logger.info("features of the teacher %s: %.0f s", teacher.path, seconds)
-    return TeacherFeatures(maps, teacher.metrics.train_seconds + seconds)
+    return TeacherFeatures(teacher.recipe.name, maps, teacher.metrics.train_seconds + seconds)

@@ -71,6 +71,7 @@ class RunMetrics(ClassificationMetrics):
     # Without compilation; includes validation, checkpoints and the teacher.
     train_seconds: Positive
     teacher_seconds: Duration = 0.0  # training of the teacher and computing its features
+    teacher: Annotated[str, Meta(max_length=100)] = ""  # recipe of the teacher, if there is one
     compile_seconds: Duration
     images_per_second: Duration  # of the training steps; 0 if only one step was timed
     initialisation_seconds: Duration | None = None  # of whitening and mimetic initialization

@@ -23,11 +23,13 @@ class TeacherFeatures:
     """The features of a teacher for every training image.
 
     Attributes:
+        recipe: Name of the teacher's recipe.
         maps: Standardized feature maps of each image and of its mirror image, float16
             (N, 2, h, w, c).
         seconds: Training time of the teacher, and the time in which the features were computed.
     """
 
+    recipe: str
     maps: np.ndarray
     seconds: float
 

@@ -15,7 +15,7 @@ from cifar_models.comparison.comparison import Pair, analyze
 from cifar_models.comparison.figure_style import colour_of
 from cifar_models.comparison.figures import pareto_front
 from cifar_models.comparison.learning_curves import LearningCurve, Point, crossings
-from cifar_models.comparison.runs import read_runs
+from cifar_models.comparison.runs import by_recipe, read_runs
 from cifar_models.comparison.significance import Interval, compare_models
 from cifar_models.storage.run_folder import RunFolder
 from tests.conftest import refusal
@@ -491,3 +491,20 @@ def test_a_curve_that_leads_everywhere_does_not_cross():
     assert list(crossings([a, single])) == [
         "The runs cannot tell a and b apart at any number of training images."
     ]
+
+
+def test_runs_with_other_teachers_of_one_recipe_are_one_model(tmp_path, labels):
+    """The path of a teacher differs from seed to seed; the recipe of the teacher counts."""
+    rng = np.random.default_rng(0)
+    for seed, teacher in ((0, "cnn"), (1, "cnn"), (2, "resnet18")):
+        make_run(
+            tmp_path / str(seed),
+            "vit-laptop-taught",
+            make_predictions(labels, 0.9, rng),
+            labels,
+            (f"runtime.seed={seed}", f"training.teacher=/runs/{teacher}-{seed}"),
+            metrics={"teacher": teacher},
+        )
+    groups = by_recipe(read_runs([tmp_path]))
+    assert [[run.recipe.runtime.seed for run in runs] for runs in groups.values()] == [[0, 1], [2]]
+    assert "training.teacher='resnet18'" in list(groups)[1]

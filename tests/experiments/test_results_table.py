@@ -128,6 +128,12 @@ def test_tta_views_and_resized_images_are_named(root):
     assert rows_of(root)[0][0].endswith(", 3 epochs, resized to 16 pixels, 6 TTA views")
 
 
+def test_a_teacher_is_named(root):
+    make_recorded(root, "2026-01-31-pets", 0.9, recipe="digits-vit", teacher="cnn")
+    write_results(root)
+    assert rows_of(root)[0][0].endswith(", 3 epochs, taught by `cnn`, whose time is included")
+
+
 def test_a_record_may_be_a_single_run_and_has_no_deviation(root):
     make_recorded(root, "2026-01-31-alone", 0.8477, train_seconds=1485.0)
     write_results(root)

@@ -94,7 +94,7 @@ def test_the_loss_adds_the_squared_error_of_the_features_of_the_view(resident, f
     network = build_network(recipe.model, (32, 32, 3), 10)
     images = ResidentImages(split, maps) if resident == "on" else None
     trainer = make_trainer(network, recipe, configure(recipe.runtime), 2, resident=images)
-    trainer.add_teacher(TeacherFeatures(maps, seconds=1.0))
+    trainer.add_teacher(TeacherFeatures("cnn", maps, seconds=1.0))
     batch = next(iter(make_batches(trainer, split, 0, 1)))
     if images:
         indices, flip_mask = (each.numpy() for each in batch)
@@ -122,6 +122,7 @@ def test_a_taught_run_records_its_teacher_and_its_time(finished_run, tmp_path):
     metrics, of_teacher = read_metrics(run), read_metrics(finished_run)
     assert metrics["teacher_seconds"] > of_teacher["train_seconds"]
     assert metrics["train_seconds"] > metrics["teacher_seconds"]
+    assert metrics["teacher"] == "digits-cnn"
     fingerprints = json.loads((run / "fingerprints.json").read_text())
     digest = hashlib.sha256((finished_run / "model.keras").read_bytes()).hexdigest()
     assert fingerprints["teacher_sha256"] == digest
