@@ -507,4 +507,4 @@ def test_runs_with_other_teachers_of_one_recipe_are_one_model(tmp_path, labels):
         )
     groups = by_recipe(read_runs([tmp_path]))
     assert [[run.recipe.runtime.seed for run in runs] for runs in groups.values()] == [[0, 1], [2]]
-    assert "training.teacher='resnet18'" in list(groups)[1]
+    assert "training.teacher=resnet18" in list(groups)[1]
