@@ -106,7 +106,7 @@ def refuse_differences(path: Path, then: dict, now: dict) -> None:
             f"the data's SHA-256 began with {str(then.get('data_sha256'))[:12]} and begins with "
             f"{now['data_sha256'][:12]}"
         )
-    if then.get("teacher_sha256") != now["teacher_sha256"]:
+    if then.get("teacher_sha256") != now.get("teacher_sha256"):
         differences.append("the weights of the teacher have changed")
     if differences:
         raise RequestError(

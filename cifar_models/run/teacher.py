@@ -89,8 +89,9 @@ def compute_teacher_features(teacher: FinishedRun | None, train: Split) -> "Teac
     """
     if teacher is None:
         return None
+    from cifar_models.evaluation.feature_maps import compute_feature_maps
     from cifar_models.models.test_time_augmentation import without_test_time_augmentation
-    from cifar_models.training.teacher_features import TeacherFeatures, compute_feature_maps
+    from cifar_models.training.teacher_features import TeacherFeatures
 
     began = perf_counter()
     network = without_test_time_augmentation(teacher.load_network())

@@ -13,14 +13,11 @@ from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.pipeline import ResidentImages
 from cifar_models.data.splits import ArraySplit
+from cifar_models.evaluation.feature_maps import compute_feature_maps, feature_map
 from cifar_models.models.catalog import build_network
 from cifar_models.runtime.device import configure
 from cifar_models.training.fit import make_batches, make_trainer
-from cifar_models.training.teacher_features import (
-    TeacherFeatures,
-    compute_feature_maps,
-    feature_map,
-)
+from cifar_models.training.teacher_features import TeacherFeatures
 from tests.conftest import (
     SAVE_EVERY_STEP,
     TINY_CNN,
