@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cifar_models.config.paths import absolute_dataset
+from cifar_models.config.paths import absolute_dataset, absolute_path
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_tables
 from cifar_models.config.renamed import RENAMED_KEYS, current_architecture, earlier_values
@@ -52,6 +52,8 @@ def identifying_values(recipe: Recipe) -> dict:
         if isinstance(content, dict) and table != "search":
             values |= {f"{table}.{key}": value for key, value in content.items()}
     values["data.dataset"] = _same_everywhere(values["data.dataset"])
+    if teacher := values["training.teacher"]:
+        values["training.teacher"] = absolute_path(teacher)
     return {key: value for key, value in values.items() if key not in KEYS_WITHOUT_EFFECT}
 
 

@@ -51,7 +51,7 @@ def resume(path: Path | str, data_dir: str | None = None, force: bool = False) -
         split = then.get("evaluation_split", then.get("measure_on"))
         data = RunData(dataset, splits, "validation" if split == "validation" else "test")
         info = describe(dataset, splits)
-        teacher = open_teacher(recipe, dataset, splits)
+        teacher = open_teacher(recipe, info)
         now = fingerprints(
             recipe,
             info.class_names,

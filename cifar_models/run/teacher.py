@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from cifar_models.config.model_tables import TransformerConfig
 from cifar_models.config.recipe import Recipe
-from cifar_models.data.dataset import Dataset, data_sha256
-from cifar_models.data.splits import Split, Splits
+from cifar_models.data.splits import Split
 from cifar_models.errors import RequestError
 from cifar_models.run.load import FinishedRun, load_run
+from cifar_models.storage.records import DatasetInfo
 from cifar_models.storage.safe_open import open_regular
 
 if TYPE_CHECKING:
@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cifar_models")
 
 
-def open_teacher(recipe: Recipe, dataset: Dataset, splits: Splits) -> FinishedRun | None:
+def open_teacher(recipe: Recipe, data: DatasetInfo) -> FinishedRun | None:
     """Open the teacher that a recipe names, or return None if it has none.
 
     Args:
         recipe: Recipe of the new run.
-        dataset: Its data set.
-        splits: Its splits.
+        data: Description of its data.
 
     Raises:
         RequestError: The recipe needs a teacher and names none; or the teacher is no finished run,
@@ -42,30 +41,30 @@ def open_teacher(recipe: Recipe, dataset: Dataset, splits: Splits) -> FinishedRu
             "--run DIR, and name it with --teacher DIR"
         )
     teacher = load_run(Path(recipe.training.teacher))
-    if problem := _problem(teacher, recipe, dataset, splits):
+    if problem := _problem(teacher, recipe, data):
         raise RequestError(f"{teacher.path}: cannot teach {recipe.name}: {problem}")
     return teacher
 
 
-def _problem(teacher: FinishedRun, recipe: Recipe, dataset: Dataset, splits: Splits) -> str:
+def _problem(teacher: FinishedRun, recipe: Recipe, data: DatasetInfo) -> str:
     """Return why a finished run cannot teach a recipe, or "" if it can."""
     if isinstance(teacher.recipe.model, TransformerConfig):
         return f"it is a {teacher.recipe.architecture}; choose a run of a CNN"
-    if teacher.dataset.class_names != list(dataset.class_names):
-        return f"its classes are {teacher.dataset.class_names}, not {list(dataset.class_names)}"
-    if teacher.dataset.sha256 != data_sha256(dataset):
-        return f"it was trained on other data than {dataset.name} is now"
-    if teacher.dataset.train_images > len(splits.train):
+    if teacher.dataset.class_names != data.class_names:
+        return f"its classes are {teacher.dataset.class_names}, not {data.class_names}"
+    if teacher.dataset.sha256 != data.sha256:
+        return f"it was trained on other data than {data.name} is now"
+    if teacher.dataset.train_images > data.train_images:
         return (
             f"it was trained on {teacher.dataset.train_images:,} images, and this run has "
-            f"{len(splits.train):,}; give both the same table [data]"
+            f"{data.train_images:,}; give both the same table [data]"
         )
     then, now = teacher.recipe, recipe
     same_split = (then.data.validation_fraction, then.runtime.seed) == (
         now.data.validation_fraction,
         now.runtime.seed,
     )
-    if len(splits.validation) and not same_split:
+    if data.validation_images and not same_split:
         return (
             "it was trained on validation images of this run; set data.validation_fraction to 0, "
             "or give both the same seed and fraction"

@@ -61,13 +61,13 @@ def train(
         dataset = load_dataset(recipe.data)
         splits = dataset.splits(recipe.data, recipe.runtime.seed)
         check_fits(recipe, splits.train)
-        teacher = open_teacher(recipe, dataset, splits)
+        info = describe(dataset, splits)
+        teacher = open_teacher(recipe, info)
         import_tensorflow()  # takes seconds, so wrong requests are refused before it
         check_memory(recipe, dataset, splits)
     folder = create_run_folder(Path(path), toml)
     with training_session(folder) as stop:
         runtime = configure(recipe.runtime)
-        info = describe(dataset, splits)
         folder.write_recipe(toml)
         folder.write(environment(runtime))
         folder.write(info)

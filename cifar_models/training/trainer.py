@@ -98,8 +98,8 @@ class Trainer(keras.Model):
     def call(self, inputs, training=None):
         if self.teacher is None:
             return self.network(inputs, training=training)
-        images, features = inputs
-        logits, tokens = self.network_with_tokens(images, training=training)
+        images, features = inputs  # uint8 (B, H, W, C), float16 (B, h, w, c)
+        logits, tokens = self.network_with_tokens(images, training=training)  # (B, K), (B, N, D)
         error = tf.cast(self.projection(tokens), tf.float32) - tf.cast(features, tf.float32)
         self.add_loss(self.recipe.training.teacher_weight * tf.reduce_mean(tf.square(error)))
         return logits

@@ -11,6 +11,7 @@ import pytest
 from cifar_models.cli.main import main
 from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.config.recipe_file import read_recipe
+from cifar_models.config.run_identity import identifying_values
 from cifar_models.data.pipeline import ResidentImages
 from cifar_models.data.splits import ArraySplit
 from cifar_models.evaluation.feature_maps import compute_feature_maps, feature_map
@@ -219,3 +220,12 @@ def test_a_changed_teacher_is_refused_by_resume(finished_run, tmp_path, capsys):
     assert main([*TINY_CNN, "--seed", "0", "--set", "training.epochs=1", "--run", str(other)]) == 0
     shutil.copy(other / "model.keras", own / "model.keras")
     assert "weights of the teacher have changed" in refusal(capsys, "resume", run)
+
+
+def test_a_relative_path_of_a_teacher_names_the_same_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative, absolute = (
+        identifying_values(read_recipe("vit-laptop-taught", [f"training.teacher={path}"]))
+        for path in ("teacher", tmp_path / "teacher")
+    )
+    assert relative == absolute
