@@ -42,6 +42,14 @@ TINY_VIT = as_overrides(
 TAUGHT_VIT = [*TINY_VIT, "--set", "training.teacher_weight=0.5"]
 
 
+@pytest.fixture(scope="module")
+def plain_vit(tmp_path_factory):
+    """Return the folder of a run that has no teacher."""
+    run = tmp_path_factory.mktemp("runs") / "vit"
+    assert main([*TINY_VIT, "--run", str(run)]) == 0
+    return run
+
+
 def random_split(num_images: int) -> ArraySplit:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (num_images, 32, 32, 3), np.uint8)
@@ -114,7 +122,7 @@ def test_the_loss_adds_the_squared_error_of_the_features_of_the_view(resident, f
     assert loss == pytest.approx(cross_entropy + 0.5 * error, rel=1e-4)
 
 
-def test_a_taught_run_records_its_teacher_and_its_time(finished_run, tmp_path):
+def test_a_taught_run_records_its_teacher_and_its_time(finished_run, plain_vit, tmp_path):
     run = tmp_path / "run"
     assert main([*TAUGHT_VIT, "--teacher", str(finished_run), "--run", str(run)]) == 0
     metrics, of_teacher = read_metrics(run), read_metrics(finished_run)
@@ -125,12 +133,11 @@ def test_a_taught_run_records_its_teacher_and_its_time(finished_run, tmp_path):
     digest = hashlib.sha256((finished_run / "model.keras").read_bytes()).hexdigest()
     assert fingerprints["teacher_sha256"] == digest
     # The projection of the tokens is no part of the model.
-    plain = tmp_path / "plain"
-    assert main([*TINY_VIT, "--run", str(plain)]) == 0
-    assert metrics["parameters"] == read_metrics(plain)["parameters"]
-    assert read_metrics(plain)["teacher_seconds"] == 0
+    assert metrics["parameters"] == read_metrics(plain_vit)["parameters"]
+    assert read_metrics(plain_vit)["teacher_seconds"] == 0
 
 
+@pytest.mark.slow
 def test_a_killed_taught_run_ends_like_an_uninterrupted_one(finished_run, tmp_path):
     options = [*TAUGHT_VIT, *SAVE_EVERY_STEP, "--deterministic", "--teacher", str(finished_run)]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -184,16 +191,16 @@ def test_a_teacher_of_other_data_is_refused(key, value, problem, finished_run, t
     assert problem in message
 
 
-def test_an_unfinished_teacher_and_a_transformer_are_refused(finished_run, tmp_path, capsys):
+def test_an_unfinished_teacher_and_a_transformer_are_refused(
+    finished_run, plain_vit, tmp_path, capsys
+):
     unfinished = tmp_path / "unfinished"
     shutil.copytree(finished_run, unfinished)
     (unfinished / "metrics.json").unlink()
     run = str(tmp_path / "run")
     message = refusal(capsys, *TAUGHT_VIT, "--teacher", unfinished, "--run", run)
     assert "not finished" in message
-    vit = tmp_path / "vit"
-    assert main([*TINY_VIT, "--run", str(vit)]) == 0
-    message = refusal(capsys, *TAUGHT_VIT, "--teacher", vit, "--run", run)
+    message = refusal(capsys, *TAUGHT_VIT, "--teacher", plain_vit, "--run", run)
     assert "choose a run of a CNN" in message
 
 
@@ -210,6 +217,7 @@ def test_options_that_do_not_go_with_a_teacher(recipe, override, problem, capsys
     assert problem in refusal(capsys, "train", recipe, *weight, "--set", override)
 
 
+@pytest.mark.slow
 def test_a_changed_teacher_is_refused_by_resume(finished_run, tmp_path, capsys):
     own = tmp_path / "teacher"
     shutil.copytree(finished_run, own)
