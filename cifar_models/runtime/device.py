@@ -42,11 +42,9 @@ class Runtime:
 def configure(recipe: RuntimeConfig) -> Runtime:
     """Set the dtype policy of Keras, the seeds and determinism for this process.
 
-    Precision "auto" is mixed_bfloat16 on a GPU of compute capability 8 or higher, mixed_float16
-    with loss scaling on an older GPU, and float32 on a CPU, which would only emulate the others.
-    XLA "auto" is on for a GPU unless the run is deterministic, and off for a CPU. data_on_device
-    "auto" is on for a GPU with XLA. If the recipe gives no steps_per_execution, it is
-    GPU_STEPS_PER_EXECUTION on a GPU and 1 on a CPU.
+    `choose_precision` says what precision "auto" is. XLA "auto" is on for a GPU unless the run is
+    deterministic, and off for a CPU. data_on_device "auto" is on for a GPU with XLA. If the recipe
+    gives no steps_per_execution, it is GPU_STEPS_PER_EXECUTION on a GPU and 1 on a CPU.
 
     Args:
         recipe: The `runtime` table of a recipe.
@@ -60,12 +58,7 @@ def configure(recipe: RuntimeConfig) -> Runtime:
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
-    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
-    precision = recipe.precision
-    if precision == "auto":
-        capability = details.get("compute_capability", (0, 0))
-        modern = "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16"
-        precision = modern if gpus else "float32"
+    precision = choose_precision(recipe)
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(recipe.seed)
     _set_determinism(recipe.deterministic)
@@ -74,7 +67,7 @@ def configure(recipe: RuntimeConfig) -> Runtime:
     # Without XLA, TensorFlow has no GPU kernel that gathers uint8 values.
     resident_bytes = MAX_RESIDENT_BYTES if gpus and xla else 0
     return Runtime(
-        device=details.get("device_name") or _processor_name(),
+        device=_gpu_details().get("device_name") or _processor_name(),
         precision=precision,
         xla=xla,
         onednn=onednn_is_on(),
@@ -82,6 +75,28 @@ def configure(recipe: RuntimeConfig) -> Runtime:
         resident_bytes={"auto": resident_bytes, "on": sys.maxsize, "off": 0}[recipe.data_on_device],
         steps_per_execution=recipe.steps_per_execution or (GPU_STEPS_PER_EXECUTION if gpus else 1),
     )
+
+
+def choose_precision(recipe: RuntimeConfig) -> str:
+    """Return the dtype policy of a run on this machine.
+
+    "auto" is mixed_bfloat16 on a GPU of compute capability 8 or higher, and mixed_float16 with loss
+    scaling on an older one. A CPU with AMX computes mixed_bfloat16 through oneDNN, but not through
+    XLA. Any other CPU would only emulate it, so "auto" is float32 there, and in deterministic runs.
+
+    Args:
+        recipe: The `runtime` table of a recipe.
+    """
+    import tensorflow as tf
+
+    if recipe.precision != "auto":
+        return recipe.precision
+    if tf.config.list_physical_devices("GPU"):
+        capability = _gpu_details().get("compute_capability", (0, 0))
+        return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16"
+    has_amx = "amx_bf16" in _of_cpu("flags").split()
+    uses_amx = has_amx and onednn_is_on() and recipe.xla != "on" and not recipe.deterministic
+    return "mixed_bfloat16" if uses_amx else "float32"
 
 
 def _set_determinism(deterministic: bool) -> None:
@@ -100,12 +115,26 @@ def _set_determinism(deterministic: bool) -> None:
     tf.config.optimizer.set_experimental_options({"constant_folding": not deterministic})
 
 
+def _gpu_details() -> dict:
+    """Return what TensorFlow knows about the first GPU; nothing without a GPU."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+
+
 def _processor_name() -> str:
     """Return the name of the CPU and its number of cores."""
+    name = _of_cpu("model name") or platform.machine()
+    return f"CPU: {name}, {os.cpu_count()} cores"
+
+
+def _of_cpu(key: str) -> str:
+    """Return what Linux says about the CPU, such as its "flags"; nothing on other systems."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return f"CPU: {line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+            if line.startswith(key):
+                return line.partition(":")[2].strip()
     except OSError:
         pass  # not Linux
-    return f"CPU: {platform.machine()}, {os.cpu_count()} cores"
+    return ""

@@ -13,6 +13,7 @@ from cifar_models.data.splits import Split, num_bytes
 from cifar_models.errors import RunError
 from cifar_models.models.activations import output_bytes
 from cifar_models.models.catalog import build_network, without_weights
+from cifar_models.runtime.device import choose_precision
 from cifar_models.runtime.memory import in_words, refuse_if_too_large
 
 # Part of the outputs of all layers that a training step needs at the same time, at least. Without
@@ -36,10 +37,10 @@ def refuse_training_that_does_not_fit(recipe: Recipe, train: Split, num_classes:
     """
     if tf.config.list_physical_devices("GPU"):
         return
-    precision = recipe.runtime.precision
+    precision = choose_precision(recipe.runtime)
 
     def parts() -> dict[str, float]:
-        keras.config.set_dtype_policy("float32" if precision == "auto" else precision)
+        keras.config.set_dtype_policy(precision)
         network = build_network(recipe.model, train.image_shape, num_classes)
         activations = recipe.training.batch_size * activation_bytes(network)
         return {

@@ -17,7 +17,8 @@ from cifar_models.errors import RequestError
 from cifar_models.models.catalog import build_network
 from cifar_models.optimizers.optimizers import make_optimizer, variables_without_decay
 from cifar_models.optimizers.schedules import make_schedule
-from cifar_models.runtime.device import configure
+from cifar_models.runtime import device
+from cifar_models.runtime.device import choose_precision, configure
 from cifar_models.runtime.signals import StopRequest
 from cifar_models.training.augmented_images import log_augmented_images, mosaic
 from cifar_models.training.callbacks import ProgressBar
@@ -207,9 +208,31 @@ def test_the_device_decides_precision_and_xla(float32_policy):
     recipe = read_recipe("cnn").runtime
     runtime = configure(recipe)
     has_gpu = bool(tf.config.list_physical_devices("GPU"))
-    assert (runtime.precision != "float32") == has_gpu
+    assert has_gpu <= (runtime.precision != "float32")
     assert runtime.xla == has_gpu
     assert not configure(dataclasses.replace(recipe, xla="off")).xla
+
+
+@pytest.mark.parametrize(
+    ("flags", "setting", "expected"),
+    [
+        ("fpu amx_bf16 amx_tile", {}, "mixed_bfloat16"),
+        ("fpu amx_bf16", {"precision": "float32"}, "float32"),
+        ("fpu amx_bf16", {"precision": "mixed_float16"}, "mixed_float16"),
+        ("fpu amx_bf16", {"xla": "on"}, "float32"),
+        ("fpu amx_bf16", {"deterministic": True}, "float32"),
+        ("fpu avx512_bf16 amx_tile", {}, "float32"),
+        ("", {}, "float32"),  # not Linux
+    ],
+)
+def test_amx_decides_the_precision_on_a_cpu(flags, setting, expected, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(device, "_of_cpu", lambda key: flags)
+    monkeypatch.setattr(device, "onednn_is_on", lambda: True)
+    recipe = dataclasses.replace(read_recipe("cnn").runtime, **setting)
+    assert choose_precision(recipe) == expected
+    monkeypatch.setattr(device, "onednn_is_on", lambda: False)
+    assert choose_precision(recipe) == setting.get("precision", "float32")
 
 
 @pytest.fixture
