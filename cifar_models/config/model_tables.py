@@ -37,6 +37,7 @@ class ResidualCNNConfig(ModelConfig):
     stem_filters: int = key(32, "Filters of the first convolution.", SIZE)
     stem_kernel_size: int = key(5, "Kernel size of the first convolution, pixels.", SIZE)
     stem_strides: int = key(2, "Stride of the first convolution, pixels.", SIZE)
+    stem_pool_size: int = key(1, "Max pooling after the stem, pixels; 1: none.", SIZE)
     stage_filters: tuple[int, ...] = key(
         (32, 64, 128),
         "Filters of each stage; every stage except the first halves the image.",

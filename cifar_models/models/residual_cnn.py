@@ -15,9 +15,10 @@ def build_residual_cnn(
 ) -> keras.Model:
     """Build stem → stages of residual blocks → global average pooling → classifier.
 
-    Every stage except the first halves the image in its first block. Kernels use He
-    initialization and are regularized by L1L2(l1, l2). A convolution of stride 2 pads both sides
-    by the same number of pixels, as the authors' code and torchvision do.
+    Max pooling may follow the stem, as in the paper's networks for large images. Every stage except
+    the first halves the image in its first block. Kernels use He initialization and are regularized
+    by L1L2(l1, l2). A convolution of stride 2 pads both sides by the same number of pixels, as the
+    authors' code and torchvision do.
 
     Args:
         config: Hyperparameters of the model.
@@ -36,6 +37,8 @@ def build_residual_cnn(
     )  # (B, S / strides, S / strides, stem_filters)
     if not config.pre_activation:
         x = _relu(_normalization(x, "stem"), "stem")
+    if config.stem_pool_size > 1:
+        x = layers.MaxPooling2D(config.stem_pool_size, padding="same", name="stem_pool")(x)
     block = _pre_activation_block if config.pre_activation else _basic_block
     rates = iter(depth_rates(config.stochastic_depth_rate, sum(config.stage_blocks)))
     stages = zip(config.stage_filters, config.stage_blocks, strict=True)

@@ -29,6 +29,13 @@ NARROW = {
     "stem of stride 2": dataclasses.replace(
         ARCHITECTURES["residual_cnn"].config, stem_filters=4, stage_filters=(4, 6, 8)
     ),
+    "stem with max pooling": ResidualCNNConfig(
+        stem_filters=4,
+        stem_kernel_size=3,
+        stem_strides=1,
+        stem_pool_size=2,
+        stage_filters=(4, 6, 8),
+    ),
 }
 
 
@@ -81,6 +88,9 @@ def residual_logits(network: keras.Model, config: ResidualCNNConfig, images: np.
     x = arrays.convolve(scaled(images), "stem", config.stem_strides)
     if not config.pre_activation:
         x = np.maximum(arrays.normalize(x, "stem"), 0)
+    if (size := config.stem_pool_size) > 1:
+        count, height, width, filters = x.shape
+        x = x.reshape(count, height // size, size, width // size, size, filters).max(axis=(2, 4))
     for stage, blocks in enumerate(config.stage_blocks, start=1):
         for block in range(1, blocks + 1):
             name, strides = f"stage{stage}_block{block}", 2 if stage > 1 and block == 1 else 1
