@@ -6,6 +6,7 @@ PyTorch is not a dependency of this project: PYTHON is the interpreter of an env
 torch and timm. The sides alternate, each in a new process, so that none warms the caches of
 another and a drift of the speed of the machine affects all equally. The script prints images per
 second of this project, of PyTorch in eager mode and of torch.compile, and the ratios of each round.
+All sides compute in the same precision.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 RECIPES = ("cnn", "cnn-laptop", "resnet18", "vit-laptop", "hybrid-laptop")
+PRECISIONS = ("float32", "mixed_bfloat16")
 SECONDS = 10.0  # of timed steps
 WARM_UP_STEPS = 5
 
@@ -40,12 +42,13 @@ def images_per_second(step, batch_size: int) -> float:
     return batch_size / statistics.median(seconds)
 
 
-def measure_keras(name: str, batch_size: int) -> float:
+def measure_keras(name: str, batch_size: int, precision: str) -> float:
     """Measure the step of this project's trainer, without augmentation and Lookahead.
 
     Args:
         name: Name of the recipe.
         batch_size: Number of images in a batch.
+        precision: Keras dtype policy.
     """
     from cifar_models.config.recipe_file import read_recipe
     from cifar_models.runtime.device import configure
@@ -57,6 +60,7 @@ def measure_keras(name: str, batch_size: int) -> float:
         "augmentation.horizontal_flip=false",
         "augmentation.alternating_flip=false",
         "training.lookahead_steps=0",
+        f"runtime.precision={precision}",
     ]
     recipe = read_recipe(name, overrides)
     choose_onednn(recipe.runtime.onednn)
@@ -79,12 +83,13 @@ def measure_keras(name: str, batch_size: int) -> float:
     return images_per_second(lambda: train(batches)["loss"].numpy(), batch_size)
 
 
-def measure_torch(name: str, batch_size: int, compiled: bool = False) -> float:
+def measure_torch(name: str, batch_size: int, precision: str, compiled: bool = False) -> float:
     """Measure the same layers, loss, regularizer and optimizer, channels last.
 
     Args:
         name: Name of the recipe.
         batch_size: Number of images in a batch.
+        precision: "float32" or "mixed_bfloat16", which is torch.autocast here.
         compiled: Whether torch.compile compiles network and loss.
     """
     import torch
@@ -98,8 +103,11 @@ def measure_torch(name: str, batch_size: int, compiled: bool = False) -> float:
     images = images.to(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (batch_size,))
 
+    is_mixed = precision == "mixed_bfloat16"
+
     def loss_of(images, labels):
-        return loss_function(network(images.float() / 127.5 - 1), labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            return loss_function(network(images.float() / 127.5 - 1), labels)
 
     if compiled:
         loss_of = torch.compile(loss_of)
@@ -126,14 +134,19 @@ def main() -> None:
     parser.add_argument("--torch-python", default=sys.executable)
     parser.add_argument("--recipe", choices=RECIPES, default="cnn")
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        print(json.dumps(SIDES[options.side](options.recipe, options.batch_size)))
+        measure = SIDES[options.side]
+        print(json.dumps(measure(options.recipe, options.batch_size, options.precision)))
         return
     rounds = [measure_round(options, number) for number in range(1, options.rounds + 1)]
-    print(f"{options.recipe}, batch {options.batch_size}, {options.rounds} rounds:")
+    print(
+        f"{options.recipe}, batch {options.batch_size}, {options.precision}, "
+        f"{options.rounds} rounds:"
+    )
     for side in ("eager", "compiled"):
         ratios = [speeds["keras"] / speeds[side] for speeds in rounds]
         print(
@@ -156,7 +169,7 @@ def measure_round(options: argparse.Namespace, number: int) -> dict[str, float]:
     for side in SIDES:
         python = sys.executable if side == "keras" else options.torch_python
         arguments = [__file__, "--side", side, "--recipe", options.recipe]
-        arguments += ["--batch-size", str(options.batch_size)]
+        arguments += ["--batch-size", str(options.batch_size), "--precision", options.precision]
         try:
             output = run_python(arguments, failure=f"the {side} side failed", python=python)
         except (RequestError, RunError) as error:
