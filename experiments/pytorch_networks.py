@@ -29,17 +29,21 @@ def torch_cnn():
         yield nn.BatchNorm2d(outputs)
 
     network = nn.Sequential(
-        *convolution(3, 32, 5, 2),
+        *convolution(3, 32, 3, 1),
+        nn.MaxPool2d(2),
         nn.ReLU(),
-        Block(32, 32, 1),
-        Block(32, 64, 2),
+        Block(32, 64, 1),
         Block(64, 128, 2),
+        Block(128, 256, 2),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(128, 10),
+        nn.Linear(256, 10),
     ).to(memory_format=torch.channels_last)
-    assert sum(p.numel() for p in network.parameters()) == 310_186  # as in cnn.toml
-    return network, regularized_sgd(network), 0.1
+    assert sum(p.numel() for p in network.parameters()) == 1_210_410  # as in cnn.toml
+    rest = [p for p in network.parameters() if p.ndim != 4]
+    adamw = torch.optim.AdamW(rest, lr=5e-3, betas=(0.9, 0.95))
+    kernels = [p for p in network.parameters() if p.ndim == 4]
+    return network, TorchMuon(kernels, adamw, steps=5, l2=5e-5), 0.1
 
 
 def torch_cnn_laptop():
@@ -184,14 +188,15 @@ class TorchMuon:
         kernels: Kernels, (F, C, P, Q).
         others: Optimizer of the other weights.
         steps: Number of Newton-Schulz steps.
+        l2: Factor of the L2 penalty on the kernels.
     """
 
     RATE, MOMENTUM, FACTORS = 0.12, 0.6, (3.4445, -4.7750, 2.0315)
 
-    def __init__(self, kernels: list, others, steps: int = 3):
+    def __init__(self, kernels: list, others, steps: int = 3, l2: float = 0.0):
         import torch
 
-        self._steps = steps
+        self._steps, self._l2 = steps, l2
         self._kernels, self._others = kernels, others
         self._momenta = [torch.zeros_like(kernel) for kernel in kernels]
 
@@ -205,8 +210,11 @@ class TorchMuon:
 
         with torch.no_grad():
             for kernel, momentum in zip(self._kernels, self._momenta, strict=True):
-                momentum.mul_(self.MOMENTUM).add_(kernel.grad)
-                direction = kernel.grad + self.MOMENTUM * momentum
+                gradient = kernel.grad
+                if self._l2:
+                    gradient = gradient + 2 * self._l2 * kernel
+                momentum.mul_(self.MOMENTUM).add_(gradient)
+                direction = gradient + self.MOMENTUM * momentum
                 matrix = self._orthogonal(direction.flatten(1)).view(kernel.shape)  # (F, C P Q)
                 kernel.mul_(len(kernel) ** 0.5 / kernel.norm()).add_(matrix, alpha=-self.RATE)
         self._others.step()

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -181,6 +181,17 @@ def run_copy(finished_run, tmp_path) -> Path:
 def images() -> np.ndarray:
     """Return eight random colour images, uint8 (8, 32, 32, 3)."""
     return np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_amx() -> Iterator[None]:
+    """Hide AMX, so that a test computes in float32 on every CPU unless it asks for another."""
+    from cifar_models.runtime import device
+
+    of_cpu = device._of_cpu
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "_of_cpu", lambda key: "" if key == "flags" else of_cpu(key))
+        yield
 
 
 @pytest.fixture

@@ -36,9 +36,12 @@ def build_residual_cnn(
         x, config.stem_filters, config.stem_kernel_size, config.stem_strides, config, "stem"
     )  # (B, S / strides, S / strides, stem_filters)
     if not config.pre_activation:
-        x = _relu(_normalization(x, "stem"), "stem")
+        x = _normalization(x, "stem")
     if config.stem_pool_size > 1:
+        # Before the ReLU, which commutes with the maximum and then has fewer pixels to compute.
         x = layers.MaxPooling2D(config.stem_pool_size, padding="same", name="stem_pool")(x)
+    if not config.pre_activation:
+        x = _relu(x, "stem")
     block = _pre_activation_block if config.pre_activation else _basic_block
     rates = iter(depth_rates(config.stochastic_depth_rate, sum(config.stage_blocks)))
     stages = zip(config.stage_filters, config.stage_blocks, strict=True)

@@ -63,7 +63,7 @@ def test_a_recipe_overrides_the_values_of_its_architecture():
 
 def test_overrides_are_typed():
     recipe = read_recipe(
-        "cnn",
+        "resnet18",
         ["training.epochs=5", "training.optimizer=adamw", "training.peak_learning_rate=1"],
     )
     assert recipe.training.epochs == 5
@@ -125,9 +125,10 @@ def test_a_key_of_another_optimizer_is_refused():
         ("beta_2", ("sgd", "muon_sgd")),
     ):
         for optimizer in others:
-            message = refusal(f"training.optimizer={optimizer}", f"training.{key}=0.8")
+            overrides = (f"training.optimizer={optimizer}", f"training.{key}=0.8")
+            message = refusal(*overrides, recipe="resnet18")
             assert f"training.{key} = 0.8 is for the optimizer " in message
-    recipe = read_recipe("cnn", ["training.optimizer=muon_sgd", "training.sgd_momentum=0.8"])
+    recipe = read_recipe("resnet18", ["training.optimizer=muon_sgd", "training.sgd_momentum=0.8"])
     assert recipe.training.sgd_momentum == 0.8
 
 

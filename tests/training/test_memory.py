@@ -25,7 +25,8 @@ from tests.conftest import TINY_CNN, refusal
 def small_cnn(**values) -> keras.Model:
     """Return the network of a recipe of one stage of one block, for images of 8x8 pixels."""
     overrides = ["model.stage_filters=[4]", "model.stage_blocks=[1]", "model.image_size=8"]
-    recipe = read_recipe("cnn", [*overrides, "model.stem_filters=4", "model.stem_strides=1"])
+    overrides += ["model.stem_filters=4", "model.stem_strides=1", "model.stem_pool_size=1"]
+    recipe = read_recipe("cnn", overrides)
     return build_network(with_values(recipe, values).model, (8, 8, 3), 10)
 
 

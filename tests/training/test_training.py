@@ -363,7 +363,7 @@ def test_tensorboard_shows_the_augmented_images_of_the_steps(padding, float32_po
     images = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3), np.uint8)
     split = ArraySplit(images, np.arange(70) % 10)
     options = ["training.batch_size=20", "training.epochs=9", "augmentation.cutout_size=0"]
-    options += [f"augmentation.crop_padding={padding}", "augmentation.horizontal_flip=false"]
+    options += [f"augmentation.crop_padding={padding}", "augmentation.alternating_flip=false"]
     recipe = read_recipe("cnn", options)
     network = build_network(recipe.model, (8, 8, 3), 10)
     trainer = make_trainer(network, recipe, configure(recipe.runtime), steps_per_epoch=3)
