@@ -61,6 +61,6 @@ def resume(path: Path | str, data_dir: str | None = None, force: bool = False) -
         )
         refuse_differences(Path(path), then, now)
         import_tensorflow()
-        check_memory(recipe, dataset, splits)
+        check_memory(recipe, dataset, splits, teacher)
         runtime = configure_for_run(folder, recipe)
         return run_to_end(recipe, data, runtime, folder, stop, teacher)

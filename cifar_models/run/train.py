@@ -14,7 +14,11 @@ from cifar_models.data.dataset import Dataset, describe
 from cifar_models.data.load import load_dataset
 from cifar_models.data.splits import Splits, check_fits
 from cifar_models.run.load import FinishedRun
-from cifar_models.run.teacher import open_teacher, teacher_sha256
+from cifar_models.run.teacher import (
+    open_teacher,
+    size_of_teacher_features,
+    teacher_sha256,
+)
 from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.environment import environment
 from cifar_models.runtime.log import log_to_file
@@ -64,7 +68,7 @@ def train(
         info = describe(dataset, splits)
         teacher = open_teacher(recipe, info)
         import_tensorflow()  # takes seconds, so wrong requests are refused before it
-        check_memory(recipe, dataset, splits)
+        check_memory(recipe, dataset, splits, teacher)
     folder = create_run_folder(Path(path), toml)
     with training_session(folder) as stop:
         runtime = configure(recipe.runtime)
@@ -79,11 +83,15 @@ def train(
         return run_to_end(recipe, data, runtime, folder, stop, teacher)
 
 
-def check_memory(recipe: Recipe, dataset: Dataset, splits: Splits) -> None:
+def check_memory(
+    recipe: Recipe, dataset: Dataset, splits: Splits, teacher: FinishedRun | None
+) -> None:
     """Raise RequestError if less memory is left than training takes. Call it before `configure`."""
     from cifar_models.training.memory import refuse_training_that_does_not_fit
 
-    refuse_training_that_does_not_fit(recipe, splits.train, len(dataset.class_names))
+    num_classes = len(dataset.class_names)
+    feature_bytes = size_of_teacher_features(teacher, splits.train)
+    refuse_training_that_does_not_fit(recipe, splits.train, num_classes, feature_bytes)
 
 
 def run_to_end(

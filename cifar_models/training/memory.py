@@ -24,7 +24,9 @@ ACTIVATIONS_HELD = 0.6
 OPTIMIZER_SLOTS = {"adamw": 2}  # all others have one at least
 
 
-def refuse_training_that_does_not_fit(recipe: Recipe, train: Split, num_classes: int) -> None:
+def refuse_training_that_does_not_fit(
+    recipe: Recipe, train: Split, num_classes: int, feature_bytes: int = 0
+) -> None:
     """Raise RequestError if less memory is left than training takes. On a GPU, nothing is checked.
 
     It neither allocates weights nor changes the precision policy. It does change the state of the
@@ -34,6 +36,7 @@ def refuse_training_that_does_not_fit(recipe: Recipe, train: Split, num_classes:
         recipe: The recipe.
         train: The training split, which is in memory. TensorFlow copies it.
         num_classes: Number of classes K.
+        feature_bytes: Size of the features of a teacher. 0: there is no teacher.
     """
     if tf.config.list_physical_devices("GPU"):
         return
@@ -43,12 +46,14 @@ def refuse_training_that_does_not_fit(recipe: Recipe, train: Split, num_classes:
         keras.config.set_dtype_policy(precision)
         network = build_network(recipe.model, train.image_shape, num_classes)
         activations = recipe.training.batch_size * activation_bytes(network)
+        features = {"features of the teacher": feature_bytes} if feature_bytes else {}
         return {
             "training images": TENSOR_COPIES * num_bytes(train),
             f"weights and optimizer of {recipe.architecture}": weight_bytes(
                 network, recipe.training
             ),
             f"activations of {batch_in_words(recipe)}": activations,
+            **features,
         }
 
     needed = without_weights(parts)

@@ -16,6 +16,7 @@ from cifar_models.data.pipeline import ResidentImages
 from cifar_models.data.splits import ArraySplit
 from cifar_models.evaluation.feature_maps import compute_feature_maps, feature_map
 from cifar_models.models.catalog import build_network
+from cifar_models.runtime import memory
 from cifar_models.runtime.device import configure
 from cifar_models.training.fit import make_batches, make_trainer
 from cifar_models.training.teacher_features import TeacherFeatures
@@ -145,6 +146,15 @@ def test_a_killed_taught_run_ends_like_an_uninterrupted_one(finished_run, tmp_pa
     run_until_killed(7, [*options, "--run", str(killed)])
     assert main(["resume", str(killed)]) == 0
     assert outcome_of(killed) == outcome_of(whole)
+
+
+def test_the_features_of_a_teacher_count_as_memory(finished_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**6)
+    options = ["--teacher", finished_run, "--run", tmp_path / "run"]
+    # 1,293 images, two views, 4x4 positions, 16 channels, two bytes each.
+    assert f"features of the teacher ({1293 * 2 * 4 * 4 * 16 * 2 / 1e6:.1f} MB)" in refusal(
+        capsys, *TAUGHT_VIT, *options
+    )
 
 
 def test_a_recipe_that_needs_a_teacher_says_how_to_train_one(tmp_path, capsys):
