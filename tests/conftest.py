@@ -188,9 +188,9 @@ def without_amx() -> Iterator[None]:
     """Hide AMX, so that a test computes in float32 on every CPU unless it asks for another."""
     from cifar_models.runtime import device
 
-    of_cpu = device._of_cpu
+    cpu_info = device._cpu_info
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "_of_cpu", lambda key: "" if key == "flags" else of_cpu(key))
+        patch.setattr(device, "_cpu_info", lambda key: "" if key == "flags" else cpu_info(key))
         yield
 
 

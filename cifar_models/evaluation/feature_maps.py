@@ -1,5 +1,7 @@
 """The features that a trained CNN has of the images of a split."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -17,6 +19,11 @@ def feature_map(network: keras.Model) -> keras.KerasTensor:
         network: The network, a functional one.
     """
     return [layer.output for layer in network.layers if len(layer.output.shape) == 4][-1]
+
+
+def feature_bytes(network: keras.Model) -> int:
+    """Return the size of the features of one image and its mirror image, as float16."""
+    return 2 * math.prod(feature_map(network).shape[1:]) * np.dtype(np.float16).itemsize
 
 
 def compute_feature_maps(network: keras.Model, split: Split) -> np.ndarray:

@@ -39,7 +39,10 @@ def build_residual_cnn(
         x = _normalization(x, "stem")
     if config.stem_pool_size > 1:
         # Before the ReLU, which commutes with the maximum and then has fewer pixels to compute.
-        x = layers.MaxPooling2D(config.stem_pool_size, padding="same", name="stem_pool")(x)
+        size = config.stem_pool_size
+        x = layers.MaxPooling2D(size, padding="same", name="stem_pool")(
+            x
+        )  # (B, H / size, W / size, C)
     if not config.pre_activation:
         x = _relu(x, "stem")
     block = _pre_activation_block if config.pre_activation else _basic_block

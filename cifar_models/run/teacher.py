@@ -85,18 +85,15 @@ def size_of_teacher_features(teacher: FinishedRun | None, train: Split) -> int:
     """Return the bytes of a teacher's features of the training images; 0 if there is no teacher."""
     if teacher is None:
         return 0
-    import numpy as np
-
-    from cifar_models.evaluation.feature_maps import feature_map
+    from cifar_models.evaluation.feature_maps import feature_bytes
     from cifar_models.models.catalog import build_network, without_weights
 
     recipe, num_classes = teacher.recipe, len(teacher.dataset.class_names)
 
-    def values_per_image() -> int:
-        network = build_network(recipe.model, train.image_shape, num_classes)
-        return 2 * int(np.prod(feature_map(network).shape[1:]))  # the image and its mirror image
+    def bytes_per_image() -> int:
+        return feature_bytes(build_network(recipe.model, train.image_shape, num_classes))
 
-    return without_weights(values_per_image) * len(train) * np.dtype(np.float16).itemsize
+    return without_weights(bytes_per_image) * len(train)
 
 
 def compute_teacher_features(teacher: FinishedRun | None, train: Split) -> "TeacherFeatures | None":

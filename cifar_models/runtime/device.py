@@ -94,7 +94,7 @@ def choose_precision(recipe: RuntimeConfig) -> str:
     if tf.config.list_physical_devices("GPU"):
         capability = _gpu_details().get("compute_capability", (0, 0))
         return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16"
-    has_amx = "amx_bf16" in _of_cpu("flags").split()
+    has_amx = "amx_bf16" in _cpu_info("flags").split()
     uses_amx = has_amx and onednn_is_on() and recipe.xla != "on" and not recipe.deterministic
     return "mixed_bfloat16" if uses_amx else "float32"
 
@@ -125,11 +125,11 @@ def _gpu_details() -> dict:
 
 def _processor_name() -> str:
     """Return the name of the CPU and its number of cores."""
-    name = _of_cpu("model name") or platform.machine()
+    name = _cpu_info("model name") or platform.machine()
     return f"CPU: {name}, {os.cpu_count()} cores"
 
 
-def _of_cpu(key: str) -> str:
+def _cpu_info(key: str) -> str:
     """Return what Linux says about the CPU, such as its "flags"; nothing on other systems."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

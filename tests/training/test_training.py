@@ -208,7 +208,7 @@ def test_the_device_decides_precision_and_xla(float32_policy):
     recipe = read_recipe("cnn").runtime
     runtime = configure(recipe)
     has_gpu = bool(tf.config.list_physical_devices("GPU"))
-    assert has_gpu <= (runtime.precision != "float32")
+    assert (runtime.precision != "float32") == has_gpu
     assert runtime.xla == has_gpu
     assert not configure(dataclasses.replace(recipe, xla="off")).xla
 
@@ -227,7 +227,7 @@ def test_the_device_decides_precision_and_xla(float32_policy):
 )
 def test_amx_decides_the_precision_on_a_cpu(flags, setting, expected, monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    monkeypatch.setattr(device, "_of_cpu", lambda key: flags)
+    monkeypatch.setattr(device, "_cpu_info", lambda key: flags)
     monkeypatch.setattr(device, "onednn_is_on", lambda: True)
     recipe = dataclasses.replace(read_recipe("cnn").runtime, **setting)
     assert choose_precision(recipe) == expected
