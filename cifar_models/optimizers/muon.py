@@ -31,6 +31,8 @@ class KernelMuon(CachedLearningRate, keras.optimizers.Muon):
             None if self._should_use_adamw(variable) else _matrix_shape(variable)
             for variable in variables
         ]
+        # Traced once for each shape of a matrix and not for each kernel, so that a run starts sooner.
+        self._orthogonal_update = tf.function(self._trace_orthogonal_update)
 
     def _should_use_adamw(self, variable):
         if variable.name != "kernel" or "embedding" in variable.path:
@@ -41,8 +43,11 @@ class KernelMuon(CachedLearningRate, keras.optimizers.Muon):
         self.assign_add(m, gradient + m * (self.momentum - 1))
         direction = gradient + self.momentum * m if self.nesterov else m
         matrix = tf.reshape(direction, self._matrix_shapes[self._get_variable_index(variable)])
-        matrix = self.lr_adjust(self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
-        self.assign_sub(variable, lr * tf.reshape(matrix, variable.shape))
+        update = self._orthogonal_update(matrix)
+        self.assign_sub(variable, lr * tf.reshape(update, variable.shape))
+
+    def _trace_orthogonal_update(self, matrix):
+        return self.lr_adjust(self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
 
 
 class MuonBesideSGD(KernelMuon):

@@ -188,6 +188,22 @@ def test_muon_equals_that_of_keras_on_a_matrix():
     np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-5)
 
 
+def test_kernels_of_one_shape_share_the_trace_of_their_update(monkeypatch):
+    kernels = [keras.Variable(tf.ones(shape), name="kernel") for shape in 3 * [(4, 8)] + [(8, 4)]]
+    optimizer = make_optimizer(MUON, keras.Model(), 8)
+    traced = []
+
+    def orthogonal(matrix, steps):
+        traced.append(tuple(matrix.shape))
+        return matrix
+
+    monkeypatch.setattr(optimizer, "zeropower_via_newtonschulz5", orthogonal)
+    optimizer.build(kernels)
+    gradients = [tf.ones(kernel.shape) for kernel in kernels]
+    tf.function(lambda: optimizer.apply(gradients, kernels)).get_concrete_function()
+    assert traced == [(4, 8), (8, 4)]
+
+
 def test_weights_left_to_adamw_decay_at_its_learning_rate():
     network = build_network(ARCHITECTURES["residual_cnn"].config, (32, 32, 3), 10)
     before = [v.numpy() for v in network.trainable_variables]
