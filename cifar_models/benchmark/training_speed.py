@@ -171,6 +171,8 @@ def _make_trainer(
     from cifar_models.training.fit import make_trainer
 
     trainer = make_trainer(network, recipe, runtime, MAX_STEPS, average, resident)
+    # As before a run: a step that creates the optimizer's variables would be traced twice.
+    trainer.optimizer.build(trainer.trainable_variables)
     trainer.steps_per_execution = runtime.steps_per_execution
     return trainer
 
