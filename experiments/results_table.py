@@ -1,7 +1,8 @@
 """Write the tables of results and their figure from the records under experiments/records/.
 
-`make results` runs this file. docs/results.md gets a row for every record, README.md the rows of
-the first data set of data.toml, and docs/accuracy_vs_time.svg plots the rows of the README.
+`make results` runs this file. docs/results.md gets the rows of every record. README.md gets the rows
+of the first data set of data.toml, of the newest record of each recipe, because older ones may
+belong to an earlier version of the recipe. docs/accuracy_vs_time.svg plots the rows of the README.
 """
 
 import sys
@@ -56,9 +57,19 @@ def results_files(root: Path) -> dict[Path, str]:
 
 
 def readme_results(root: Path, results: Iterable[Result]) -> list[Result]:
-    """Return the results on all training images of the first data set of data.toml."""
+    """Return the results of the newest record of each recipe, without earlier ones and subsets.
+
+    Args:
+        root: Folder of experiments/.
+        results: All results, of which those on the first data set of data.toml are considered.
+    """
     first = next(iter(read_data_names(root / RECORDS / "data.toml").values()), None)
-    return [result for result in results if result.data == first and result.train_fraction == 1]
+    shown = [result for result in results if result.data == first and result.train_fraction == 1]
+    newest: dict[str, str] = {}  # recipe: record
+    for result in shown:
+        name = result.runs[0].recipe.name
+        newest[name] = max(newest.get(name, ""), result.record)  # names begin with the date
+    return [result for result in shown if result.record == newest[result.runs[0].recipe.name]]
 
 
 def points_of(results: Iterable[Result]) -> list[dict]:

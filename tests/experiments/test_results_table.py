@@ -240,6 +240,16 @@ def test_the_readme_and_the_figure_show_the_first_data_set_without_subsets(root)
     assert "pets: accuracy against training time" in (root / FIGURE).read_text()
 
 
+def test_the_readme_shows_only_the_newest_record_of_a_recipe(root):
+    make_recorded(root, "2026-01-01-a/cnn", 0.9)
+    make_recorded(root, "2026-01-01-a/vit", 0.6, recipe="digits-vit")
+    make_recorded(root, "2026-01-02-a/wider", 0.8, "model.stem_filters=64")
+    make_recorded(root, "2026-01-03-a/small", 0.3, "data.train_fraction=0.03")
+    write_results(root)
+    assert [row[1] for row in rows_of(root, README)] == ["80.00 %", "60.00 %"]
+    assert len(rows_of(root, FULL_TABLE)) == 4
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(2.592, "2.59 s"), (57.95, "58 s"), (100, "1.67 min"), (1485, "25 min"), (9000, "2.50 h")],
