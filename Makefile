@@ -130,8 +130,8 @@ benchmark: setup ## measure the serving cost of finished runs, or the training s
 	$(SHOW) $(CIFAR_MODELS) benchmark "$${runs[@]}" $${RECIPE:+"$$RECIPE"} $(DATA_OPTIONS) $(BATCH_OPTION) $(ARGS)
 
 READS_notebook :=
-notebook: setup ## run notebooks/cnn_vs_vit.ipynb in place, a minute or two on two cores
-	$(VENV)/bin/jupyter execute --inplace notebooks/cnn_vs_vit.ipynb
+notebook: setup ## run the notebooks in place, a few minutes on two cores
+	$(VENV)/bin/jupyter execute --inplace notebooks/*.ipynb
 
 READS_lint :=
 lint: setup ## ruff and mypy
