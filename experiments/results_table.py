@@ -1,7 +1,7 @@
 """Write the tables of results and their figure from the records under experiments/records/.
 
-`make results` runs this file. docs/results.md gets the rows of every record. README.md gets the rows
-of the first data set of data.toml, of the newest record of each recipe, because older ones may
+`make results` runs this file. docs/results.md gets the rows of every record. README.md gets those
+of the first data set of data.toml and of the newest record of each recipe, because older ones may
 belong to an earlier version of the recipe. docs/accuracy_vs_time.svg plots the rows of the README.
 """
 

@@ -31,7 +31,7 @@ class KernelMuon(CachedLearningRate, keras.optimizers.Muon):
             None if self._should_use_adamw(variable) else _matrix_shape(variable)
             for variable in variables
         ]
-        # Traced once for each shape of a matrix and not for each kernel, so that a run starts sooner.
+        # Traced once for each shape of a matrix, not for each kernel: a run starts sooner.
         self._orthogonal_update = tf.function(self._trace_orthogonal_update)
 
     def _should_use_adamw(self, variable):
