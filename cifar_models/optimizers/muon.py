@@ -32,7 +32,7 @@ class KernelMuon(CachedLearningRate, keras.optimizers.Muon):
             for variable in variables
         ]
         # Traced once for each shape of a matrix, not for each kernel: a run starts sooner.
-        self._orthogonal_update = tf.function(self._trace_orthogonal_update)
+        self._orthogonalize = tf.function(self._orthogonalized)
 
     def _should_use_adamw(self, variable):
         if variable.name != "kernel" or "embedding" in variable.path:
@@ -43,10 +43,10 @@ class KernelMuon(CachedLearningRate, keras.optimizers.Muon):
         self.assign_add(m, gradient + m * (self.momentum - 1))
         direction = gradient + self.momentum * m if self.nesterov else m
         matrix = tf.reshape(direction, self._matrix_shapes[self._get_variable_index(variable)])
-        update = self._orthogonal_update(matrix)
-        self.assign_sub(variable, lr * tf.reshape(update, variable.shape))
+        matrix = self._orthogonalize(matrix)
+        self.assign_sub(variable, lr * tf.reshape(matrix, variable.shape))
 
-    def _trace_orthogonal_update(self, matrix):
+    def _orthogonalized(self, matrix):  # (inputs, outputs)
         return self.lr_adjust(self.zeropower_via_newtonschulz5(matrix, self.ns_steps))
 
 
