@@ -1,24 +1,11 @@
 """The transformer encoder blocks of ViT and of CCT."""
 
-import math
-from collections.abc import Callable
-
 import keras
 from keras import ops
 
+from cifar_models.layers.gelu import GELU
 from cifar_models.layers.serialization import PACKAGE
 from cifar_models.layers.stochastic_depth import StochasticDepth
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-def _approximate_gelu(x):
-    return keras.activations.gelu(x, approximate=True)
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-def _exact_gelu(x):
-    # Keras' own exact GELU has no valid ONNX export (tensorflow-onnx issue 2463).
-    return 0.5 * x * (1 + keras.ops.erf(x / math.sqrt(2)))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -46,7 +33,7 @@ class TransformerEncoderBlock(keras.layers.Layer):
     """
 
     norm_epsilon = 1e-6
-    activation = staticmethod(_approximate_gelu)
+    approximate_gelu = True
 
     def __init__(
         self,
@@ -72,8 +59,8 @@ class TransformerEncoderBlock(keras.layers.Layer):
             raise ValueError(f"num_heads {self.num_heads} does not divide hidden_dim {hidden_dim}")
         dtype = self.dtype_policy
 
-        def dense(units: int, activation: Callable | None, name: str) -> keras.layers.Dense:
-            return keras.layers.Dense(units, activation, dtype=dtype, name=name)
+        def dense(units: int, name: str) -> keras.layers.Dense:
+            return keras.layers.Dense(units, dtype=dtype, name=name)
 
         def norm(name: str) -> keras.layers.LayerNormalization:
             return keras.layers.LayerNormalization(
@@ -90,14 +77,16 @@ class TransformerEncoderBlock(keras.layers.Layer):
             name="attention",
         )
         self.mlp_norm = norm("mlp_norm")
-        self.mlp_in = dense(self.mlp_dim, self.activation, "mlp_in")
-        self.mlp_out = dense(hidden_dim, None, "mlp_out")
+        self.mlp_in = dense(self.mlp_dim, "mlp_in")
+        self.mlp_out = dense(hidden_dim, "mlp_out")
+        self.gelu = GELU(self.approximate_gelu, dtype=dtype)
         self.dropout = keras.layers.Dropout(self.dropout_rate, dtype=dtype)
         self.stochastic_depth = StochasticDepth(self.stochastic_depth_rate, dtype=dtype)
         self.attention_norm.build(input_shape)
         self.attention.build(input_shape, input_shape)
         self.mlp_norm.build(input_shape)
         self.mlp_in.build(input_shape)
+        self.gelu.build((*input_shape[:-1], self.mlp_dim))
         self.mlp_out.build((*input_shape[:-1], self.mlp_dim))
         self.dropout.build(input_shape)
         self.stochastic_depth.build(input_shape)
@@ -108,6 +97,7 @@ class TransformerEncoderBlock(keras.layers.Layer):
         x = self.dropout(self.self_attention(x, training), training=training)
         sequence = sequence + self.stochastic_depth(x, training=training)
         x = self.mlp_in(self.mlp_norm(sequence))  # (B, N, mlp_dim)
+        x = self.gelu(x, training=training)
         x = self.mlp_out(self.dropout(x, training=training))  # (B, N, D)
         x = self.dropout(x, training=training)
         return sequence + self.stochastic_depth(x, training=training)
@@ -181,7 +171,7 @@ class CCTEncoderBlock(TransformerEncoderBlock):
     """
 
     norm_epsilon = 1e-5
-    activation = staticmethod(_exact_gelu)
+    approximate_gelu = False
 
     def __init__(self, num_heads: int, mlp_dim: int, **options):
         super().__init__(num_heads, mlp_dim, **{**options, "attention_bias": False})
@@ -198,6 +188,7 @@ class CCTEncoderBlock(TransformerEncoderBlock):
         x = self.dropout(x + keras.ops.cast(self.output_bias, x.dtype), training=training)
         sequence = self.mlp_norm(sequence + self.stochastic_depth(x, training=training))
         x = self.mlp_in(sequence)  # (B, N, mlp_dim)
+        x = self.gelu(x, training=training)
         x = self.mlp_out(self.dropout(x, training=training))  # (B, N, D)
         x = self.dropout(x, training=training)
         return sequence + self.stochastic_depth(x, training=training)

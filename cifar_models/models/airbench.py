@@ -5,6 +5,7 @@ from keras import KerasTensor, layers
 
 from cifar_models.config.model_tables import AirbenchConfig, ConvolutionalStagesConfig
 from cifar_models.layers.convolution import MirroredGradientConv2D
+from cifar_models.layers.gelu import GELU
 from cifar_models.layers.initializers import PartialIdentity
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.whitening import WhiteningConvolution
@@ -90,4 +91,4 @@ def _normalization(x: KerasTensor, momentum: float, name: str) -> KerasTensor:
 
 
 def _gelu(x: KerasTensor, name: str) -> KerasTensor:
-    return layers.Activation("gelu", name=f"{name}_gelu")(x)
+    return GELU(name=f"{name}_gelu")(x)

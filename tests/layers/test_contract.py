@@ -12,6 +12,7 @@ import cifar_models.models
 from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.encoder_block import CCTEncoderBlock, TransformerEncoderBlock
 from cifar_models.layers.feature_projection import FeatureProjection
+from cifar_models.layers.gelu import GELU
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.patches import PatchExtraction
 from cifar_models.layers.serialization import PACKAGE
@@ -31,6 +32,7 @@ CASES = [
     (ClassToken, {}, (4, 5, 8), (4, 6, 8), (1, 0)),
     (FeatureProjection, {"height": 3, "width": 2, "channels": 5}, (4, 16, 8), (4, 3, 2, 5), (1, 0)),
     (FusedBatchNormalization, {"momentum": 0.9}, (4, 6, 6, 3), (4, 6, 6, 3), (2, 2)),
+    (GELU, {"approximate": True}, (4, 6, 3), (4, 6, 3), (0, 0)),
     (MeanOfViews, {"views": 6}, (12, 5), (2, 5), (0, 0)),
     (MirroredGradientConv2D, CONVOLUTION, (2, 7, 8, 3), (2, 7, 8, 5), (2, 0)),
     (PatchExtraction, {"patch_size": 4}, (2, 8, 12, 3), (2, 6, 48), (0, 0)),

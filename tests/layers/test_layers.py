@@ -10,6 +10,7 @@ from scipy import stats
 from cifar_models.layers.convolution import MirroredGradientConv2D
 from cifar_models.layers.encoder_block import TransformerEncoderBlock
 from cifar_models.layers.feature_projection import FeatureProjection, resizing_matrix
+from cifar_models.layers.gelu import GELU
 from cifar_models.layers.initializers import SinusoidalPositions, apply_mimetic_init
 from cifar_models.layers.normalization import FusedBatchNormalization
 from cifar_models.layers.patches import PatchExtraction
@@ -213,21 +214,48 @@ def test_the_number_of_heads_must_divide_the_hidden_dim():
         TransformerEncoderBlock(num_heads=3, mlp_dim=16)(normal(1, 5, 8))
 
 
-@pytest.mark.parametrize("options", [{}, {"strides": 2}, {"kernel_size": 1}, {"padding": "valid"}])
-def test_the_gradient_of_the_convolution_equals_that_of_keras(options):
-    options = {"filters": 5, "kernel_size": 3, "padding": "same", "use_bias": False, **options}
-    ours, theirs = MirroredGradientConv2D(**options), keras.layers.Conv2D(**options)
-    inputs, results = normal(2, 7, 8, 3), []
-    for layer in (ours, theirs):
-        layer.build(inputs.shape)
-        layer.kernel.assign(normal(*layer.kernel.shape))
-        with tf.GradientTape() as tape:
-            variable = tf.Variable(inputs)
-            outputs = layer(variable)
-            loss = tf.reduce_sum(outputs * normal(*outputs.shape))
-        results.append([outputs, *tape.gradient(loss, [variable, layer.kernel.value])])
-    for one, other in zip(*results, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4)
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("strides", [1, 2, (3, 1)])
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, (5, 3)])
+def test_the_gradients_of_the_convolution_equal_those_of_keras(kernel_size, strides, padding):
+    """Every case takes the matrix products, once in bfloat16, and TensorFlow's gradient."""
+    options = {"filters": 5, "kernel_size": kernel_size, "strides": strides, "padding": padding}
+    inputs = normal(2, 7, 8, 3)
+    expected = gradients_of(keras.layers.Conv2D(**options, use_bias=False), inputs)
+    for dtype, tolerance in (("float32", 1e-4), ("mixed_bfloat16", 0.2)):
+        layer = MirroredGradientConv2D(**options, use_bias=False, dtype=dtype)
+        for one, other in zip(gradients_of(layer, inputs), expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=tolerance)
+
+
+def gradients_of(layer: keras.layers.Layer, inputs: np.ndarray) -> list[np.ndarray]:
+    """Return the outputs and the gradients for inputs and kernel, as float32."""
+    layer.build(inputs.shape)
+    layer.kernel.assign(normal(*layer.kernel.shape))
+    variable = tf.Variable(inputs)
+    with tf.GradientTape() as tape:
+        outputs = tf.cast(layer(variable), "float32")
+        loss = tf.reduce_sum(outputs * normal(*outputs.shape))
+    gradients = tape.gradient(loss, [variable, layer.kernel.value])
+    return [np.asarray(each, np.float32) for each in (outputs, *gradients)]
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_gelu_and_its_gradient_by_the_formula(approximate, training):
+    x = np.linspace(-6, 6, 10_001)
+    if approximate:
+        z, slope = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3), 1 + 3 * 0.044715 * x**2
+        distribution = (1 + np.tanh(z)) / 2
+        density = (1 - np.tanh(z) ** 2) / 2 * np.sqrt(2 / np.pi) * slope
+    else:
+        distribution, density = stats.norm.cdf(x), stats.norm.pdf(x)
+    variable = tf.Variable(x.astype(np.float32))
+    with tf.GradientTape() as tape:
+        outputs = GELU(approximate)(variable, training=training)
+    np.testing.assert_allclose(outputs, x * distribution, atol=5e-6)
+    gradient = tape.gradient(outputs, variable)
+    np.testing.assert_allclose(gradient, distribution + x * density, atol=5e-6)
 
 
 @pytest.mark.parametrize(("size", "new_size"), [(4, 3), (4, 4), (3, 7), (7, 3), (8, 2)])
