@@ -20,8 +20,9 @@ class MirroredGradientConv2D(keras.layers.Conv2D):
     For stride 1 and "same" padding, the input gradient is a convolution of the output gradient
     with the kernel rotated by 180 degrees. TensorFlow's own gradient kernel is up to seven times
     slower on a CPU than its forward kernel. The gradient of a kernel in bfloat16 is one matrix
-    product for each position of the kernel, if the output is small. Everything else, and
-    convolutions with groups or dilation, use TensorFlow's gradients.
+    product for each position of the kernel, if the output is small. So is that of a 1x1 kernel
+    with strides, where the result of oneDNN is wrong for fewer than 8 channels (oneDNN issue
+    6035). Everything else, and convolutions with groups or dilation, use TensorFlow's gradients.
 
     Source: Dumoulin and Visin (2016), arXiv:1603.07285, section 4.
     """
@@ -71,9 +72,13 @@ def _kernel_gradient(
 ) -> tf.Tensor:
     """Return the gradient (P, Q, C, F) from images (B, H, W, C) and upstream (B, H', W', F)."""
     _, height, width, filters = upstream.shape
-    is_small = None not in (height, width) and height * width <= MAX_MULTIPLIED_POSITIONS
+    rows, columns, channels, _ = kernel_shape
+    has_size = None not in (height, width)
+    is_slow = has_size and height * width <= MAX_MULTIPLIED_POSITIONS
+    is_slow = is_slow and upstream.dtype == tf.bfloat16
+    is_wrong = has_size and rows == columns == 1 and max(strides) > 1
     on_cpu = not tf.config.list_physical_devices("GPU")
-    if not (is_small and on_cpu and upstream.dtype == tf.bfloat16):
+    if not (on_cpu and (is_slow or is_wrong)):
         return tf.raw_ops.Conv2DBackpropFilter(
             input=images,
             filter_sizes=kernel_shape,
@@ -81,7 +86,6 @@ def _kernel_gradient(
             strides=[1, *strides, 1],
             padding=padding,
         )
-    rows, columns, channels, _ = kernel_shape
     images = _pad(images, (rows, columns), (height, width), strides, padding)
     # Blocks of as many pixels as a step of the kernel, so that the slices below are contiguous.
     shape = images.shape[1] // strides[0], strides[0], images.shape[2] // strides[1], strides[1]

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from cifar_models.cli.main import main
@@ -70,3 +71,33 @@ def test_a_recipe_and_the_option_have_the_key(capsys):
     assert read_recipe("cnn", []).runtime.onednn == "auto"
     assert main(["train", "cnn", "--set", "runtime.onednn=maybe"]) == 2
     assert 'must be "auto", "on" or "off"' in capsys.readouterr().err
+
+
+# A shortcut of a narrow residual CNN: 4 channels, 1x1 pixels, stride 2.
+STRIDED_SHORTCUT = """
+import numpy as np
+import tensorflow as tf
+from cifar_models.layers.convolution import MirroredGradientConv2D
+
+images, upstream = np.load("images.npy"), np.load("upstream.npy")
+layer = MirroredGradientConv2D(8, 1, 2, padding="valid", use_bias=False)
+layer.build(images.shape)
+with tf.GradientTape() as tape:
+    loss = tf.reduce_sum(layer(images) * upstream)
+np.save("gradient.npy", tape.gradient(loss, layer.kernel.value))
+"""
+
+
+def test_the_gradient_of_a_narrow_shortcut_is_right_on_a_cpu_without_avx512(tmp_path):
+    """oneDNN's own is wrong there in most calls, by more than the gradient itself (issue 6035)."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(32, 8, 8, 4)).astype(np.float32)
+    upstream = rng.normal(size=(32, 4, 4, 8)).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "upstream.npy", upstream)
+    variables = {VARIABLE: "1", "ONEDNN_MAX_CPU_ISA": "AVX2", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", STRIDED_SHORTCUT]
+    subprocess.run(command, env={**os.environ, **variables}, cwd=tmp_path, check=True)
+    expected = np.einsum("bhwc,bhwf->cf", images[:, ::2, ::2], upstream)
+    gradient = np.load(tmp_path / "gradient.npy")[0, 0]
+    np.testing.assert_allclose(gradient, expected, atol=1e-3)
