@@ -21,8 +21,8 @@ class MirroredGradientConv2D(keras.layers.Conv2D):
     with the kernel rotated by 180 degrees. TensorFlow's own gradient kernel is up to seven times
     slower on a CPU than its forward kernel. The gradient of a kernel in bfloat16 is one matrix
     product for each position of the kernel, if the output is small. So is that of a 1x1 kernel
-    with strides, where the result of oneDNN is wrong for fewer than 8 channels (oneDNN issue
-    6035). Everything else, and convolutions with groups or dilation, use TensorFlow's gradients.
+    with strides, because oneDNN writes past its memory for few channels (oneDNN issue 6035).
+    Everything else, and convolutions with groups or dilation, use TensorFlow's gradients.
 
     Source: Dumoulin and Visin (2016), arXiv:1603.07285, section 4.
     """
