@@ -66,7 +66,7 @@ class RuntimeConfig:
         "auto", "Compile with XLA; auto: on a GPU, unless deterministic.", choices=SWITCH
     )
     onednn: str = key(
-        "auto",
+        "on",
         "Kernels of oneDNN on a CPU; auto: on new processors only. TF_ENABLE_ONEDNN_OPTS wins.",
         choices=SWITCH,
     )

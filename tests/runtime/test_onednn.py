@@ -31,7 +31,7 @@ def run(*arguments: str, **variables: str) -> str:
 @pytest.mark.slow
 def test_a_run_records_its_kernels_and_every_later_process_uses_the_same(tmp_path):
     folders = {setting: tmp_path / setting for setting in ("on", "off")}
-    run(*TINY_CNN, "--set", "runtime.onednn=on", "--run", str(folders["on"]))
+    run(*TINY_CNN, "--run", str(folders["on"]))
     run(*TINY_CNN, "--no-onednn", "--run", str(folders["off"]))
     for setting, folder in folders.items():
         recorded = json.loads((folder / "environment.json").read_text())
@@ -68,7 +68,7 @@ def test_a_process_that_has_imported_tensorflow_keeps_its_kernels(monkeypatch):
 
 
 def test_a_recipe_and_the_option_have_the_key(capsys):
-    assert read_recipe("cnn", []).runtime.onednn == "auto"
+    assert read_recipe("cnn", []).runtime.onednn == "on"
     assert main(["train", "cnn", "--set", "runtime.onednn=maybe"]) == 2
     assert 'must be "auto", "on" or "off"' in capsys.readouterr().err
 
