@@ -15,7 +15,7 @@ from cifar_models.layers.serialization import PACKAGE
 class GELU(keras.layers.Layer):
     """Gaussian error linear unit, x times the normal distribution function of x: any shape.
 
-    It is computed in float32. TensorFlow takes a dozen passes over the memory for it and its
+    It is computed in float32 at least. TensorFlow takes a dozen passes over the memory for it and its
     gradient. While a network is trained on a CPU, XLA compiles each of the two to a single pass,
     which takes a quarter of the time (experiments/LOG.md).
 
@@ -42,7 +42,7 @@ class GELU(keras.layers.Layer):
 
 
 def _gelu(x: tf.Tensor, approximate: bool) -> tf.Tensor:
-    z = ops.cast(x, "float32")
+    z = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
     if approximate:
         z = keras.activations.gelu(z, approximate=True)
     else:  # Keras' own exact GELU has no valid ONNX export (tensorflow-onnx issue 2463).
