@@ -15,9 +15,9 @@ from cifar_models.layers.serialization import PACKAGE
 class GELU(keras.layers.Layer):
     """Gaussian error linear unit, x times the normal distribution function of x: any shape.
 
-    It is computed in float32 at least. TensorFlow takes a dozen passes over the memory for it and its
-    gradient. While a network is trained on a CPU, XLA compiles each of the two to a single pass,
-    which takes a quarter of the time (experiments/LOG.md).
+    It is computed in float32 at least. TensorFlow takes a dozen passes over the memory for it and
+    its gradient. While a network is trained on a CPU, XLA compiles each of the two to a single
+    pass, which takes a quarter to a third of the time (experiments/LOG.md).
 
     Args:
         approximate: Whether to use the approximation by tanh, as the authors of ViT do.

@@ -95,7 +95,11 @@ def test_the_gradient_of_a_narrow_shortcut_is_right_on_a_cpu_without_avx512(tmp_
     upstream = rng.normal(size=(32, 4, 4, 8)).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "upstream.npy", upstream)
-    variables = {VARIABLE: "1", "ONEDNN_MAX_CPU_ISA": "AVX2", "PYTHONPATH": os.pathsep.join(sys.path)}
+    variables = {
+        VARIABLE: "1",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     command = [sys.executable, "-c", STRIDED_SHORTCUT]
     subprocess.run(command, env={**os.environ, **variables}, cwd=tmp_path, check=True)
     expected = np.einsum("bhwc,bhwf->cf", images[:, ::2, ::2], upstream)
