@@ -1,11 +1,12 @@
 """Rules that find the caveats of a comparison, such as unequal training budgets."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from cifar_models.comparison.models import Model
+from cifar_models.run.load import FinishedRun
 
 MAX_IMAGES_RATIO = 1.5  # of the processed training images of two models
 MAX_SECONDS_RATIO = 3.0  # of their training times, which vary more
@@ -108,22 +109,32 @@ def _train_seconds(model: Model) -> float:
 
 
 def _different_settings(models: Sequence[Model]) -> Iterator[str]:
-    settings: dict[str, Callable[[Model], object]] = {
-        "the number of trials of the search that chose their settings": _tuning_trials,
-        "the input resolution in pixels": lambda model: model.runs[0].recipe.model.image_size,
-        "the number of test-time augmentation views": (
-            lambda model: model.runs[0].recipe.augmentation.tta_views
-        ),
-        "precision": lambda model: model.runs[0].metrics.precision,
-        "device": lambda model: model.runs[0].metrics.device,
-        "the number of runs": lambda model: len(model.runs),
-        "the version of Keras": (lambda model: model.runs[0].environment.packages.get("keras")),
+    of_runs: dict[str, Callable[[FinishedRun], object]] = {
+        "the input resolution in pixels": lambda run: run.recipe.model.image_size,
+        "the number of test-time augmentation views": lambda run: run.recipe.augmentation.tta_views,
+        "precision": lambda run: run.metrics.precision,
+        "device": lambda run: run.metrics.device,
+        "the version of Keras": lambda run: run.environment.packages.get("keras"),
     }
-    for what, setting_of in settings.items():
-        values = {model.name: setting_of(model) for model in models}
-        if len(set(values.values())) > 1:
-            listed = ", ".join(f"{name}: {value}" for name, value in values.items())
-            yield f"The models differ in {what} ({listed})."
+    trials = {model.name: {_tuning_trials(model)} for model in models}
+    yield from _differences("the number of trials of the search that chose their settings", trials)
+    for what, setting_of in of_runs.items():
+        values = {model.name: {setting_of(run) for run in model.runs} for model in models}
+        yield from _differences(what, values)
+    yield from _differences(
+        "the number of runs", {model.name: {len(model.runs)} for model in models}
+    )
+
+
+def _differences(what: str, values: Mapping[str, set]) -> Iterator[str]:
+    """Say that models, or the runs of one, differ; `values` are those of all runs of a model."""
+    listed = ", ".join(
+        f"{name}: {' and '.join(sorted(map(str, found)))}" for name, found in values.items()
+    )
+    if len({frozenset(found) for found in values.values()}) > 1:
+        yield f"The models differ in {what} ({listed})."
+    elif any(len(found) > 1 for found in values.values()):
+        yield f"The runs of each model differ in {what} ({listed})."
 
 
 def _tuning_trials(model: Model) -> int:

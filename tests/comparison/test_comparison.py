@@ -209,6 +209,19 @@ def test_caveats_of_one_model_and_of_different_settings(tmp_path, labels):
     assert "number of runs" not in text and "device" not in text
 
 
+def test_runs_of_one_model_in_different_precisions_are_a_caveat(tmp_path, labels):
+    rng = np.random.default_rng(0)
+    for seed, precision in enumerate(("float32", "mixed_bfloat16")):
+        make_run(
+            tmp_path / str(seed), "digits-cnn", make_predictions(labels, 0.8, rng), labels,
+            (f"runtime.seed={seed}",), metrics={"precision": precision},
+        )  # fmt: skip
+    (sentence,) = (x for x in analyze(read_runs([tmp_path])).caveats if "precision" in x)
+    assert sentence == (
+        "The runs of each model differ in precision (digits-cnn: float32 and mixed_bfloat16)."
+    )
+
+
 def test_caveats_on_the_choice_of_settings(tmp_path, labels):
     rng = np.random.default_rng(0)
     seen = {"test_images_in_train": 7}
