@@ -1,4 +1,4 @@
-"""A convolution with a fast gradient on CPUs."""
+"""A convolution with gradients that are fast and right on CPUs."""
 
 import itertools
 
@@ -73,12 +73,7 @@ def _kernel_gradient(
     """Return the gradient (P, Q, C, F) from images (B, H, W, C) and upstream (B, H', W', F)."""
     _, height, width, filters = upstream.shape
     rows, columns, channels, _ = kernel_shape
-    has_size = None not in (height, width)
-    is_slow = has_size and height * width <= MAX_MULTIPLIED_POSITIONS
-    is_slow = is_slow and upstream.dtype == tf.bfloat16
-    is_wrong = has_size and rows == columns == 1 and max(strides) > 1
-    on_cpu = not tf.config.list_physical_devices("GPU")
-    if not (on_cpu and (is_slow or is_wrong)):
+    if not _takes_products(upstream, (rows, columns), strides):
         return tf.raw_ops.Conv2DBackpropFilter(
             input=images,
             filter_sizes=kernel_shape,
@@ -98,6 +93,18 @@ def _kernel_gradient(
         pixels = tf.reshape(pixels, (-1, channels))
         products.append(tf.matmul(pixels, upstream, transpose_a=True))  # (C, F)
     return tf.reshape(tf.stack(products), kernel_shape)
+
+
+def _takes_products(
+    upstream: tf.Tensor, kernel_size: tuple[int, int], strides: tuple[int, int]
+) -> bool:
+    """Return whether TensorFlow's own gradient of a kernel is slow or wrong for (B, H', W', F)."""
+    _, height, width, _ = upstream.shape
+    if None in (height, width) or tf.config.list_physical_devices("GPU"):
+        return False
+    is_slow = upstream.dtype == tf.bfloat16 and height * width <= MAX_MULTIPLIED_POSITIONS
+    is_wrong = kernel_size == (1, 1) and max(strides) > 1
+    return is_slow or is_wrong
 
 
 def _pad(

@@ -30,6 +30,7 @@ class GELU(keras.layers.Layer):
         self.approximate = approximate
 
     def call(self, x, training=False):
+        # On a GPU, XLA compiles the whole step. Predictions and exports must work without XLA.
         if not training or tf.config.list_physical_devices("GPU"):
             return _gelu(x, self.approximate)
         return _compiled(self.approximate, tuple(x.shape), x.dtype)(x)

@@ -218,7 +218,7 @@ def test_the_number_of_heads_must_divide_the_hidden_dim():
 @pytest.mark.parametrize("strides", [1, 2, (3, 1)])
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, (5, 3)])
 def test_the_gradients_of_the_convolution_equal_those_of_keras(kernel_size, strides, padding):
-    """Every case takes the matrix products, once in bfloat16, and TensorFlow's gradient."""
+    """In bfloat16, the gradient of every kernel is a sum of matrix products."""
     options = {"filters": 5, "kernel_size": kernel_size, "strides": strides, "padding": padding}
     inputs = normal(2, 7, 8, 3)
     expected = gradients_of(keras.layers.Conv2D(**options, use_bias=False), inputs)
