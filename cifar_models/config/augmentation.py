@@ -22,7 +22,8 @@ class AugmentationSpec:
             a step is compiled. See `augmentation/batch.py`.
         keys: Keys of the `augmentation` table; the augmentation is on if one of them is not 0.
         stream: Number of its random stream, unique among the entries. It never changes, because
-            another number would change the results of recipes.
+            another number would change the results of recipes. Those from 100 are for additions
+            from outside of this package.
         description: One line for docs/recipe_keys.md.
     """
 
@@ -34,6 +35,12 @@ class AugmentationSpec:
 
 # In the order in which they are applied.
 AUGMENTATIONS = {
+    "resized_crop": AugmentationSpec(
+        "cifar_models.augmentation.resized_crop:resized_crop",
+        ("resized_crop_min_area",),
+        6,
+        "cut out a random rectangle and resize it (arXiv:1409.4842)",
+    ),
     "random_crop": AugmentationSpec(
         "cifar_models.augmentation.crop:random_crop",
         ("crop_padding",),
@@ -45,6 +52,12 @@ AUGMENTATIONS = {
         ("horizontal_flip",),
         1,
         "flip left to right with probability 1/2",
+    ),
+    "colour_jitter": AugmentationSpec(
+        "cifar_models.augmentation.colour_jitter:colour_jitter",
+        ("jitter_brightness", "jitter_contrast", "jitter_saturation", "jitter_hue"),
+        7,
+        "change brightness, contrast, saturation and hue",
     ),
     "cutout": AugmentationSpec(
         "cifar_models.augmentation.erase:cutout",
@@ -77,10 +90,25 @@ AUGMENTATIONS = {
 class AugmentationConfig:
     """The `augmentation` table."""
 
+    resized_crop_min_area: float = key(
+        0.0, "Smallest area of a random rectangle, fraction of the image; 0: off.", UNIT_INTERVAL
+    )
     crop_padding: int = key(0, "Largest shift of a random crop, pixels; 0: off.", NOT_NEGATIVE)
     horizontal_flip: bool = key(False, "Flip each image with probability 1/2.")
     alternating_flip: bool = key(
         False, "Flip each image in every other epoch instead (arXiv:2404.00498, section 3.6)."
+    )
+    jitter_brightness: float = key(
+        0.0, "Largest relative change of the brightness; 0: off.", NOT_NEGATIVE
+    )
+    jitter_contrast: float = key(
+        0.0, "Largest relative change of the contrast; 0: off.", NOT_NEGATIVE
+    )
+    jitter_saturation: float = key(
+        0.0, "Largest relative change of the saturation; 0: off.", NOT_NEGATIVE
+    )
+    jitter_hue: float = key(
+        0.0, "Largest shift of the hue, fraction of the colour circle; 0: off.", Bounds(0, 0.5)
     )
     cutout_size: int = key(0, "Side of a blanked square, pixels; 0: off.", NOT_NEGATIVE)
     rand_augment_layers: int = key(0, "Transformations of RandAugment; 0: off.", Bounds(0, 100))
