@@ -1,5 +1,7 @@
 """Learning-rate schedules, evaluated once per step."""
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeAlias
 
 import keras
@@ -89,13 +91,28 @@ class LinearSchedule(Schedule):
 
 
 class CachedLearningRate(keras.optimizers.Optimizer):
-    """Mixin that computes the learning rate once per step.
+    """Mixin that computes the learning rate once per step, and may scale it for some variables.
 
     Keras computes it again for every variable with weight decay, and each time the schedule is
     traced into the graph. List this mixin before the Keras optimizer in the bases.
     """
 
     _rate = None
+    _rate_factors: Mapping[str, float] = MappingProxyType({})  # path of a variable → factor
+
+    def set_rate_factor(self, variables: Sequence[keras.Variable], factor: float) -> None:
+        """Multiply the learning rate of some variables by a factor. Weight decay stays as it is."""
+        self._rate_factors = {variable.path: factor for variable in variables}
+
+    def rate_of(self, variable, learning_rate):
+        """Return the learning rate of a variable."""
+        if not self._rate_factors:
+            return learning_rate
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        return learning_rate * self._rate_factors.get(path, 1.0)
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(gradient, variable, self.rate_of(variable, learning_rate))
 
     def apply(self, grads, trainable_variables=None):
         self._rate = super()._get_current_learning_rate()

@@ -31,9 +31,9 @@ class NesterovSGD(CachedLearningRate, keras.optimizers.SGD):
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        rate = learning_rate * self._factors[index]
+        rate = self.rate_of(variable, learning_rate) * self._factors[index]
         if not self.momentum:
-            super().update_step(gradient, variable, rate)
+            keras.optimizers.SGD.update_step(self, gradient, variable, rate)
             return
         sums = self.momentums[index]
         new_sums, change = nesterov_step(sums, gradient, rate, self.momentum, self._form)

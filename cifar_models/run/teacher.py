@@ -1,6 +1,5 @@
 """The teacher of a run: another run, which is finished, whose network is a CNN."""
 
-import hashlib
 import logging
 import shlex
 from pathlib import Path
@@ -13,7 +12,6 @@ from cifar_models.data.splits import Split
 from cifar_models.errors import RequestError
 from cifar_models.run.load import FinishedRun, load_run
 from cifar_models.storage.records import DatasetInfo
-from cifar_models.storage.safe_open import open_regular
 
 if TYPE_CHECKING:
     from cifar_models.training.teacher_features import TeacherFeatures
@@ -70,15 +68,6 @@ def _problem(teacher: FinishedRun, recipe: Recipe, data: DatasetInfo) -> str:
             "or give both the same seed and fraction"
         )
     return ""
-
-
-def teacher_sha256(teacher: FinishedRun | None) -> str | None:
-    """Return the hash of a teacher's weights, or None if there is no teacher."""
-    if teacher is None:
-        return None
-    path = teacher.folder.model_path
-    with open_regular(path.parent, path.name) as file:
-        return hashlib.sha256(file.read()).hexdigest()
 
 
 def size_of_teacher_features(teacher: FinishedRun | None, train: Split) -> int:

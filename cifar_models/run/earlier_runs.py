@@ -1,0 +1,72 @@
+"""Finished runs that a new run builds on: its teacher, and the run whose weights it starts from."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_models.config.recipe import Recipe
+from cifar_models.run.load import FinishedRun, load_run
+from cifar_models.run.teacher import open_teacher
+from cifar_models.storage.records import DatasetInfo
+from cifar_models.storage.safe_open import open_regular
+
+logger = logging.getLogger("cifar_models")
+
+
+@dataclass(frozen=True)
+class EarlierRuns:
+    """The finished runs that a run builds on.
+
+    Attributes:
+        teacher: The run whose features it learns to predict, or None.
+        start: The run whose weights it starts from, or None.
+    """
+
+    teacher: FinishedRun | None
+    start: FinishedRun | None
+
+    def hashes(self) -> dict[str, str | None]:
+        """Return the hashes of the weights, None for a run that there is not."""
+        return {"teacher_sha256": _sha256(self.teacher), "start_sha256": _sha256(self.start)}
+
+
+def open_earlier_runs(recipe: Recipe, data: DatasetInfo) -> EarlierRuns:
+    """Open the runs that a recipe names.
+
+    Args:
+        recipe: Recipe of the new run.
+        data: Description of its data.
+
+    Raises:
+        RequestError: A run is not finished, or the teacher cannot teach the recipe.
+    """
+    start = None
+    if recipe.training.start_from:
+        start = load_run(Path(recipe.training.start_from))
+        _warn_of_seen_validation_images(start, recipe, data)
+    return EarlierRuns(open_teacher(recipe, data), start)
+
+
+def _warn_of_seen_validation_images(start: FinishedRun, recipe: Recipe, data: DatasetInfo) -> None:
+    """Warn if the earlier run was trained on images of the new validation split."""
+    if not data.validation_images or start.dataset.sha256 != data.sha256:
+        return
+    then, now = start.recipe, recipe
+    if (then.data.validation_fraction, then.runtime.seed) != (
+        now.data.validation_fraction,
+        now.runtime.seed,
+    ):
+        logger.warning(
+            "%s was trained on validation images of this run, so the validation accuracy will be "
+            "too high; give both the same seed and data.validation_fraction",
+            start.path,
+        )
+
+
+def _sha256(run: FinishedRun | None) -> str | None:
+    if run is None:
+        return None
+    path = run.folder.model_path
+    with open_regular(path.parent, path.name) as file:
+        return hashlib.sha256(file.read()).hexdigest()
