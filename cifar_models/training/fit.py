@@ -31,6 +31,7 @@ from cifar_models.training.checkpoints import Checkpointer, TrainingState
 from cifar_models.training.memory import out_of_memory_in_words
 from cifar_models.training.progress import BestEpoch, Progress
 from cifar_models.training.run_context import RunContext
+from cifar_models.training.start_weights import body_variables
 from cifar_models.training.steps_per_execution import set_steps_per_execution
 from cifar_models.training.stopwatch import Stopwatch
 from cifar_models.training.time_budget import TimeBudget
@@ -97,8 +98,11 @@ def make_trainer(
         lookahead,
         resident,
     )
+    optimizer = make_optimizer(training, network, trainer.total_steps, trainer.finished_fraction)
+    if training.body_learning_rate_factor != 1:
+        optimizer.set_rate_factor(body_variables(network), training.body_learning_rate_factor)
     trainer.compile(
-        optimizer=make_optimizer(training, network, trainer.total_steps, trainer.finished_fraction),
+        optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         jit_compile=runtime.xla,
     )

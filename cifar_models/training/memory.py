@@ -9,7 +9,7 @@ import tensorflow as tf
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.training import TrainingConfig
 from cifar_models.data.memory import TENSOR_COPIES
-from cifar_models.data.splits import Split, num_bytes
+from cifar_models.data.splits import Split, bytes_in_memory
 from cifar_models.errors import RunError
 from cifar_models.models.activations import output_bytes
 from cifar_models.models.catalog import build_network, without_weights
@@ -34,7 +34,7 @@ def refuse_training_that_does_not_fit(
 
     Args:
         recipe: The recipe.
-        train: The training split, which is in memory. TensorFlow copies it.
+        train: The training split. TensorFlow copies it if it is in memory.
         num_classes: Number of classes K.
         feature_bytes: Size of the features of a teacher. 0: there is no teacher.
     """
@@ -48,7 +48,7 @@ def refuse_training_that_does_not_fit(
         activations = recipe.training.batch_size * activation_bytes(network)
         features = {"features of the teacher": feature_bytes} if feature_bytes else {}
         return {
-            "training images": TENSOR_COPIES * num_bytes(train),
+            "training images": TENSOR_COPIES * bytes_in_memory(train),
             f"weights and optimizer of {recipe.architecture}": weight_bytes(
                 network, recipe.training
             ),

@@ -1,6 +1,7 @@
 """Network, augmentation and loss in one compiled train step."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from cifar_models.augmentation.augment import augment_batch
@@ -69,6 +70,7 @@ class Trainer(keras.Model):
         self.last_rate = self.add_weight((), "zeros", trainable=False, name="last_rate")
         self.accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
         self.teacher: TeacherFeatures | None = None
+        self.class_weights: tf.Tensor | None = None
 
     def _counter(self, name: str, value: int) -> keras.Variable:
         initializer = keras.initializers.Constant(value)
@@ -95,6 +97,21 @@ class Trainer(keras.Model):
         self.projection = FeatureProjection(*teacher.map_shape, name=TEACHER_PROJECTION)
         self.projection.build(tokens.shape)
 
+    def weigh_classes(self, weights: np.ndarray) -> None:
+        """Multiply the loss of each image by the weight of its class, float32 (K,).
+
+        The loss of a mixed image has the mean weight of its classes.
+        """
+        self.class_weights = tf.constant(weights)
+
+    def _sample_weights(self, targets: tf.Tensor) -> tf.Tensor | None:
+        """Return the weights of images, float32 (B,), from their targets, float32 (B, K)."""
+        if self.class_weights is None:
+            return None
+        smoothing = self.recipe.training.label_smoothing
+        shares = (targets - smoothing / self.num_classes) / (1 - smoothing)  # (B, K)
+        return tf.linalg.matvec(shares, self.class_weights)
+
     def call(self, inputs, training=None):
         if self.teacher is None:
             return self.network(inputs, training=training)
@@ -110,7 +127,8 @@ class Trainer(keras.Model):
         images, labels, flip_mask, *features = batch  # uint8 (B, H, W, C), int64 (B,), bool (B,)
         step = tf.cast(self.step, tf.int32)
         images, targets = self.augmented(images, labels, flip_mask, step)
-        results = super().train_step(((images, *features) if features else images, targets))
+        inputs = (images, *features) if features else images
+        results = super().train_step((inputs, targets, self._sample_weights(targets)))
         if self.lookahead:
             self.lookahead.update(step)
         if self.average:
@@ -129,7 +147,7 @@ class Trainer(keras.Model):
         return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        self.accuracy.update_state(y, y_pred, sample_weight)
+        self.accuracy.update_state(y, y_pred)  # not weighted, like every other accuracy
         return self.get_metrics_result()
 
     def reset_metrics(self):
