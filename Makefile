@@ -90,10 +90,10 @@ train-cnn train-vit train-hybrid: train-%:
 	fi; \
 	$(SHOW) $(CIFAR_MODELS) train "$$recipe" $(RECIPE_OPTIONS) $(RUN_OPTION) $(ARGS)
 
-READS_resume := RUN DATA_DIR ARGS
+READS_resume := RUN DATASET DATA_DIR ARGS
 NEEDS_resume := RUN
 resume: setup ## continue a run that was stopped or killed
-	@$(SHOW) $(CIFAR_MODELS) resume "$$RUN" $(DATA_DIR_OPTION) $(ARGS)
+	@$(SHOW) $(CIFAR_MODELS) resume "$$RUN" $(DATA_OPTIONS) $(ARGS)
 
 READS_tune := RECIPE DATASET DATA_DIR TRIALS BUDGET_SECONDS SEED EPOCHS BATCH_SIZE OUT RUN ARGS
 tune: setup ## search the ranges of RECIPE (cnn), and write best.toml to OUT or RUN (runs/tune-RECIPE)
@@ -115,10 +115,10 @@ READS_results :=
 results: setup ## write the tables of results and the figure in README.md and docs/ from experiments/records/
 	$(RUN_PYTHON) -m experiments.results_table
 
-READS_export := RUN OUT DATA_DIR ARGS
+READS_export := RUN OUT DATASET DATA_DIR ARGS
 NEEDS_export := RUN
 export: setup ## write the model of a finished run as a SavedModel to OUT (RUN/export)
-	@$(SHOW) $(CIFAR_MODELS) export "$$RUN" --format saved_model $(OUT_OPTION) $(DATA_DIR_OPTION) $(ARGS)
+	@$(SHOW) $(CIFAR_MODELS) export "$$RUN" --format saved_model $(OUT_OPTION) $(DATA_OPTIONS) $(ARGS)
 
 READS_tensorboard := RUN ARGS
 tensorboard: setup ## show every run under RUN (runs) at http://localhost:6006

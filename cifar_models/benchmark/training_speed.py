@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from cifar_models.benchmark.isolated_process import measure_isolated, peak_memory, print_record
 from cifar_models.benchmark.matrix_products import measure_matrix_products
 from cifar_models.config.recipe import Recipe
-from cifar_models.config.recipe_file import read_recipe, recipe_toml, with_values
+from cifar_models.config.recipe_file import read_recipe, recipe_toml
 from cifar_models.data.load import load_dataset
-from cifar_models.data.splits import Split, check_fits
+from cifar_models.data.recipe_fit import check_fits, with_fitting_batch
+from cifar_models.data.splits import Split
 from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.onednn import choose_onednn
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
@@ -105,16 +106,15 @@ def measure_training_speed(recipe: Recipe) -> TrainingSpeed:
     that a drift of the machine's speed affects both equally.
 
     Args:
-        recipe: The recipe. Its batch size is lowered to the number of training images.
+        recipe: The recipe. Its batch size is lowered as in `train`.
 
     Raises:
         RequestError, RunError: The data cannot be loaded, or is too small for the recipe.
     """
     choose_onednn(recipe.runtime.onednn)
-    dataset = load_dataset(recipe.data)
+    dataset = load_dataset(recipe)
     train = dataset.splits(recipe.data, recipe.runtime.seed).train
-    batch_size = min(recipe.training.batch_size, len(train))
-    recipe = with_values(recipe, {"training.batch_size": batch_size})
+    recipe = with_fitting_batch(recipe, train)
     check_fits(recipe, train)
     import_tensorflow()
     from cifar_models.evaluation.flops import flops_per_image
@@ -144,7 +144,7 @@ def measure_training_speed(recipe: Recipe) -> TrainingSpeed:
         recipe=recipe.name,
         device=runtime.device,
         precision=runtime.precision,
-        batch_size=batch_size,
+        batch_size=recipe.training.batch_size,
         compile_seconds=compile_seconds,
         input_images_per_second=_measure_input(train),
         constant_images_per_second=statistics.median(constant for constant, _ in pairs),

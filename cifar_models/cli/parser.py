@@ -1,42 +1,30 @@
 """The commands and options of the command line."""
 
 import argparse
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from cifar_models import __version__
-from cifar_models.config.paths import user_path
-from cifar_models.errors import RequestError
-from cifar_models.runtime.text import printable
+from cifar_models.cli.options import (
+    MOVED,
+    OneLineErrors,
+    add_data_dir,
+    add_dataset,
+    add_force,
+    add_overrides,
+    add_recipe,
+    add_run,
+    add_seed,
+    path_of,
+    seconds_of,
+)
 from cifar_models.serving.formats import EXPORT_FORMATS
-
-
-class _Parser(argparse.ArgumentParser):
-    """Argument parser whose errors are one line, like every other error of this package."""
-
-    def error(self, message: str) -> NoReturn:
-        text = printable(f"error: {message}; see {self.prog} --help")
-        self.exit(RequestError.exit_status, f"{text}\n")
-
-
-def _path(text: str) -> Path:
-    try:
-        return user_path(text)
-    except RequestError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _seconds(text: str) -> float:
-    if not 0 <= (seconds := float(text)) < math.inf:  # NaN is not either
-        raise argparse.ArgumentTypeError(f"{text}: must be a number of seconds, at least 0")
-    return seconds
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser. The parsed options have the name of the command as `command`."""
-    parser = _Parser(
+    parser = OneLineErrors(
         prog="python -m cifar_models",
         description="Choose, train, compare and ship small image classifiers with Keras.",
     )
@@ -48,16 +36,19 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    _add_recipe(parser)
+    add_recipe(parser)
     parser.add_argument(
         "--run",
-        type=_path,
+        type=path_of,
         metavar="DIR",
         help="new run folder (default: runs/TIME-RECIPE-DATASET-seedN)",
     )
-    _add_seed(parser)
+    add_seed(parser)
     parser.add_argument(
         "--teacher", metavar="RUN", help="run of a CNN, for a recipe that learns from a teacher"
+    )
+    parser.add_argument(
+        "--from", dest="start_from", metavar="RUN", help="start from the weights of a finished run"
     )
     parser.add_argument(
         "--deterministic",
@@ -69,27 +60,26 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         ("--no-onednn", "do not use the CPU kernels of oneDNN"),
     ):
         parser.add_argument(option, action="store_true", help=help_text)
-    _add_force(parser)
+    add_force(parser)
 
 
 def _add_resume(parser: argparse.ArgumentParser) -> None:
-    _add_run(parser)
-    _add_data_dir(parser)
-    _add_force(parser)
+    add_run(parser)
+    add_dataset(parser, MOVED)
+    add_data_dir(parser)
+    add_force(parser)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    _add_run(parser)
-    parser.add_argument(
-        "--dataset", metavar="NAME", help="data set to evaluate on (default: that of the run)"
-    )
+    add_run(parser)
+    add_dataset(parser, "data set to evaluate on (default: that of the run)")
     parser.add_argument(
         "--split",
-        choices=["train", "validation", "test"],
+        choices=["train", "validation", "test", "all"],
         default="test",
-        help="split of the data set (default: test)",
+        help="split of the data set (default: test; of another folder without splits: all)",
     )
-    _add_data_dir(parser)
+    add_data_dir(parser)
     parser.add_argument(
         "--corruptions",
         action="store_true",
@@ -103,8 +93,23 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="folder:PATH, or another data set")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        default=32,
+        metavar="N",
+        help="side to which images of a folder are resized, pixels (default: 32)",
+    )
+    parser.add_argument(
+        "--out", type=path_of, default=Path("check"), metavar="DIR", help="folder (default: check)"
+    )
+    add_data_dir(parser)
+
+
 def _add_tune(parser: argparse.ArgumentParser) -> None:
-    _add_recipe(parser)
+    add_recipe(parser)
     parser.add_argument(
         "--trials",
         type=int,
@@ -113,29 +118,29 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
         help="number of trials, including earlier ones in the folder (default: 20)",
     )
     parser.add_argument(
-        "--budget-seconds", type=_seconds, metavar="S", help="start no new trial after S seconds"
+        "--budget-seconds", type=seconds_of, metavar="S", help="start no new trial after S seconds"
     )
     parser.add_argument(
         "--out",
-        type=_path,
+        type=path_of,
         required=True,
         metavar="DIR",
         help="folder of the search; an existing search is resumed",
     )
-    _add_seed(parser)
-    _add_force(parser)
+    add_seed(parser)
+    add_force(parser)
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs",
         nargs="+",
-        type=_path,
+        type=path_of,
         metavar="RUN",
         help="a run folder, or a folder of run folders",
     )
     parser.add_argument(
-        "--out", type=_path, required=True, metavar="DIR", help="folder of the report"
+        "--out", type=path_of, required=True, metavar="DIR", help="folder of the report"
     )
 
 
@@ -144,13 +149,13 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
         "study", metavar="STUDY", help="name of a file in experiments/studies/, or path of a file"
     )
     parser.add_argument(
-        "--out", type=_path, metavar="DIR", help="folder of the study (default: runs/study-NAME)"
+        "--out", type=path_of, metavar="DIR", help="folder of the study (default: runs/study-NAME)"
     )
-    _add_force(parser)
+    add_force(parser)
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    _add_run(parser)
+    add_run(parser)
     default = next(iter(EXPORT_FORMATS))
     formats = "; ".join(f"{name}: {each.description}" for name, each in EXPORT_FORMATS.items())
     parser.add_argument(
@@ -160,16 +165,17 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         help=f"{formats} (default: {default})".replace("%", "%%"),  # argparse formats it
     )
     parser.add_argument(
-        "--out", type=_path, metavar="PATH", help="path of the model (default: RUN/export)"
+        "--out", type=path_of, metavar="PATH", help="path of the model (default: RUN/export)"
     )
-    _add_data_dir(parser)
+    add_dataset(parser, MOVED)
+    add_data_dir(parser)
 
 
 def _add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "subjects", nargs="+", metavar="RUN_OR_RECIPE", help="a run folder, or a recipe"
     )
-    _add_overrides(parser)
+    add_overrides(parser)
     parser.set_defaults(seed=None)
 
 
@@ -179,51 +185,10 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--under",
-        type=_path,
+        type=path_of,
         default=Path("runs"),
         metavar="DIR",
         help="with runs: folder to search for runs (default: runs)",
-    )
-
-
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "recipe", metavar="RECIPE", help="name of a file in experiments/, or path of a file"
-    )
-    _add_overrides(parser)
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=_path, metavar="RUN", help="run folder")
-
-
-def _add_seed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, metavar="N", help="override runtime.seed")
-
-
-def _add_force(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--force", action="store_true", help="go on if memory seems too small")
-
-
-def _add_data_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data-dir", metavar="DIR", help="folder in which TensorFlow Datasets keeps its data"
-    )
-
-
-def _add_overrides(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dataset",
-        metavar="NAME",
-        help="override data.dataset: a name of TensorFlow Datasets, digits or folder:PATH",
-    )
-    _add_data_dir(parser)
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of the recipe, as in --set training.epochs=5",
     )
 
 
@@ -238,6 +203,7 @@ _COMMANDS = {
     "train": _Command("train a recipe and record the run", _add_train),
     "resume": _Command("resume a run that was stopped or killed", _add_resume),
     "evaluate": _Command("evaluate a finished run again", _add_evaluate),
+    "check": _Command("look for problems in a data set", _add_check),
     "tune": _Command("search the ranges that a recipe declares", _add_tune),
     "compare": _Command("compare finished runs in a report", _add_compare),
     "study": _Command("train the missing runs of a study, and compare all of them", _add_study),

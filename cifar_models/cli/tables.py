@@ -12,6 +12,7 @@ from cifar_models.benchmark.training_speed import TrainingSpeed
 from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.config.recipe_file import read_recipe, recipe_paths
 from cifar_models.errors import RequestError
+from cifar_models.evaluation.data_check import CONTACT_SHEET, PROBLEMS, DataCheck
 from cifar_models.run.evaluate import Evaluation
 from cifar_models.runtime.text import printable
 from cifar_models.storage.records import Robustness, RunMetrics, ServingCost
@@ -117,6 +118,26 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for name, scores in evaluation.metrics.per_class.items():
         numbers = (f"{value:.4f}" for value in (scores.precision, scores.recall, scores.f1))
         table.add_row(name, *numbers, str(scores.images))
+    _print(table)
+
+
+def print_data_check(check: DataCheck, out: Path) -> None:
+    """Print the number of images of each class, and what is worth a look."""
+    table = _table("class", *check.counts)
+    for label, name in enumerate(check.class_names):
+        table.add_row(name, *(f"{counts[label]:,}" for counts in check.counts.values()))
+    table.add_row("all", *(f"{counts.sum():,}" for counts in check.counts.values()))
+    _print(table)
+    table = _table("what", "value")
+    if check.sizes is not None:
+        for name, (width, height) in zip(
+            ("smallest", "median", "largest"), check.sizes, strict=True
+        ):
+            table.add_row(f"{name} width and height, pixels", f"{width:g}, {height:g}")
+    for kind, items in {**check.problems, **check.remarks}.items():
+        table.add_row(kind, f"{len(items):,}")
+    table.add_row("contact sheet", str(out / CONTACT_SHEET))
+    table.add_row("list of all problems", str(out / PROBLEMS))
     _print(table)
 
 

@@ -100,7 +100,10 @@ def _unequal_budgets(
 
 def _images_processed(model: Model) -> float:
     """Return the number of training images, counted in every epoch, mean over the runs."""
-    counts = [run.metrics.steps * run.recipe.training.batch_size for run in model.runs]
+    counts = [
+        run.metrics.steps * (run.metrics.batch_size or run.recipe.training.batch_size)
+        for run in model.runs
+    ]
     return float(np.mean(counts))
 
 

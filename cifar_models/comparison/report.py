@@ -147,7 +147,7 @@ def largest_disagreements(comparison: Comparison) -> list[Disagreement]:
     if len(comparison.models) == 1:
         return []
     try:
-        test = load_dataset(first.recipe.data, may_download=False).test
+        test = load_dataset(first.recipe, may_download=False).test
     except (RequestError, RunError):
         return []
     if not np.array_equal(test.labels, first.labels):

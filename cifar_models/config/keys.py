@@ -120,6 +120,15 @@ def typed(value: typing.Any, expected: typing.Any, where: str) -> typing.Any:
         RequestError: The value has another type, is not finite, is too large for float32 or int32,
             or is text that UTF-8 cannot encode.
     """
+    if isinstance(expected, types.UnionType):  # str | Mapping[str, float]
+        text_type, table_type = typing.get_args(expected)
+        if not isinstance(value, dict):
+            return typed(value, text_type, where)
+        of_value = typing.get_args(table_type)[1]
+        return {
+            typed(name, str, where): typed(each, of_value, f"{where}.{shown_name(name)}")
+            for name, each in value.items()
+        }
     is_list = typing.get_origin(expected) is tuple
     item_type = typing.get_args(expected)[0] if is_list else expected
     if is_list and isinstance(value, list | tuple):

@@ -31,8 +31,20 @@ class DataConfig:
         "Fraction of the rest to train on; larger subsets contain the smaller ones.",
         Bounds(0, 1, exclusive="minimum"),
     )
-    folder_image_size: int = key(
-        32, "Height and width to which the images of a folder are resized, pixels.", Bounds(4, 4096)
+    resize: str = key(
+        "crop",
+        "How an image of a folder becomes a square: its middle, all of it with bars, or squashed.",
+        choices=("crop", "pad", "stretch"),
+    )
+    storage: str = key(
+        "auto",
+        "Where the images are while they are used; auto: on the disk above 256 MB.",
+        choices=("auto", "memory", "disk"),
+    )
+    bad_files: str = key(
+        "fail",
+        "What to do about files of a folder that cannot be used as images.",
+        choices=("fail", "skip"),
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:

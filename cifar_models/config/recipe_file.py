@@ -11,7 +11,12 @@ from cifar_models.config import keys
 from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.config.paths import user_path
 from cifar_models.config.recipe import TABLES, Recipe
-from cifar_models.config.renamed import RENAMED_ARCHITECTURES, RENAMED_KEYS, with_current_names
+from cifar_models.config.renamed import (
+    REMOVED_KEYS,
+    RENAMED_ARCHITECTURES,
+    RENAMED_KEYS,
+    with_current_names,
+)
 from cifar_models.config.search import SearchChoices, SearchRange, parse_search_entry
 from cifar_models.config.toml_file import parse_toml, parse_value, read_toml
 from cifar_models.errors import RequestError
@@ -232,6 +237,8 @@ def _toml_values(table) -> dict:
 def _unknown_key_message(key: str, known, where: str) -> str:
     if key in RENAMED_KEYS:
         return f"{where}: {key} is now called {RENAMED_KEYS[key]}"
+    if key in REMOVED_KEYS:
+        return f"{where}: {key} has been replaced by {REMOVED_KEYS[key]}"
     hint = _did_you_mean(key, known) or "; see docs/recipes.md"
     return f"{where}: there is no {keys.shown_name(key)}{hint}"
 

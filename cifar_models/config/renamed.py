@@ -7,13 +7,15 @@ A run folder without a newer key was trained by code that behaved as EARLIER_VAL
 from dataclasses import fields
 
 from cifar_models.config.architectures import ARCHITECTURES
-from cifar_models.config.recipe import RuntimeConfig
+from cifar_models.config.recipe import DataConfig, RuntimeConfig
 from cifar_models.config.training import OPTIMIZERS, TrainingConfig
 
 RENAMED_KEYS = {
     "model.mimetic_start": "model.mimetic_init",
     "augmentation.test_views": "augmentation.tta_views",
 }
+# Key of earlier versions that is gone → what takes its place.
+REMOVED_KEYS = {"data.folder_image_size": "model.image_size, which also sets the size of images"}
 RENAMED_ARCHITECTURES = {
     "hybrid": "cct2_3x2",
     "fast_cnn": "airbench94",
@@ -26,6 +28,7 @@ EARLIER_VALUES: dict[str, object] = {
     "model.as_published": False,
     "training.momentum_form": "keras",
     "runtime.onednn": "auto",
+    "data.resize": "stretch",
 }
 
 
@@ -38,6 +41,10 @@ def with_current_names(content: dict) -> dict:
         table, _, key = old.partition(".")
         if isinstance(content.get(table), dict) and key in content[table]:
             content[table][new.partition(".")[2]] = content[table].pop(key)
+    for removed in REMOVED_KEYS:
+        table, _, key = removed.partition(".")
+        if isinstance(content.get(table), dict):
+            content[table].pop(key, None)
     if isinstance(content.get("search"), dict):
         content["search"] = {
             RENAMED_KEYS.get(key, key): entry for key, entry in content["search"].items()
@@ -68,7 +75,8 @@ def earlier_values(architecture: object, optimizer: object) -> dict[str, object]
     model = ARCHITECTURES.get(str(architecture), ARCHITECTURES["residual_cnn"]).config
     reads = OPTIMIZERS.get(str(optimizer), OPTIMIZERS[TrainingConfig().optimizer]).reads
     read = {f"model.{each.name}" for each in fields(model)} | {f"training.{key}" for key in reads}
-    read |= {f"runtime.{each.name}" for each in fields(RuntimeConfig)}
+    for table, config in (("runtime", RuntimeConfig), ("data", DataConfig)):
+        read |= {f"{table}.{each.name}" for each in fields(config)}
     return {key: value for key, value in EARLIER_VALUES.items() if key in read}
 
 

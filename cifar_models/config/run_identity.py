@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cifar_models.config.paths import absolute_dataset, absolute_path
+from cifar_models.config.paths import FOLDER, absolute_dataset, absolute_path
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_tables
 from cifar_models.config.renamed import RENAMED_KEYS, current_architecture, earlier_values
@@ -11,12 +11,14 @@ from cifar_models.errors import RequestError
 # Keys that do not change the result, or only its last bits: environment.json has the kernels.
 KEYS_WITHOUT_EFFECT = (
     "data.data_dir",
+    "data.storage",
     "runtime.checkpoint_seconds",
     "runtime.steps_per_execution",
     "runtime.data_on_device",
     "runtime.onednn",
     "training.tuning_trials",
 )
+FOLDER_KEYS = ("data.resize", "data.bad_files")  # which only a folder of images reads
 MAX_DIFFERENCES_SHOWN = 3  # in one error message
 
 
@@ -25,7 +27,7 @@ def fingerprints(
     class_names: list[str],
     data_sha256: str,
     evaluation_split: str,
-    teacher_sha256: str | None = None,
+    weights_sha256: dict[str, str | None] | None = None,
 ) -> dict:
     """Return the content of fingerprints.json.
 
@@ -34,14 +36,14 @@ def fingerprints(
         class_names: Names of the classes.
         data_sha256: Hash of the data, as `dataset.json` has it.
         evaluation_split: Split on which the finished run is evaluated.
-        teacher_sha256: Hash of the teacher's weights. None: no teacher.
+        weights_sha256: "teacher_sha256" and "start_sha256" → hash of the weights of earlier runs.
     """
     return {
         "evaluation_split": evaluation_split,
         "recipe": identifying_values(recipe),
         "class_names": class_names,
         "data_sha256": data_sha256,
-        "teacher_sha256": teacher_sha256,
+        **(weights_sha256 or {}),
     }
 
 
@@ -52,9 +54,11 @@ def identifying_values(recipe: Recipe) -> dict:
         if isinstance(content, dict) and table != "search":
             values |= {f"{table}.{key}": value for key, value in content.items()}
     values["data.dataset"] = _same_everywhere(values["data.dataset"])
-    if teacher := values["training.teacher"]:
-        values["training.teacher"] = absolute_path(teacher)
-    return {key: value for key, value in values.items() if key not in KEYS_WITHOUT_EFFECT}
+    for key in ("training.teacher", "training.start_from"):
+        values[key] = values[key] and absolute_path(values[key])
+    is_folder = recipe.data.dataset.startswith(FOLDER)
+    without_effect = KEYS_WITHOUT_EFFECT if is_folder else KEYS_WITHOUT_EFFECT + FOLDER_KEYS
+    return {key: value for key, value in values.items() if key not in without_effect}
 
 
 def recipe_differences(then: dict, now: dict) -> list[str]:
@@ -108,8 +112,9 @@ def refuse_differences(path: Path, then: dict, now: dict) -> None:
             f"the data's SHA-256 began with {str(then.get('data_sha256'))[:12]} and begins with "
             f"{now['data_sha256'][:12]}"
         )
-    if then.get("teacher_sha256") != now.get("teacher_sha256"):
-        differences.append("the weights of the teacher have changed")
+    for key, what in (("teacher_sha256", "teacher"), ("start_sha256", "run to start from")):
+        if then.get(key) != now.get(key):
+            differences.append(f"the weights of the {what} have changed")
     if differences:
         raise RequestError(
             f"{path}: cannot be resumed: {summarize(differences)}; undo the change, or train a new "

@@ -4,7 +4,7 @@ To add an optimizer, write its builder in a file of its own, and add the keys th
 line of OPTIMIZERS here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cifar_models.config.keys import (
@@ -66,6 +66,9 @@ OPTIMIZERS = {
 }
 
 
+CLASS_WEIGHTS = ("none", "balanced")
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """The `training` table."""
@@ -79,6 +82,9 @@ class TrainingConfig:
         NOT_NEGATIVE,
     )
     batch_size: int = key(128, "Images in a training step.", AT_LEAST_ONE)
+    min_steps_per_epoch: int = key(
+        8, "The batch size is lowered until an epoch has so many steps.", AT_LEAST_ONE
+    )
     optimizer: str = key("sgd", "Name of an optimizer.", choices=OPTIMIZERS)
     peak_learning_rate: float = key(0.1, "Learning rate after warm-up.", POSITIVE)
     schedule: str = key("cosine", "Decay after warm-up.", choices=("cosine", "linear"))
@@ -117,6 +123,11 @@ class TrainingConfig:
     label_smoothing: float = key(
         0.0, "Fraction of each target spread evenly over the classes.", BELOW_ONE
     )
+    class_weights: str | Mapping[str, float] = key(
+        "none",
+        'Weights of the classes in the loss: "none"; "balanced", in inverse proportion to their '
+        "training images; or {NAME = weight, ...}, where a class that is left out has 1.",
+    )
     gradient_clip_norm: float = key(
         0.0, "Largest global norm of the gradients; 0: off.", NOT_NEGATIVE
     )
@@ -133,6 +144,13 @@ class TrainingConfig:
     teacher_weight: float = key(
         0.0, "Weight of the loss of the teacher's features; 0: no teacher.", NOT_NEGATIVE
     )
+    start_from: str = key(
+        "", 'Run folder whose weights the network starts from; "": initial weights.'
+    )
+    frozen_body: bool = key(False, "With start_from: train the classifier only.")
+    body_learning_rate_factor: float = key(
+        1.0, "Learning rate of all but the classifier, relative to that of the optimizer.", POSITIVE
+    )
     keep: str = key(
         "best",
         "Saved weights: of the best epoch by validation accuracy, or of the last.",
@@ -147,7 +165,11 @@ class TrainingConfig:
 
     def with_absolute_paths(self) -> "TrainingConfig":
         """Return the table with absolute paths, which mean the same from every folder."""
-        return replace(self, teacher=self.teacher and absolute_path(self.teacher))
+        return replace(
+            self,
+            teacher=self.teacher and absolute_path(self.teacher),
+            start_from=self.start_from and absolute_path(self.start_from),
+        )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, what is wrong) for values that do not fit each other or the optimizer."""
@@ -157,6 +179,16 @@ class TrainingConfig:
             yield "epochs", "must be at least 1, unless budget_seconds is set"
         if self.budget_seconds and self.lookahead_steps:
             yield "lookahead_steps", "must be 0 with budget_seconds: it needs the number of steps"
+        if isinstance(self.class_weights, str) and self.class_weights not in CLASS_WEIGHTS:
+            yield "class_weights", f"must be {any_of(map(repr, CLASS_WEIGHTS))}, or a table"
+        if isinstance(self.class_weights, Mapping) and not all(
+            map(POSITIVE.allow, self.class_weights.values())
+        ):
+            yield "class_weights", f"must hold only numbers that are {POSITIVE}"
+        if problem := path_problem(self.start_from):
+            yield "start_from", problem
+        if self.frozen_body and not self.start_from:
+            yield "frozen_body", "needs start_from: a body that is not trained must be trained"
         if problem := path_problem(self.teacher):
             yield "teacher", problem
         elif self.teacher and not self.teacher_weight:

@@ -1,18 +1,44 @@
 """A data set: its splits, its class names and the description that a run folder keeps."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from cifar_models.config.paths import FOLDER
 from cifar_models.config.recipe import DataConfig
-from cifar_models.data.splits import Split, Splits, hold_out_validation, subsample_train
+from cifar_models.data.duplicates import equal_images, near_duplicates
+from cifar_models.data.splits import (
+    ClassTooSmall,
+    Split,
+    Splits,
+    chunks,
+    hold_out_validation,
+    subsample_train,
+)
 from cifar_models.errors import RequestError
-from cifar_models.runtime.signals import obey_stop
 from cifar_models.storage.records import DatasetInfo
 
-IMAGES_PER_CHUNK = 4096  # hashed at once
+logger = logging.getLogger("cifar_models")
+
+MAX_IMBALANCE = 10  # images of the largest class for each image of the smallest one
+
+
+@dataclass
+class Findings:
+    """What was found in the files of a folder.
+
+    Attributes:
+        sizes: Width and height of each image in its file, pixels.
+        unusable: "PATH: reason" of each file that cannot be used as an image.
+        remarks: What is worth a look → the paths of the images that have it.
+    """
+
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+    remarks: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
 @dataclass(frozen=True)
@@ -24,15 +50,23 @@ class Dataset:
         train: Training images.
         test: Test images.
         class_names: Names of the K classes, in the order of the labels.
+        validation: The validation split of the source, or None if it has none.
+        is_test_held_out: Whether the source has no test split, so that a part of its images is one.
+        findings: What was found in its files, if it has files.
     """
 
     name: str
     train: Split
     test: Split
     class_names: tuple[str, ...]
+    validation: Split | None = None
+    is_test_held_out: bool = False
+    findings: Findings = field(default_factory=Findings)
 
     def splits(self, config: DataConfig, seed: int) -> Splits:
         """Hold out the validation images, and subsample the rest of the training images.
+
+        If the source has a validation split, nothing is held out.
 
         Args:
             config: The `data` table, with both fractions.
@@ -41,7 +75,17 @@ class Dataset:
         Raises:
             RequestError: A class is too small to have images in both train and validation.
         """
-        splits = hold_out_validation(self.train, self.test, config.validation_fraction, seed)
+        if self.validation is not None:
+            splits = Splits(self.train, self.validation, self.test)
+            return subsample_train(splits, config.train_fraction, seed)
+        try:
+            splits = hold_out_validation(self.train, self.test, config.validation_fraction, seed)
+        except ClassTooSmall as error:
+            raise RequestError(
+                f"dataset {self.name}: class {self.class_names[error.label]} has a single training "
+                "image, too few for training and validation; add images of it, remove it, or set "
+                "data.validation_fraction=0 and training.keep=last"
+            ) from None
         return subsample_train(splits, config.train_fraction, seed)
 
 
@@ -54,16 +98,71 @@ def describe(dataset: Dataset, splits: Splits) -> DatasetInfo:
         train_images=len(splits.train),
         validation_images=len(splits.validation),
         test_images=len(splits.test),
-        test_images_in_train=_count_shared(splits.train, splits.test),
+        test_images_in_train=int(equal_images(splits.train, splits.test).sum()),
         sha256=data_sha256(dataset),
+        unusable_files=dataset.findings.unusable,
     )
+
+
+def changes_since(info: DatasetInfo, dataset: Dataset, splits: Splits) -> list[str]:
+    """Return one phrase for each way in which data differ from those of a run.
+
+    Args:
+        info: Description of the run's data.
+        dataset: A data set.
+        splits: Its splits for this run.
+    """
+    changes = []
+    for name in ("train", "validation", "test"):
+        then, now = getattr(info, f"{name}_images"), len(getattr(splits, name))
+        if then != now:
+            changes.append(f"{then:,} {name} images are now {now:,}")
+    if (sha256 := data_sha256(dataset)) != info.sha256:
+        changes.append(
+            f"the SHA-256 of the data began with {info.sha256[:12]} and begins with {sha256[:12]}"
+        )
+    return changes
+
+
+def warn_of_odd_data(info: DatasetInfo, splits: Splits) -> None:
+    """Log what makes results on these data look better or worse than they are.
+
+    Args:
+        info: Description of the data.
+        splits: The splits of the run.
+    """
+    if info.test_images_in_train:
+        logger.warning(
+            "%d of the %d test images are also training images; the test accuracy will be too high",
+            info.test_images_in_train,
+            info.test_images,
+        )
+    similar = near_duplicates(splits.train, splits.test) if info.name.startswith(FOLDER) else []
+    if len(similar) > info.test_images_in_train:
+        logger.warning(
+            "%d of the %d test images look like a training image; see which with: check %s",
+            len(similar),
+            info.test_images,
+            info.name,
+        )
+    counts = np.bincount(splits.train.labels, minlength=len(info.class_names))
+    if counts.max() > MAX_IMBALANCE * counts.min():
+        logger.warning(
+            "class %s has %d training images and class %s has %d; accuracy hides how well the "
+            "small classes do, so look at recall_macro and at the metrics of each class",
+            info.class_names[counts.argmax()],
+            counts.max(),
+            info.class_names[counts.argmin()],
+            counts.min(),
+        )
 
 
 def data_sha256(dataset: Dataset) -> str:
     """Return the hash of all images and labels of a data set."""
     digest = hashlib.sha256()
-    for split in (dataset.train, dataset.test):
-        for images in _chunks(split):
+    splits = (dataset.train, dataset.validation, dataset.test)
+    for split in (split for split in splits if split is not None):
+        for images in chunks(split):
             digest.update(np.ascontiguousarray(images).data)
         digest.update(np.ascontiguousarray(split.labels).data)
     return digest.hexdigest()
@@ -84,21 +183,3 @@ def check_classes(dataset: Dataset) -> None:
                 f"dataset {dataset.name}: no {split} image of class {', '.join(empty)}; "
                 "add some or remove the class"
             )
-
-
-def _chunks(split: Split) -> Iterator[np.ndarray]:
-    for first in range(0, len(split), IMAGES_PER_CHUNK):
-        obey_stop()
-        yield split.images_at(slice(first, first + IMAGES_PER_CHUNK))
-
-
-def _count_shared(train: Split, test: Split) -> int:
-    """Count the test images that equal a training image pixel by pixel."""
-
-    def digests(split: Split) -> Iterator[bytes]:
-        for images in _chunks(split):
-            for image in images:
-                yield hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-
-    known = set(digests(train))
-    return sum(digest in known for digest in digests(test))

@@ -1,11 +1,12 @@
 """Data sources, and loading a data set by its name."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pkgutil import resolve_name
 
 from cifar_models.config.keys import shown
-from cifar_models.config.recipe import DataConfig
+from cifar_models.config.recipe import Recipe
+from cifar_models.config.recipe_file import with_values
 from cifar_models.data.dataset import Dataset, check_classes
 from cifar_models.errors import RequestError
 from cifar_models.runtime.signals import obey_stop
@@ -16,7 +17,7 @@ class DataSource:
     """An entry of DATA_SOURCES.
 
     Attributes:
-        load: "module:function" of a function (DataConfig, may_download) → Dataset, which is
+        load: "module:function" of a function (Recipe, may_download) → Dataset, which is
             imported when it is used. If may_download is False, only local files may be read.
         description: One line for `list datasets`.
     """
@@ -34,18 +35,18 @@ DATA_SOURCES = {
     ),
     "folder:": DataSource(
         "cifar_models.data.image_folder:load_image_folder",
-        "your own images: folder:PATH with PATH/CLASS/*, or PATH/train/CLASS/* and "
-        "PATH/test/CLASS/*",
+        "your own images: folder:PATH with PATH/CLASS/*, or PATH/train/CLASS/*, PATH/val/CLASS/* "
+        "and PATH/test/CLASS/*",
     ),
 }
 TENSORFLOW_DATASETS = DataSource("cifar_models.data.tfds:load_tfds", "TensorFlow Datasets")
 
 
-def load_dataset(config: DataConfig, may_download: bool = True) -> Dataset:
-    """Load a data set. TensorFlow Datasets downloads its data sets when they are first used.
+def load_dataset(recipe: Recipe, may_download: bool = True) -> Dataset:
+    """Load the data set of a recipe. TensorFlow Datasets downloads it when it is first used.
 
     Args:
-        config: The recipe's `data` table.
+        recipe: The recipe.
         may_download: Whether a data set that is not on this machine may be downloaded.
 
     Raises:
@@ -53,27 +54,33 @@ def load_dataset(config: DataConfig, may_download: bool = True) -> Dataset:
             one class, or a class has no images.
         RunError: It is not on this machine, and cannot or may not be downloaded.
     """
-    config = config.with_absolute_paths()
-    dataset = resolve_name(_source_of(config.dataset).load)(config, may_download)
+    recipe = recipe.with_absolute_paths()
+    dataset = resolve_name(_source_of(recipe.data.dataset).load)(recipe, may_download)
     check_classes(dataset)
     obey_stop()
     return dataset
 
 
-def load_dataset_of_run(config: DataConfig, data_dir: str | None) -> Dataset:
+def load_dataset_of_run(
+    recipe: Recipe, data_dir: str | None = None, name: str | None = None
+) -> Dataset:
     """Load the data of a run.
 
     A run folder may be untrusted, so nothing is downloaded to a folder that only its recipe gives.
 
     Args:
-        config: The `data` table of the run.
+        recipe: The recipe of the run.
         data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
+        name: Name of the data set. None: as in the recipe.
 
     Raises:
         RequestError, RunError: As `load_dataset`.
     """
-    resolved = replace(config, data_dir=data_dir or config.data_dir)
-    return load_dataset(resolved, may_download=bool(data_dir) or not config.data_dir)
+    own = recipe.data.data_dir
+    resolved = with_values(
+        recipe, {"data.data_dir": data_dir or own, "data.dataset": name or recipe.data.dataset}
+    )
+    return load_dataset(resolved, may_download=bool(data_dir) or not own)
 
 
 def _source_of(name: str) -> DataSource:

@@ -1,13 +1,12 @@
 """Splits of a data set: labelled images that are addressed by index, disjoint and stratified."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from cifar_models.config.keys import MAX_WHOLE_NUMBER
-from cifar_models.config.recipe import Recipe
-from cifar_models.errors import RequestError
+from cifar_models.runtime.signals import obey_stop
 
 
 class Split(Protocol):
@@ -21,6 +20,10 @@ class Split(Protocol):
     def image_shape(self) -> tuple[int, int, int]:
         """Height and width in pixels, and 1 or 3 channels."""
 
+    @property
+    def files(self) -> np.ndarray | None:
+        """Paths of their files, str (N,), or None if they have no files of their own."""
+
     def __len__(self) -> int:
         """Return the number of images, N."""
 
@@ -31,6 +34,9 @@ class Split(Protocol):
         """Return the split of the images at the indices."""
 
 
+IMAGES_PER_CHUNK = 4096  # that are read at once
+
+
 @dataclass(frozen=True)
 class ArraySplit:
     """A split in memory.
@@ -38,10 +44,12 @@ class ArraySplit:
     Attributes:
         images: Images, uint8 (N, H, W, C), 1 or 3 channels.
         labels: Labels, int64 (N,), 0 to K - 1.
+        files: Paths of their files, str (N,). None: they have no files of their own.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    files: np.ndarray | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -55,7 +63,8 @@ class ArraySplit:
         return self.images[indices]
 
     def subset(self, indices: np.ndarray) -> "ArraySplit":
-        return ArraySplit(self.images[indices], self.labels[indices])
+        files = None if self.files is None else self.files[indices]
+        return ArraySplit(self.images[indices], self.labels[indices], files)
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,30 @@ class Splits:
     train: Split
     validation: Split
     test: Split
+
+
+def chunks(split: Split) -> Iterator[np.ndarray]:
+    """Yield the images of a split in order, uint8 (B, H, W, C), IMAGES_PER_CHUNK at a time."""
+    for first in range(0, len(split), IMAGES_PER_CHUNK):
+        obey_stop()
+        yield split.images_at(slice(first, first + IMAGES_PER_CHUNK))
+
+
+def joined(splits: Sequence[Split]) -> Split:
+    """Return one split with the images of several, in memory.
+
+    Args:
+        splits: The splits. Their images have one shape.
+    """
+    if len(splits) == 1:
+        return splits[0]
+    images = np.concatenate([split.images_at(slice(None)) for split in splits])
+    return ArraySplit(images, np.concatenate([split.labels for split in splits]))
+
+
+def bytes_in_memory(split: Split) -> int:
+    """Return the size of the images of a split that are in memory, in bytes."""
+    return num_bytes(split) if isinstance(split, ArraySplit) else 0
 
 
 def num_bytes(split: Split) -> int:
@@ -97,7 +130,7 @@ def hold_out_validation(train: Split, test: Split, fraction: float, seed: int) -
         seed: Seed of the choice.
 
     Raises:
-        RequestError: A class is too small to have images in both train and validation.
+        ClassTooSmall: A class has a single image.
     """
     if not fraction:
         return Splits(train=train, validation=train.subset(np.array([], int)), test=test)
@@ -127,10 +160,24 @@ def subsample_train(splits: Splits, fraction: float, seed: int) -> Splits:
     return Splits(train, splits.validation, splits.test)
 
 
+class ClassTooSmall(Exception):
+    """A class has a single image, which cannot be in both groups of a split.
+
+    Args:
+        label: The class.
+    """
+
+    def __init__(self, label: int):
+        super().__init__(f"class {label} has a single image")
+        self.label = label
+
+
 def stratified_indices(
     labels: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split the indices 0 to N - 1 into two groups, with the same fraction of every class.
+
+    Each group has at least one image of every class.
 
     Args:
         labels: Labels, int64 (N,).
@@ -141,39 +188,23 @@ def stratified_indices(
         Two sorted index arrays; the second one holds `fraction` of each class.
 
     Raises:
-        RequestError: A class is too small to have images in both groups.
+        ClassTooSmall: A class has a single image.
     """
     from sklearn.model_selection import train_test_split
 
-    try:
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 2:
+        raise ClassTooSmall(int(classes[counts.argmin()]))
+    num_held_out = int(np.ceil(fraction * len(labels)))
+    if min(num_held_out, len(labels) - num_held_out) >= len(classes):
         rest, held_out = train_test_split(
             np.arange(len(labels)), test_size=fraction, random_state=seed, stratify=labels
         )
-    except ValueError as error:
-        raise RequestError(
-            f"{len(labels)} images are too few to split off {fraction:g} of every class "
-            f"({error}); add images or change data.validation_fraction"
-        ) from None
-    return np.sort(rest), np.sort(held_out)
-
-
-def check_fits(recipe: Recipe, train: Split) -> None:
-    """Raise RequestError if the batches, steps, crops or cutouts of a recipe do not fit images."""
-    size = min(train.image_shape[:2])
-    if recipe.training.batch_size > len(train):
-        raise RequestError(
-            f"{recipe.name}: training.batch_size = {recipe.training.batch_size} is more than the "
-            f"{len(train)} training images of {recipe.data.dataset}; choose at most {len(train)}"
-        )
-    steps = recipe.training.epochs * (len(train) // recipe.training.batch_size)
-    if steps > MAX_WHOLE_NUMBER:
-        raise RequestError(
-            f"{recipe.name}: training.epochs = {recipe.training.epochs} are {steps:,} steps, more "
-            f"than {MAX_WHOLE_NUMBER:,}; lower it"
-        )
-    for key in ("crop_padding", "cutout_size"):
-        if getattr(recipe.augmentation, key) >= size:
-            raise RequestError(
-                f"{recipe.name}: augmentation.{key} = {getattr(recipe.augmentation, key)} must "
-                f"be below {size}, the side of the images of {recipe.data.dataset} in pixels"
-            )
+        if all(len(np.unique(labels[group])) == len(classes) for group in (rest, held_out)):
+            return np.sort(rest), np.sort(held_out)
+    rng = np.random.default_rng(seed)
+    is_held_out = np.zeros(len(labels), bool)
+    for label, count in zip(classes, counts, strict=True):
+        number = min(max(1, round(fraction * count)), count - 1)
+        is_held_out[rng.permutation(np.flatnonzero(labels == label))[:number]] = True
+    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)

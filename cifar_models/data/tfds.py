@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from cifar_models.config.recipe import DataConfig
+from cifar_models.config.recipe import Recipe
+from cifar_models.data.cache import is_kept_on_disk
 from cifar_models.data.dataset import Dataset
 from cifar_models.data.load import DATA_SOURCES
 from cifar_models.data.memory import refuse_data_that_does_not_fit
-from cifar_models.data.splits import ArraySplit
+from cifar_models.data.prepared_tfds import prepared_tfds
+from cifar_models.data.splits import ArraySplit, Split
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.runtime.signals import obey_stop
@@ -28,11 +30,11 @@ KNOWN_DATASETS = {
 }
 
 
-def load_tfds(config: DataConfig, may_download: bool) -> Dataset:
+def load_tfds(recipe: Recipe, may_download: bool) -> Dataset:
     """Load an image classification data set of TensorFlow Datasets into memory.
 
     Args:
-        config: The recipe's `data` table.
+        recipe: The recipe.
         may_download: Whether a data set that is not on this machine may be downloaded.
 
     Raises:
@@ -43,6 +45,7 @@ def load_tfds(config: DataConfig, may_download: bool) -> Dataset:
     import_tensorflow()
     import tensorflow_datasets as tfds
 
+    config = recipe.data
     name = config.dataset
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns about optional files
     _check_name(name, tfds.list_builders())
@@ -61,11 +64,16 @@ def load_tfds(config: DataConfig, may_download: bool) -> Dataset:
             "folder:PATH"
         )
     train, test = (splits[part].num_examples for part in ("train", "test"))
-    fix = "choose a smaller data set"
-    refuse_data_that_does_not_fit(config, train, test, features["image"].shape, fix)
+    shape = features["image"].shape
+    is_on_disk = is_kept_on_disk(config.storage, (train + test) * int(np.prod(shape)))
+    if not is_on_disk:
+        fix = "choose a smaller data set or set data.storage=disk"
+        refuse_data_that_does_not_fit(config, train, test, shape, fix)
 
-    def read(split: str) -> ArraySplit:
+    def read(split: str) -> Split:
         obey_stop()
+        if is_on_disk:
+            return prepared_tfds(builder, split)
         content = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
         return ArraySplit(content["image"], content["label"].astype(np.int64))
 

@@ -15,6 +15,8 @@ def classification_metrics(
 ) -> ClassificationMetrics:
     """Return the metrics of the predictions of one model on one split.
 
+    The macro averages are those of the classes that have images.
+
     Args:
         labels: Labels, integers (N,), 0 to K - 1.
         probabilities: Predicted probabilities (N, K), rows summing to 1.
@@ -30,9 +32,9 @@ def classification_metrics(
     return ClassificationMetrics(
         accuracy=accuracy,
         loss=loss,
-        precision_macro=float(precision.mean()),
-        recall_macro=float(recall.mean()),
-        f1_macro=float(f1.mean()),
+        precision_macro=float(precision[support > 0].mean()),
+        recall_macro=float(recall[support > 0].mean()),
+        f1_macro=float(f1[support > 0].mean()),
         roc_auc_macro=_roc_auc(labels, probabilities) if support.all() else None,
         expected_calibration_error=expected_calibration_error(labels, probabilities),
         per_class={

@@ -1,10 +1,17 @@
 """Evaluation of a finished run on its own data, or on other data of the same classes."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from cifar_models.config.paths import FOLDER, absolute_dataset
+from cifar_models.config.recipe_file import with_values
+from cifar_models.data.dataset import Dataset, changes_since, data_sha256
+from cifar_models.data.folder_layout import ALL, SPLITS
+from cifar_models.data.image_folder import load_labelled_folder
+from cifar_models.data.splits import Split, Splits, joined
 from cifar_models.errors import RequestError
 from cifar_models.run.load import FinishedRun, load_run
 from cifar_models.storage.records import ClassificationMetrics
@@ -25,7 +32,7 @@ class Evaluation:
 
     Attributes:
         dataset: Name of the data set.
-        split: "train", "validation" or "test".
+        split: "train", "validation", "test" or "all".
         images: Number of images in the split.
         metrics: Metrics of the predictions.
     """
@@ -50,38 +57,86 @@ def evaluate(
     Args:
         path: Path of a finished run.
         dataset_name: Name of a data set, from which nothing is written. None: the run's own, which
-            must be the data of training.
+            must be the data of training. A folder may lack some of the classes.
         data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
-        split: "train", "validation" or "test". The first two hold the same images as in training.
+        split: "train", "validation", "test" or "all". The first two hold the same images as in
+            training. Of another folder without splits, all images are predicted.
 
     Raises:
-        RequestError: The run is not finished or has no such split; its own data have changed; or
-            the other data have other classes or another image shape.
+        RequestError: The run is not finished, or the data have no such split; its own data have
+            changed; or the other data have other classes or another image shape.
         RunError: The data cannot be loaded.
     """
     run = load_run(path)
     if dataset_name is None:
         dataset, splits = run.load_measured_data(data_dir)
+        chosen = NamedSplit(dataset.name, split, _part(_by_name(splits), split, dataset.name))
     else:
-        dataset = run.load_dataset(dataset_name, data_dir)
-        splits = dataset.splits(run.recipe.data, run.recipe.runtime.seed)
-    evaluated = getattr(splits, split)
-    if not len(evaluated):
-        raise RequestError(
-            f"{path}: has no {split} split; its data.validation_fraction is 0; choose test or train"
-        )
+        chosen = _load_other_data(run, dataset_name, data_dir, split)
     network = run.network
     from cifar_models.evaluation.metrics import classification_metrics
     from cifar_models.evaluation.predictions import predict_split
 
-    predictions = predict_split(network, evaluated, dataset.class_names)
+    predictions = predict_split(network, chosen.images, tuple(run.dataset.class_names))
     metrics = classification_metrics(
         predictions.labels, predictions.probabilities, predictions.class_names
     )
     is_recorded = dataset_name is None and split == run.metrics.split
     if is_recorded and not run.folder.predictions_path.exists():
         _write_missing(run, predictions, metrics)
-    return Evaluation(dataset.name, split, len(evaluated), metrics)
+    return Evaluation(chosen.dataset, chosen.split, len(chosen.images), metrics)
+
+
+class NamedSplit(NamedTuple):
+    """A split with its name.
+
+    Attributes:
+        dataset: Name of its data set.
+        split: Its own name, as in `Evaluation`.
+        images: The split.
+    """
+
+    dataset: str
+    split: str
+    images: Split
+
+
+def _load_other_data(run: FinishedRun, name: str, data_dir: str | None, split: str) -> NamedSplit:
+    """Load a split of a data set that a user names, and say what it is to the run."""
+    recipe = with_values(run.recipe, {"data.dataset": absolute_dataset(name)})
+    is_own = recipe.data.dataset == run.recipe.data.dataset
+    if name.startswith(FOLDER):
+        info = run.dataset
+        dataset = load_labelled_folder(recipe, tuple(info.class_names), info.image_shape)
+    else:
+        dataset = run.load_dataset(name, data_dir)
+    is_moved = not is_own and data_sha256(dataset) == run.dataset.sha256
+    if not (is_own or is_moved):
+        chosen = ALL if dataset.is_test_held_out else split
+        return NamedSplit(name, chosen, _part(_by_name(dataset), chosen, name))
+    splits = dataset.splits(recipe.data, recipe.runtime.seed)
+    if is_own and (changes := changes_since(run.dataset, dataset, splits)):
+        logger.warning(
+            "the data of %s have changed since training: %s", run.path, "; ".join(changes)
+        )
+    return NamedSplit(name, split, _part(_by_name(splits), split, name))
+
+
+def _by_name(data: Dataset | Splits) -> dict[str, Split]:
+    """Return "train", "validation" and "test" → split, for those that have images."""
+    parts = {name: getattr(data, name) for name in SPLITS}
+    return {name: part for name, part in parts.items() if part is not None and len(part)}
+
+
+def _part(parts: Mapping[str, Split], split: str, dataset: str) -> Split:
+    """Return one of the splits, or all of them joined."""
+    if split == ALL:
+        return joined(list(parts.values()))
+    if split not in parts:
+        raise RequestError(
+            f"{dataset}: has no {split} split; choose {', '.join([*parts, ALL])} (--split)"
+        )
+    return parts[split]
 
 
 def _write_missing(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cifar_models.config.paths import as_argument
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import with_values
-from cifar_models.data.dataset import Dataset, data_sha256
+from cifar_models.data.dataset import Dataset, changes_since
 from cifar_models.data.load import load_dataset_of_run
 from cifar_models.data.splits import Splits
 from cifar_models.errors import RequestError
@@ -100,8 +100,7 @@ class FinishedRun:
             RequestError: The data set has other classes or images of another shape.
             RunError: The data cannot be loaded.
         """
-        data = dataclasses.replace(self.recipe.data, dataset=name or self.recipe.data.dataset)
-        dataset = load_dataset_of_run(data, data_dir)
+        dataset = load_dataset_of_run(self.recipe, data_dir, name)
         for what, found, trained_on in (
             ("classes", list(dataset.class_names), self.dataset.class_names),
             ("image shape", list(dataset.test.image_shape), list(self.dataset.image_shape)),
@@ -124,18 +123,7 @@ class FinishedRun:
         """
         dataset = self.load_dataset(data_dir=data_dir)
         splits = dataset.splits(self.recipe.data, self.recipe.runtime.seed)
-        sizes = {name: len(getattr(splits, name)) for name in ("train", "validation", "test")}
-        changes = [
-            f"{getattr(self.dataset, f'{name}_images'):,} {name} images are now {size:,}"
-            for name, size in sizes.items()
-            if size != getattr(self.dataset, f"{name}_images")
-        ]
-        if (sha256 := data_sha256(dataset)) != self.dataset.sha256:
-            changes.append(
-                f"the SHA-256 of the data began with {self.dataset.sha256[:12]} and begins with "
-                f"{sha256[:12]}"
-            )
-        if changes:
+        if changes := changes_since(self.dataset, dataset, splits):
             command = shlex.join(["evaluate", as_argument(self.path), "--dataset", dataset.name])
             raise RequestError(
                 f"{self.path}: its data have changed since training: {'; '.join(changes)}; restore "
@@ -166,6 +154,24 @@ class FinishedRun:
         network.jit_compile = runtime.xla
         return network
 
+    def check_network(self) -> None:
+        """Raise RequestError if the model file is missing, damaged, or does not fit the recipe.
+
+        No memory is taken for weights, so an untrusted file cannot exhaust it.
+        """
+        import_tensorflow()
+        from cifar_models.models.catalog import without_weights
+        from cifar_models.storage.model_file import check_model_file
+
+        path = self.folder.model_path
+        without_weights(lambda: check_model_file(path, self._build_network()))
+
+    def _build_network(self) -> "keras.Model":
+        from cifar_models.models.catalog import build_network
+
+        info = self.dataset
+        return build_network(self.recipe.model, info.image_shape, len(info.class_names))
+
     def load_network(self) -> "keras.Model":
         """Build the network in the current dtype policy, and load the saved weights.
 
@@ -174,22 +180,12 @@ class FinishedRun:
         Raises:
             RequestError: The model file is missing, damaged, or does not fit the recipe.
         """
-        import_tensorflow()
+        self.check_network()
         import numpy as np
 
-        from cifar_models.models.catalog import build_network, without_weights
         from cifar_models.models.test_time_augmentation import with_test_time_augmentation
-        from cifar_models.storage.model_file import check_model_file
 
-        path = self.folder.model_path
-
-        def build() -> "keras.Model":
-            return build_network(
-                self.recipe.model, self.dataset.image_shape, len(self.dataset.class_names)
-            )
-
-        without_weights(lambda: check_model_file(path, build()))
-        network = build()
+        path, network = self.folder.model_path, self._build_network()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the error below says the same

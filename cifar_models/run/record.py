@@ -21,6 +21,8 @@ from cifar_models.training.run_context import RunContext
 
 logger = logging.getLogger("cifar_models")
 
+MAX_CLASSES_NAMED = 10  # in a warning
+
 # The metrics in TensorBoard's HParams tab.
 FINAL_METRICS = ("accuracy", "loss", "f1_macro", "roc_auc_macro", "expected_calibration_error")
 
@@ -88,6 +90,7 @@ def record(
         epochs=report.epochs,
         best_epoch=report.best_epoch,
         steps=report.steps,
+        batch_size=recipe.training.batch_size,
         train_seconds=report.train_seconds + teacher_seconds,
         teacher_seconds=teacher_seconds,
         teacher=teacher.recipe if teacher else "",
@@ -101,6 +104,7 @@ def record(
     )
     context.folder.write(metrics)
     _log_end(metrics, report, context)
+    _warn_of_unpredicted_classes(predictions)
     network = prepared.trainer.network
     _attempt("figures", lambda: draw_figures(network, predictions, context))
     _attempt("TensorBoard", lambda: record_in_tensorboard(metrics, context))
@@ -152,6 +156,14 @@ def _attempt(what: str, action: Callable[[], object]) -> None:
     except Exception as error:
         obey_stop()
         logger.warning("%s: skipped: %s: %s", what, type(error).__name__, error)
+
+
+def _warn_of_unpredicted_classes(predictions: Predictions) -> None:
+    predicted = predictions.probabilities.argmax(axis=1)
+    names = predictions.class_names
+    missing = [names[label] for label in sorted(set(range(len(names))) - set(predicted.tolist()))]
+    if missing:
+        logger.warning("no image was classified as %s", ", ".join(missing[:MAX_CLASSES_NAMED]))
 
 
 def _log_end(metrics: RunMetrics, report: FitReport, context: RunContext) -> None:

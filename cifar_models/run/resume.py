@@ -6,8 +6,9 @@ from pathlib import Path
 from cifar_models.config.run_identity import fingerprints, refuse_differences
 from cifar_models.data.dataset import describe
 from cifar_models.data.load import load_dataset_of_run
+from cifar_models.data.recipe_fit import with_fitting_batch
+from cifar_models.run.earlier_runs import open_earlier_runs
 from cifar_models.run.load import configure_for_run
-from cifar_models.run.teacher import open_teacher, teacher_sha256
 from cifar_models.run.train import check_memory, run_to_end, training_session
 from cifar_models.runtime.memory import memory_for_training
 from cifar_models.runtime.onednn import choose_onednn
@@ -19,13 +20,19 @@ from cifar_models.training.run_context import RunData
 logger = logging.getLogger("cifar_models")
 
 
-def resume(path: Path | str, data_dir: str | None = None, force: bool = False) -> RunMetrics:
+def resume(
+    path: Path | str,
+    data_dir: str | None = None,
+    force: bool = False,
+    dataset_name: str | None = None,
+) -> RunMetrics:
     """Resume a run. Its result equals that of an uninterrupted run.
 
     Args:
         path: Path of the run folder.
         data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
         force: Whether to go on if memory seems too small.
+        dataset_name: Name of the data set, if its folder has been moved. None: as in the recipe.
 
     Returns:
         The content of metrics.json. A finished run is not trained again.
@@ -44,23 +51,24 @@ def resume(path: Path | str, data_dir: str | None = None, force: bool = False) -
     with memory_for_training(force), training_session(folder) as stop:
         folder.remove_partial_files()
         folder.make_subfolders()  # a copy of the folder may lack the empty ones
-        dataset = load_dataset_of_run(recipe.data, data_dir)
+        dataset = load_dataset_of_run(recipe, data_dir, dataset_name)
         splits = dataset.splits(recipe.data, recipe.runtime.seed)
         then = folder.read_fingerprints()
         # Earlier versions wrote "measure_on".
         split = then.get("evaluation_split", then.get("measure_on"))
         data = RunData(dataset, splits, "validation" if split == "validation" else "test")
         info = describe(dataset, splits)
-        teacher = open_teacher(recipe, info)
+        earlier = open_earlier_runs(recipe, info)
         now = fingerprints(
             recipe,
             info.class_names,
             info.sha256,
             data.evaluation_split,
-            teacher_sha256(teacher),
+            earlier.hashes(),
         )
         refuse_differences(Path(path), then, now)
         import_tensorflow()
-        check_memory(recipe, dataset, splits, teacher)
+        fitted = with_fitting_batch(recipe, splits.train)
+        check_memory(fitted, dataset, splits, earlier.teacher)
         runtime = configure_for_run(folder, recipe)
-        return run_to_end(recipe, data, runtime, folder, stop, teacher)
+        return run_to_end(fitted, data, runtime, folder, stop, earlier)

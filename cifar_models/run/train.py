@@ -10,15 +10,13 @@ from pathlib import Path
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_toml
 from cifar_models.config.run_identity import fingerprints
-from cifar_models.data.dataset import Dataset, describe
+from cifar_models.data.dataset import Dataset, describe, warn_of_odd_data
 from cifar_models.data.load import load_dataset
-from cifar_models.data.splits import Splits, check_fits
+from cifar_models.data.recipe_fit import check_fits, with_fitting_batch
+from cifar_models.data.splits import Splits
+from cifar_models.run.earlier_runs import EarlierRuns, open_earlier_runs
 from cifar_models.run.load import FinishedRun
-from cifar_models.run.teacher import (
-    open_teacher,
-    size_of_teacher_features,
-    teacher_sha256,
-)
+from cifar_models.run.teacher import size_of_teacher_features
 from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.environment import environment
 from cifar_models.runtime.log import log_to_file
@@ -32,6 +30,7 @@ from cifar_models.storage.open_run import create_run_folder, refuse_if_taken
 from cifar_models.storage.records import RunMetrics
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.storage.tensorboard_log import TensorBoardLog
+from cifar_models.training.class_weights import class_weights
 from cifar_models.training.run_context import RunContext, RunData
 
 
@@ -62,13 +61,16 @@ def train(
     refuse_if_taken(Path(path), toml)
     choose_onednn(recipe.runtime.onednn)
     with memory_for_training(force):
-        dataset = load_dataset(recipe.data)
+        dataset = load_dataset(recipe)
         splits = dataset.splits(recipe.data, recipe.runtime.seed)
-        check_fits(recipe, splits.train)
+        fitted = with_fitting_batch(recipe, splits.train)
+        check_fits(fitted, splits.train)
         info = describe(dataset, splits)
-        teacher = open_teacher(recipe, info)
+        warn_of_odd_data(info, splits)
+        class_weights(recipe.training.class_weights, splits.train.labels, dataset.class_names)
+        earlier = open_earlier_runs(recipe, info)
         import_tensorflow()  # takes seconds, so wrong requests are refused before it
-        check_memory(recipe, dataset, splits, teacher)
+        check_memory(fitted, dataset, splits, earlier.teacher)
     folder = create_run_folder(Path(path), toml)
     with training_session(folder) as stop:
         runtime = configure(recipe.runtime)
@@ -76,11 +78,11 @@ def train(
         folder.write(environment(runtime))
         folder.write(info)
         identity = fingerprints(
-            recipe, info.class_names, info.sha256, evaluation_split, teacher_sha256(teacher)
+            recipe, info.class_names, info.sha256, evaluation_split, earlier.hashes()
         )
         folder.write_fingerprints(identity)  # last: it marks that training begins
         data = RunData(dataset, splits, evaluation_split)
-        return run_to_end(recipe, data, runtime, folder, stop, teacher)
+        return run_to_end(fitted, data, runtime, folder, stop, earlier)
 
 
 def check_memory(
@@ -100,7 +102,7 @@ def run_to_end(
     runtime: Runtime,
     folder: RunFolder,
     stop: StopRequest,
-    teacher: FinishedRun | None,
+    earlier: EarlierRuns,
 ) -> RunMetrics:
     """Train from the newest checkpoint in the folder, if any, to the end; predict and record."""
     from cifar_models.run.prepare import prepare
@@ -114,7 +116,7 @@ def run_to_end(
         closing(TensorBoardLog(folder.tensorboard_path)) as tensorboard,
     ):
         context = RunContext(recipe, data, runtime, folder, tensorboard, stop)
-        prepared = prepare(context, teacher)
+        prepared = prepare(context, earlier)
         report = fit(prepared.trainer, prepared.validate, context)
         obey_stop()
         save_model(prepared, context)

@@ -6,17 +6,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cifar_models.config.recipe import RuntimeConfig
-from cifar_models.data.splits import evenly_spaced
 from cifar_models.errors import RunError
 from cifar_models.run.load import FinishedRun
-from cifar_models.runtime.device import configure
 from cifar_models.runtime.signals import obey_stop
 from cifar_models.runtime.subprocesses import run_python
-from cifar_models.serving.formats import ExportReport
 from cifar_models.serving.signature import SavedNetwork
 
-COMPARED_IMAGES = 256  # at most
 TOLERANCE = 1e-5  # largest accepted difference of a float32 probability
 
 # A user's program, which needs TensorFlow and numpy, but not this package.
@@ -31,40 +26,39 @@ np.savez(outputs_path, **{name: value.numpy() for name, value in outputs.items()
 """
 
 
-def export_saved_model(run: FinishedRun, out: Path, data_dir: str | None = None) -> ExportReport:
+def export_saved_model(run: FinishedRun, out: Path, images: np.ndarray) -> float:
     """Write a SavedModel whose `serving_default` signature takes raw images in any batch size.
 
     It computes in float32, whatever the precision of training was. A new process that knows only
-    TensorFlow loads it, and its probabilities on test images are compared with those of the
-    network. Both run on the CPU: a GPU rounds float32 products, and it may lack the memory for two
-    processes.
+    TensorFlow loads it, and its probabilities are compared with those of the network. Both run on
+    the CPU: a GPU rounds float32 products, and it may lack the memory for two processes.
 
     Args:
         run: The finished run.
         out: Path of the new folder of the SavedModel, within a temporary folder.
-        data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
+        images: Images on which both are compared, uint8 (N, H, W, C).
+
+    Returns:
+        The largest difference of any probability.
 
     Raises:
         RunError: The SavedModel and the network disagree.
     """
-    configure(RuntimeConfig(precision="float32"))
     with tf.device("CPU"):
         network = run.load_network()
-        test = run.load_dataset(data_dir=data_dir).test
-        images = test.images_at(evenly_spaced(len(test), COMPARED_IMAGES))
         expected = keras.ops.softmax(network(images, training=False)).numpy()
 
     obey_stop()
     served = SavedNetwork(network, run.dataset.class_names)
     tf.saved_model.save(served, str(out), signatures={"serving_default": served.predict})
     obey_stop()
-    difference = np.abs(_predict_in_new_process(out, images) - expected).max()
+    difference = float(np.abs(_predict_in_new_process(out, images) - expected).max())
     if not difference <= TOLERANCE:  # also true for NaN
         raise RunError(
             f"{run.path}: the export's probabilities differ from the model's by {difference:.2g}, "
             f"more than {TOLERANCE:g}; nothing was written"
         )
-    return ExportReport(out, float(difference), len(images), f"{run.recipe.data.dataset} test")
+    return difference
 
 
 def _predict_in_new_process(model: Path, images: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ Score = Annotated[float, Meta(ge=0, le=1 + 1e-9)]  # rounding may exceed 1
 Duration = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 ShortText = Annotated[str, Meta(max_length=1000)]
+FileRemark = Annotated[str, Meta(max_length=10_000)]  # "PATH: what about it"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,7 @@ class RunMetrics(ClassificationMetrics):
     epochs: AtLeastOne  # trained epochs
     best_epoch: Count  # counted from 1
     steps: AtLeastOne
+    batch_size: AtLeastOne | None = None
     # Without compilation; includes validation, checkpoints and the teacher.
     train_seconds: Positive
     teacher_seconds: Duration = 0.0  # training of the teacher and computing its features
@@ -93,6 +95,7 @@ class DatasetInfo:
     test_images: AtLeastOne
     test_images_in_train: Count = 0  # test images that equal a training image pixel by pixel
     sha256: ShortText  # of all images and labels
+    unusable_files: list[FileRemark] = dataclasses.field(default_factory=list)  # and why
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ from pathlib import Path
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_toml, with_values
 from cifar_models.config.toml_file import MAX_BYTES
+from cifar_models.data.dataset import data_sha256
+from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.memory import MemoryShortage, memory_for_training
 from cifar_models.runtime.signals import Interruption
@@ -58,7 +60,7 @@ def tune(
 
     Raises:
         RequestError: The recipe has no validation split, `out` holds anything other than this
-            search, or another process uses it.
+            search or trials on other data, or another process uses it.
         RunError: No trial succeeded, or a file cannot be written.
         Interruption: A signal asked the search to stop.
     """
@@ -77,7 +79,9 @@ def tune(
 
 def _search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None) -> Path:
     """Run the search in its folder, which is locked, and return the path of best.toml."""
-    ended = sum(folder.has_ended() for folder in map(RunFolder, (out / "trials").iterdir()))
+    trials = [RunFolder(path) for path in sorted((out / "trials").iterdir())]
+    _refuse_other_data(recipe, [folder for folder in trials if folder.has_begun()])
+    ended = sum(folder.has_ended() for folder in trials)
     if ended > max_trials:
         logger.info("%s: holds %d trials already; all of them are used", out, ended)
         max_trials = ended
@@ -85,6 +89,21 @@ def _search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | 
         tuner = RecipeTuner(recipe, max_trials, out, budget_seconds, Path(scratch))
         _run_trials(tuner)
     return _write_best(tuner)
+
+
+def _refuse_other_data(recipe: Recipe, begun: list[RunFolder]) -> None:
+    """Raise RequestError if trials of the folder were trained on other data than the recipe's."""
+    if not begun:
+        return
+    dataset = load_dataset(recipe)
+    now = {"class_names": list(dataset.class_names), "data_sha256": data_sha256(dataset)}
+    for folder in begun:
+        then = folder.read_fingerprints()
+        if any(key in then and then[key] != value for key, value in now.items()):
+            raise RequestError(
+                f"{folder.path}: was trained on other images or classes than {dataset.name} has "
+                "now; restore them, or choose another --out"
+            )
 
 
 def _refuse_other_files(out: Path) -> None:

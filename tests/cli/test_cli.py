@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from cifar_models.cli.main import COMMANDS, main
+from cifar_models.cli.commands import COMMANDS
+from cifar_models.cli.main import main
 from tests.conftest import refusal, write_noise_images
 
 RESUME = "python -m cifar_models resume"
@@ -62,14 +63,6 @@ def test_list_runs_refuses_a_folder_without_runs(tmp_path, capsys):
 
 def test_an_unknown_data_set_is_refused_with_a_suggestion(capsys):
     assert "did you mean cifar10?" in refusal(capsys, "train", "cnn", "--dataset", "cifar_10")
-
-
-def test_a_batch_larger_than_the_data_is_refused(tmp_path, capsys):
-    error = refusal(
-        capsys, "train", "digits-cnn", "--set", "training.batch_size=2000", "--run", tmp_path / "r"
-    )
-    assert "training.batch_size = 2000 is more than the 1293 training images" in error
-    assert not (tmp_path / "r").exists()
 
 
 def test_a_crop_larger_than_the_image_is_refused(tmp_path, capsys):

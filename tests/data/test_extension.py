@@ -5,20 +5,20 @@ import json
 import numpy as np
 
 from cifar_models.cli.main import main
-from cifar_models.config.recipe import DataConfig
+from cifar_models.config.recipe import Recipe
 from cifar_models.data.dataset import Dataset
 from cifar_models.data.load import DATA_SOURCES, DataSource
 from cifar_models.data.splits import ArraySplit
 from tests.conftest import TINY_CNN, as_overrides, read_metrics
 
 
-def load_stripes(config: DataConfig, may_download: bool) -> Dataset:
+def load_stripes(recipe: Recipe, may_download: bool) -> Dataset:
     """Return gray images of 8x8 pixels with horizontal or vertical stripes."""
-    count = int(config.dataset.partition(":")[2])
+    count = int(recipe.data.dataset.partition(":")[2])
     rows = np.tile(np.arange(8)[:, None] % 2 * 255, (1, 8)).astype(np.uint8)
     images = np.stack([rows, rows.T] * count)[..., np.newaxis]
     split = ArraySplit(images, np.arange(2 * count) % 2)
-    return Dataset(config.dataset, split, split, ("horizontal", "vertical"))
+    return Dataset(recipe.data.dataset, split, split, ("horizontal", "vertical"))
 
 
 def test_a_data_source_can_be_added_from_outside(tmp_path, monkeypatch, capsys):

@@ -8,15 +8,22 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from cifar_models.config.recipe import DataConfig
-from cifar_models.data.dataset import describe
+from cifar_models.config.recipe import DataConfig, Recipe
+from cifar_models.config.recipe_file import read_recipe, with_values
+from cifar_models.data.dataset import Dataset, data_sha256, describe, warn_of_odd_data
 from cifar_models.data.load import load_dataset
+from cifar_models.data.pixel_file import DiskSplit
+from cifar_models.data.recipe_fit import with_fitting_batch
 from cifar_models.data.splits import ArraySplit, hold_out_validation
 from cifar_models.errors import RequestError, RunError
 
 
+def recipe_of(dataset: str, data_dir: Path | str = "") -> Recipe:
+    return read_recipe("cnn", [f"data.dataset={dataset}", f"data.data_dir={data_dir}"])
+
+
 def test_the_digits_are_those_of_scikit_learn():
-    dataset = load_dataset(DataConfig(dataset="digits"))
+    dataset = load_dataset(recipe_of("digits"))
     images = np.concatenate([dataset.train.images, dataset.test.images])
     assert images.shape == (1797, 8, 8, 1) and images.dtype == np.uint8
     assert len(dataset.test.labels) == 360
@@ -39,7 +46,7 @@ def test_the_digits_are_those_of_scikit_learn():
 )
 def test_a_data_set_of_tfds_is_loaded_by_its_name(name, shape, num_classes, tmp_path):
     write_tfds(name, shape, num_classes, tmp_path)
-    dataset = load_dataset(DataConfig(dataset=name, data_dir=str(tmp_path)))
+    dataset = load_dataset(recipe_of(name, tmp_path))
     assert dataset.train.images.shape == (2 * num_classes, *shape)
     assert dataset.test.images.shape == (num_classes, *shape)
     assert dataset.train.images.dtype == np.uint8
@@ -49,10 +56,26 @@ def test_a_data_set_of_tfds_is_loaded_by_its_name(name, shape, num_classes, tmp_
     np.testing.assert_array_equal(dataset.train.images[:, 0, 0, 0], dataset.train.labels)
 
 
+def test_a_data_set_of_tfds_on_the_disk_equals_one_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_tfds("cifar10", (32, 32, 3), 10, tmp_path)
+    memory, disk, again = (
+        load_dataset(with_values(recipe_of("cifar10", tmp_path), {"data.storage": storage}))
+        for storage in ("memory", "disk", "disk")
+    )
+    assert isinstance(disk.train, DiskSplit)
+    assert data_sha256(memory) == data_sha256(disk)
+    (cached, _) = sorted((tmp_path / "cache").rglob("pixels.bin"))
+    cached.write_bytes(cached.read_bytes()[:-1])  # an interrupted copy is made again
+    repaired = load_dataset(with_values(recipe_of("cifar10", tmp_path), {"data.storage": "disk"}))
+    for split in (again.test, repaired.test):
+        np.testing.assert_array_equal(split.images_at(slice(None)), memory.test.images)
+
+
 def test_a_data_set_without_a_test_split_is_refused(tmp_path):
     write_tfds("fashion_mnist", (28, 28, 1), 10, tmp_path, parts=("train",))
     with pytest.raises(RequestError, match="and the splits train and test"):
-        load_dataset(DataConfig(dataset="fashion_mnist", data_dir=str(tmp_path)))
+        load_dataset(recipe_of("fashion_mnist", tmp_path))
 
 
 def write_tfds(
@@ -92,7 +115,7 @@ def test_the_error_without_a_network_suggests_fixes(failure, tmp_path, monkeypat
         monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments: [])
         monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", no_network)
     with pytest.raises(RunError) as error:
-        load_dataset(DataConfig(dataset="cifar10", data_dir=str(tmp_path)))
+        load_dataset(recipe_of("cifar10", tmp_path))
     message = str(error.value)
     assert "\n" not in message
     for part in (str(tmp_path), "cifar10", "DATA_DIR=", "DATASET=digits", "Name or service"):
@@ -123,13 +146,28 @@ def test_the_validation_split_depends_on_the_seed():
     assert not np.array_equal(first, other)
 
 
-def test_a_class_of_one_image_is_refused():
-    with pytest.raises(RequestError, match="are too few to split off"):
-        splits_of(np.array([0] * 30 + [1]), seed=0)
+def test_a_class_of_one_image_is_named():
+    labels = np.array([0] * 30 + [1])
+    split = ArraySplit(np.zeros((31, 8, 8, 1), np.uint8), labels)
+    dataset = Dataset("photos", split, split, ("cat", "owl"))
+    with pytest.raises(RequestError, match="class owl has a single training image, too few"):
+        dataset.splits(DataConfig(validation_fraction=0.2), seed=0)
+    assert len(dataset.splits(DataConfig(validation_fraction=0), seed=0).train) == 31
+
+
+def test_of_few_images_one_of_each_class_is_held_out():
+    """Ten classes of two to eleven images, and ten of two."""
+    labels = np.repeat(np.arange(10), np.arange(2, 12))
+    splits = splits_of(labels, seed=0)
+    counts = np.bincount(splits.validation.labels, minlength=10)
+    expected = [max(1, round(0.2 * count)) for count in range(2, 12)]
+    small = np.repeat(np.arange(10), 2)
+    assert np.bincount(splits_of(small, seed=0).validation.labels).tolist() == [1] * 10
+    assert abs(counts - expected).max() <= 1 and counts.min() >= 1
 
 
 def test_test_images_in_the_training_split_are_counted():
-    dataset = load_dataset(DataConfig(dataset="digits"))
+    dataset = load_dataset(recipe_of("digits"))
     splits = dataset.splits(DataConfig(), seed=0)
     assert describe(dataset, splits).test_images_in_train == 0
     splits.train.images[:3] = splits.test.images[10:13]
@@ -137,7 +175,7 @@ def test_test_images_in_the_training_split_are_counted():
 
 
 def test_the_hash_changes_with_a_single_pixel():
-    dataset = load_dataset(DataConfig(dataset="digits"))
+    dataset = load_dataset(recipe_of("digits"))
     splits = dataset.splits(DataConfig(validation_fraction=0.1), seed=0)
     before = describe(dataset, splits)
     dataset.train.images[0, 0, 0, 0] ^= 1
@@ -148,7 +186,7 @@ def test_the_hash_changes_with_a_single_pixel():
 
 
 def test_a_smaller_training_split_is_a_subset_of_a_larger_one():
-    dataset = load_dataset(DataConfig(dataset="digits"))
+    dataset = load_dataset(recipe_of("digits"))
     fractions = (1.0, 0.5, 0.1, 0.01)
     all_splits = [
         dataset.splits(DataConfig(dataset="digits", train_fraction=fraction), seed=3)
@@ -164,3 +202,44 @@ def test_a_smaller_training_split_is_a_subset_of_a_larger_one():
         np.testing.assert_array_equal(counts, np.maximum(np.round(fraction * complete_counts), 1))
         np.testing.assert_array_equal(smaller.validation.labels, complete.validation.labels)
         np.testing.assert_array_equal(smaller.test.images, complete.test.images)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "min_steps", "expected"),
+    [
+        (129, 128, 8, 16),
+        (129, 16, 8, 16),
+        (5_000, 500, 8, 500),
+        (1_293, 2_000, 1, 1_293),
+        (6, 128, 8, 1),
+    ],
+)
+def test_the_batch_size_follows_small_data(images, batch_size, min_steps, expected, caplog):
+    split = ArraySplit(np.zeros((images, 8, 8, 1), np.uint8), np.zeros(images, int))
+    recipe = read_recipe(
+        "cnn",
+        [f"training.batch_size={batch_size}", f"training.min_steps_per_epoch={min_steps}"],
+    )
+    fitted = with_fitting_batch(recipe, split)
+    assert fitted.training.batch_size == expected
+    assert (f"batches of {expected} images instead of {batch_size}" in caplog.text) == (
+        expected != batch_size
+    )
+
+
+def test_skewed_classes_and_known_test_images_are_warned_of(caplog):
+    labels = np.repeat([0, 1], [200, 3])
+    images = np.random.default_rng(0).integers(0, 256, (203, 8, 8, 1), np.uint8)
+    train, test = ArraySplit(images, labels), ArraySplit(images[190:], labels[190:])
+    dataset = Dataset("photos", train, test, ("cat", "dog"))
+    splits = dataset.splits(DataConfig(validation_fraction=0), seed=0)
+    warn_of_odd_data(describe(dataset, splits), splits)
+    assert "13 of the 13 test images are also training images" in caplog.text
+    assert "class cat has 200 training images and class dog has 3" in caplog.text
+
+
+def test_ordinary_data_are_not_warned_of(caplog):
+    dataset = load_dataset(recipe_of("digits"))
+    splits = dataset.splits(DataConfig(), seed=0)
+    warn_of_odd_data(describe(dataset, splits), splits)
+    assert not caplog.text

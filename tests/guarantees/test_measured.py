@@ -101,7 +101,7 @@ def test_metrics_after_training_equal_those_of_numpy(pipeline, tmp_path, monkeyp
     run = tmp_path / "run"
     assert main([*arguments, "--dataset", dataset, "--run", str(run)]) == 0
     recipe = read_recipe(str(run / "recipe.toml"))
-    splits = load_dataset(recipe.data).splits(recipe.data, recipe.runtime.seed)
+    splits = load_dataset(recipe).splits(recipe.data, recipe.runtime.seed)
     assert len(splits.test.labels) % 50 and len(splits.validation.labels) % 50
     network = keras.models.load_model(run / "model.keras")
 
@@ -136,7 +136,7 @@ def test_metrics_during_training_equal_those_of_numpy(tmp_path):
     run = tmp_path / "run"
     assert main([*arguments, "--run", str(run)]) == 0
     recipe = read_recipe(str(run / "recipe.toml"))
-    splits = load_dataset(recipe.data).splits(recipe.data, recipe.runtime.seed)
+    splits = load_dataset(recipe).splits(recipe.data, recipe.runtime.seed)
     network = keras.models.load_model(run / "model.keras")
     for epoch, row in enumerate(history_of(run)):
         order = epoch_order(np.int64(epoch), len(splits.train.labels), seed=0).numpy()

@@ -69,6 +69,17 @@ def test_a_changed_image_is_refused(image_folder, tmp_path, capsys):
     assert "the data's SHA-256 began with" in error
 
 
+def test_moved_images_are_found_with_their_new_place(image_folder, tmp_path, monkeypatch, capsys):
+    run = begin(tmp_path / "run", "--dataset", f"folder:{image_folder}")
+    moved = image_folder.rename(tmp_path / "moved")
+    assert "no such folder" in refusal(capsys, "resume", run)
+    monkeypatch.setattr("cifar_models.run.resume.run_to_end", lambda *arguments: None)
+    assert main(["resume", str(run), "--dataset", f"folder:{moved}"]) == 0
+    Image.new("RGB", (8, 8)).save(moved / "cat" / "0.png")
+    error = refusal(capsys, "resume", run, "--dataset", f"folder:{moved}")
+    assert "the data's SHA-256 began with" in error
+
+
 def test_train_suggests_resume_for_an_unfinished_run(tmp_path, capsys):
     run = begin(tmp_path / "run")
     error = refusal(capsys, *TINY_CNN, "--run", run)

@@ -22,7 +22,12 @@ from cifar_models.training.stopwatch import Stopwatch
 from tests.conftest import TINY_CNN, as_overrides, refusal
 from tests.guarantees.test_signals import after, send_and_handle
 
-SHORT = [*TINY_CNN, *as_overrides(["training.epochs=1", "training.batch_size=256"])]
+SHORT = [
+    *TINY_CNN,
+    *as_overrides(
+        ["training.epochs=1", "training.batch_size=256", "training.min_steps_per_epoch=1"]
+    ),
+]
 STEPS = 5
 
 

@@ -17,7 +17,9 @@ import tensorflow_datasets
 
 from cifar_models.cli.main import main
 from cifar_models.data import tfds
+from cifar_models.errors import RunError
 from cifar_models.layers.patches import PatchExtraction
+from cifar_models.run.load import load_run
 from cifar_models.storage.checkpoint_file import decode_checkpoint, encode_checkpoint
 from cifar_models.storage.run_folder import RunFolder
 from tests.conftest import SAVE_EVERY_STEP, TINY_CNN, run_until_killed
@@ -337,7 +339,8 @@ def test_nothing_is_downloaded_to_a_path_that_the_run_folder_gives(
     text = text.replace('data_dir = ""', f'data_dir = "{untrusted_run.parent / "home"}"')
     (untrusted_run / "recipe.toml").write_text(text)
     assert "give its folder with --data-dir" in refusal("evaluate", untrusted_run, status=1)
-    assert "give its folder with --data-dir" in refusal("export", untrusted_run, status=1)
+    with pytest.raises(RunError, match="give its folder with --data-dir"):
+        load_run(untrusted_run).load_dataset()  # as `export` does
     other = shutil.copytree(untrusted_run, untrusted_run.parent / "other")
     (other / "recipe.toml").write_text(text.replace('"digits-cnn"', '"other"'))
     runs = [str(untrusted_run), str(other)]

@@ -19,8 +19,10 @@ import cifar_models
 from cifar_models.cli.main import main
 from cifar_models.comparison.figure_style import wrapped
 from cifar_models.config.paths import as_argument
+from cifar_models.config.recipe_file import read_recipe
 from cifar_models.config.toml_file import MAX_DOTS, parse_toml, parse_value
-from cifar_models.data.image_folder import read_image_folder
+from cifar_models.data.image_file import read_image
+from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError
 from cifar_models.runtime.subprocesses import run_command, run_python
 from cifar_models.runtime.text import markdown_escaped, printable
@@ -282,20 +284,20 @@ def test_an_image_file_of_terabytes_is_not_read(tmp_path):
     path = tmp_path / "cat" / "x.webp"
     Image.new("RGB", (8, 8)).save(path)
     os.truncate(path, 10**12)
-    with pytest.raises(RequestError, match=r"x\.webp \(1,000,000,000,000 bytes, more than"):
-        read_image_folder(tmp_path, 8)
+    with pytest.raises(ValueError, match="1,000,000,000,000 bytes, more than"):
+        read_image(path, 8, "crop")
 
 
 def test_any_error_of_a_decoder_names_the_file(tmp_path, monkeypatch):
     """Fuzzed EXIF data ended in struct.error."""
 
-    def fail(image: Image.Image) -> None:
+    def fail(*arguments: object) -> None:
         raise struct.error("required argument is not an integer")
 
-    write_noise_images(tmp_path, ["cat", "dog"], 6)
-    monkeypatch.setattr("PIL.ImageOps.exif_transpose", fail)
-    with pytest.raises(RequestError, match=r"0\.png \(required argument is not an integer\)"):
-        read_image_folder(tmp_path, 8)
+    folder = write_noise_images(tmp_path, ["cat", "dog"], 6)
+    monkeypatch.setattr("cifar_models.data.image_file._as_rgb", fail)
+    with pytest.raises(RequestError, match=r"0\.png: required argument is not an integer"):
+        load_dataset(read_recipe("digits-cnn", [f"data.dataset='folder:{folder}'"]))
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ def test_a_special_file_among_images_is_named(target, tmp_path, capsys):
     path = tmp_path / "images" / "cat" / "x.png"
     os.mkfifo(path) if target == "fifo" else path.symlink_to(target)
     error = refusal(capsys, "train", "cnn", "--dataset", f"folder:{tmp_path / 'images'}")
-    assert f"{path} (it is not a regular file)" in error
+    assert f"{path}: it is not a regular file" in error
 
 
 def npz(**arrays: np.ndarray | bytes) -> bytes:

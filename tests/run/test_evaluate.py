@@ -23,7 +23,7 @@ def trained(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("trained")
     images = write_noise_images(root / "images", CLASSES, 20)
     options = [f"data.dataset='folder:{images}'", "training.batch_size=8", "training.epochs=1"]
-    options += ["data.folder_image_size=8"]
+    options += ["model.image_size=8"]
     command = as_overrides([*TINY_CNN, *options])
     assert main([*command, "--run", str(root / "run")]) == 0
     return root
@@ -76,6 +76,93 @@ def test_changed_data_can_be_measured_without_writing(trained, run, changed_imag
     assert sorted(run.rglob("*")) == before
 
 
+def evaluated(capsys, *options: object) -> dict[str, str]:
+    """Evaluate a run, and return the rows of the table of metrics, and the output as "output"."""
+    assert main(["evaluate", *map(str, options)]) == 0
+    output = capsys.readouterr()
+    rows = (line.split() for line in output.out.splitlines())
+    return {"output": output.out + output.err, **{row[0]: row[-1] for row in rows if row}}
+
+
+def test_the_test_split_stays_when_images_are_added(trained, run, capsys):
+    before = json.loads((run / "metrics.json").read_text())
+    names = [trained / "images" / name / "a.png" for name in CLASSES]
+    for path in names:
+        Image.new("RGB", (8, 8), "red").save(path)
+    table = evaluated(capsys, run, "--dataset", f"folder:{trained / 'images'}")
+    for path in names:
+        path.unlink()
+    assert "have changed since training" in table["output"]
+    added = int(table["images"]) - json.loads((run / "dataset.json").read_text())["test_images"]
+    assert 0 <= added <= len(CLASSES)
+    if not added:
+        assert table["accuracy"] == f"{before['accuracy']:.6f}"
+
+
+def test_another_folder_is_measured_whole_and_may_lack_classes(trained, run, tmp_path, capsys):
+    folder = write_noise_images(tmp_path / "other", ("ant", "cat"), 3)
+    table = evaluated(capsys, run, "--dataset", f"folder:{folder}")
+    assert (table["split"], table["images"]) == ("all", "6")
+    network, info = load_run(run).network, load_run(run).dataset
+    paths = [folder / name / f"{number}.png" for name in ("ant", "cat") for number in range(3)]
+    predicted = network.predict(np.stack([Image.open(path) for path in paths]), verbose=0)
+    labels = np.repeat([info.class_names.index(name) for name in ("ant", "cat")], 3)
+    assert table["accuracy"] == f"{(predicted.argmax(axis=1) == labels).mean():.6f}"
+    recalls = [
+        (predicted.argmax(axis=1) == labels)[part].mean() for part in (slice(3), slice(3, 6))
+    ]
+    assert table["recall_macro"] == f"{np.mean(recalls):.6f}"
+
+
+@pytest.mark.parametrize(
+    ("options", "images"),
+    [([], 3), (["--split", "train"], 6), (["--split", "validation"], 9), (["--split", "all"], 18)],
+)
+def test_a_folder_with_splits_is_measured_by_split(run, tmp_path, capsys, options, images):
+    for name, count in (("test", 1), ("train", 2), ("val", 3)):
+        write_noise_images(tmp_path / "other" / name, CLASSES, count)
+    table = evaluated(capsys, run, "--dataset", f"folder:{tmp_path / 'other'}", *options)
+    assert table["images"] == str(images)
+
+
+def test_a_split_that_the_data_lack_is_refused(run, tmp_path, capsys):
+    write_noise_images(tmp_path / "other" / "test", CLASSES, 2)
+    dataset = f"folder:{tmp_path / 'other'}"
+    error = refusal(capsys, "evaluate", run, "--dataset", dataset, "--split", "train")
+    assert "has no train split; choose test, all" in error
+
+
+def test_data_of_training_in_another_place_are_recognized(trained, run, tmp_path, capsys):
+    shutil.copytree(trained / "images", tmp_path / "moved")
+    table = evaluated(capsys, run, "--dataset", f"folder:{tmp_path / 'moved'}")
+    metrics = json.loads((run / "metrics.json").read_text())
+    info = json.loads((run / "dataset.json").read_text())
+    assert (table["split"], table["images"]) == ("test", str(info["test_images"]))
+    assert table["accuracy"] == f"{metrics['accuracy']:.6f}"
+    assert "changed" not in table["output"]
+
+
+def test_all_images_of_a_run_can_be_measured(run, capsys):
+    assert evaluated(capsys, run, "--split", "all")["images"] == "60"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_data", [False, True])
+def test_a_run_is_exported_without_its_images_or_with_moved_ones(
+    trained, tmp_path, monkeypatch, capsys, has_data
+):
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    moved = shutil.copytree(trained / "images", tmp_path / "moved")
+    text = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text(text.replace(str(trained / "images"), "/nowhere"))
+    options = ["--dataset", f"folder:{moved}"] if has_data else []
+    assert main(["export", str(run), *options]) == 0
+    output = capsys.readouterr().out
+    assert f"on {12 if has_data else 256} " in output or has_data
+    assert ("noise images" in output) != has_data
+    assert main(["export", str(run), "--dataset", "folder:/nowhere", "--out", "x"]) == 2
+
+
 @pytest.mark.slow
 def test_a_run_on_changed_data_can_be_exported(run, changed_image, tmp_path):
     assert main(["export", str(run), "--out", str(tmp_path / "served")]) == 0
@@ -109,7 +196,7 @@ def test_odd_class_names_train_to_a_finished_run_that_every_command_reads(tmp_pa
     names = (os.fsdecode(b"caf\xe9"), "\u732b", "\U0001f408 $x^$", "two\nlines", "[red]", "x" * 250)
     folder, run = write_noise_images(tmp_path / "images", names, 20), tmp_path / "run"
     options = [f"data.dataset='folder:{folder}'", "training.batch_size=8", "training.epochs=1"]
-    command = as_overrides([*TINY_CNN, *options, "data.folder_image_size=8"])
+    command = as_overrides([*TINY_CNN, *options, "model.image_size=8"])
     assert main([*command, "--run", str(run)]) == 0
     assert "skipped" not in (run / "log.txt").read_text()
     assert len(list((run / "plots").iterdir())) == 4

@@ -45,7 +45,7 @@ def test_every_corruption_has_five_accuracies_and_their_mean_is_recorded(measure
 
 @pytest.mark.parametrize(("name", "severity"), [("contrast", 2), ("impulse_noise", 5)])
 def test_an_accuracy_equals_that_of_keras(name, severity, measured):
-    test = load_dataset(read_recipe(str(measured / "recipe.toml")).data).test
+    test = load_dataset(read_recipe(str(measured / "recipe.toml"))).test
     network = keras.models.load_model(measured / "model.keras")
     logits = np.asarray(network(corrupt(test.images, name, severity, seed=0), training=False))
     expected = (logits.argmax(axis=1) == test.labels).mean()
@@ -57,7 +57,7 @@ def test_the_entropies_equal_those_of_keras(measured):
     report = RunFolder(measured).read(Robustness)
     edges = np.array(report.entropy["bins"])
     np.testing.assert_allclose(edges, np.linspace(0, np.log(10), 21))
-    images = load_dataset(read_recipe(str(measured / "recipe.toml")).data).test.images
+    images = load_dataset(read_recipe(str(measured / "recipe.toml"))).test.images
     network = keras.models.load_model(measured / "model.keras")
     entropies = {}
     inputs = {"test": images, "noise": _noise(images), "shuffled": _shuffled(images)}

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cifar_models.cli.main import main
 from cifar_models.errors import RequestError
 from cifar_models.serving import saved_model
-from cifar_models.serving.formats import EXPORT_FORMATS, ExportFormat, ExportReport
+from cifar_models.serving.formats import EXPORT_FORMATS, ExportFormat
 from cifar_models.serving.temporary_folder import MARK, temporary_folder
 from tests.conftest import refusal
 
@@ -44,9 +45,9 @@ def other_process(tmp_path):
     process.communicate()
 
 
-def write_text(run, out: Path, data_dir: str | None) -> ExportReport:
+def write_text(run, out: Path, images: np.ndarray) -> float:
     out.write_text("exported")
-    return ExportReport(out, 0.0, 0, "no")
+    return 0.0
 
 
 @pytest.fixture
@@ -97,12 +98,12 @@ def test_an_export_that_another_process_completed_first_is_kept(
 ):
     out = tmp_path / "export"
 
-    def write_late(run, path: Path, data_dir: str | None) -> ExportReport:
+    def write_late(run, path: Path, images: np.ndarray) -> float:
         path.mkdir()
         (path / "mine").touch()
         out.mkdir()
         (out / "theirs").touch()
-        return ExportReport(path, 0.0, 0, "no")
+        return 0.0
 
     monkeypatch.setattr(saved_model, "export_saved_model", write_late)
     assert f"{out}: exists" in refusal(capsys, "export", finished_run, "--out", out)

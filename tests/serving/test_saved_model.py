@@ -14,7 +14,7 @@ from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.load import load_dataset
 from cifar_models.run.load import FinishedRun
 from cifar_models.serving import saved_model
-from cifar_models.serving.formats import EXPORT_FORMATS, ExportFormat, ExportReport
+from cifar_models.serving.formats import EXPORT_FORMATS, ExportFormat
 
 # The program of a user who has TensorFlow but not this package.
 CLIENT = """
@@ -37,7 +37,7 @@ def test_a_saved_model_predicts_without_this_package(finished_run, tmp_path, cap
     out = tmp_path / "served"
     assert main(["export", str(finished_run), "--format", "saved_model", "--out", str(out)]) == 0
     assert "largest difference" in capsys.readouterr().out
-    images = load_dataset(read_recipe("digits-cnn").data).test.images_at(slice(None))
+    images = load_dataset(read_recipe("digits-cnn")).test.images_at(slice(None))
     np.save(tmp_path / "images.npy", images)
     result = subprocess.run(
         [sys.executable, "-I", "-c", CLIENT, str(out), str(tmp_path / "images.npy")],
@@ -94,10 +94,10 @@ def test_an_export_that_cannot_be_read_back_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def export_class_names(run: FinishedRun, out: Path, data_dir: str | None) -> ExportReport:
+def export_class_names(run: FinishedRun, out: Path, images: np.ndarray) -> float:
     """Write only the names of the classes."""
     out.write_text(" ".join(run.dataset.class_names))
-    return ExportReport(out, 0.0, 0, f"{data_dir} test")
+    return 0.0
 
 
 def test_a_format_can_be_added_from_outside(finished_run, tmp_path, monkeypatch, capsys):

@@ -2,11 +2,13 @@
 
 import errno
 import os
+import shutil
 import tomllib
 from pathlib import Path
 
 import keras_tuner
 import pytest
+from PIL import Image
 
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe, recipe_toml
@@ -15,7 +17,13 @@ from cifar_models.runtime import memory
 from cifar_models.storage.atomic_files import locked
 from cifar_models.sweeps import trials
 from cifar_models.sweeps.search_space import search_space, suggest
-from tests.conftest import TINY_CNN_TOML, read_metrics, run_until_killed
+from tests.conftest import (
+    TINY_CNN_TOML,
+    read_metrics,
+    refusal,
+    run_until_killed,
+    write_noise_images,
+)
 
 SEARCH = f"""{TINY_CNN_TOML}stage_filters = [4, 8]
 stage_blocks = [1, 1]
@@ -112,6 +120,18 @@ def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeyp
             folder / "trials" / trial / "recipe.toml" for folder in (uninterrupted, killed)
         )
         assert one.read_text() == other.read_text()
+
+
+def test_a_search_does_not_go_on_over_changed_images(recipe_path, tmp_path, capsys):
+    images, out = write_noise_images(tmp_path / "images", ("cat", "dog"), 20), tmp_path / "search"
+    recipe_path.write_text(SEARCH.replace('"digits"', f"'folder:{images}'"))
+    assert tune(recipe_path, out, 1) == 0
+    Image.new("RGB", (8, 8)).save(images / "cat" / "0.png")
+    command = ["tune", recipe_path, "--trials", 2, "--out", out]
+    error = refusal(capsys, *command)
+    assert f"{out / 'trials' / '0001'}: was trained on other images or classes than" in error
+    shutil.copytree(images / "cat", images / "fox")
+    assert "other images or classes" in refusal(capsys, *command)
 
 
 @pytest.mark.parametrize("error", [RunError("loss is nan"), ValueError("loss is nan")])

@@ -1,0 +1,206 @@
+"""The commands. Each one calls one function of the package, and prints the result.
+
+Heavy libraries are imported when a command needs them, so that `--help` is immediate.
+"""
+
+import argparse
+import contextlib
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from cifar_models.config.paths import user_path
+from cifar_models.errors import RequestError, RunError
+
+
+def _read_recipe(options: argparse.Namespace, name: str):
+    from cifar_models.config.recipe_file import read_recipe, recipe_paths
+    from cifar_models.config.toml_file import toml_text
+
+    if options.dataset == "digits" and f"digits-{name}" in recipe_paths():
+        print(f"{name}: using the recipe digits-{name} because of --dataset digits")
+        name = f"digits-{name}"
+    # A recipe may ask for XLA, with which no run is deterministic.
+    overrides = ["runtime.xla=auto"] if getattr(options, "deterministic", False) else []
+    overrides += options.set
+    for key, value in (("dataset", options.dataset), ("data_dir", options.data_dir)):
+        if value is not None:
+            overrides.append(f"data.{key}={toml_text(value)}")
+    for key in ("teacher", "start_from"):
+        if (path := getattr(options, key, None)) is not None:
+            overrides.append(f"training.{key}={toml_text(path)}")
+    if options.seed is not None:
+        overrides.append(f"runtime.seed={options.seed}")
+    if getattr(options, "deterministic", False):
+        overrides.append("runtime.deterministic=true")
+    if getattr(options, "no_xla", False):
+        overrides.append("runtime.xla=off")
+    if getattr(options, "no_onednn", False):
+        overrides.append("runtime.onednn=off")
+    return read_recipe(name, overrides)
+
+
+def _train(options: argparse.Namespace) -> None:
+    recipe = _read_recipe(options, options.recipe)
+    from cifar_models.run.train import train
+
+    dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")[-60:]
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{recipe.name}-{dataset}-seed{recipe.runtime.seed}"
+    if options.run:
+        train(recipe, options.run, force=options.force)
+        return
+    had_runs = Path("runs").exists()
+    path = _new_folder(Path("runs"), name)
+    try:
+        train(recipe, path, force=options.force)
+    finally:
+        with contextlib.suppress(OSError):  # they hold files, unless the request was wrong
+            path.rmdir()
+            if not had_runs:
+                path.parent.rmdir()
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """Create a folder of this name, or with a number behind it if the name is taken.
+
+    If it cannot be created, `train` says why.
+    """
+    path, number = parent / name, 1
+    with contextlib.suppress(OSError):
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+                path = parent / f"{name}-{number}"
+    return path
+
+
+def _resume(options: argparse.Namespace) -> None:
+    from cifar_models.run.resume import resume
+
+    resume(options.run, options.data_dir, options.force, options.dataset)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from cifar_models.cli import tables
+
+    if options.images is not None and not options.corruptions:
+        raise RequestError("evaluate: --images needs --corruptions; add it")
+    if options.corruptions and (options.dataset is not None or options.split != "test"):
+        raise RequestError(
+            "evaluate: --corruptions uses the run's own test images; leave out --dataset and "
+            "--split"
+        )
+    if options.corruptions:
+        from cifar_models.run.robustness import measure_robustness
+
+        report = measure_robustness(options.run, options.data_dir, options.images)
+        return tables.print_robustness(report)
+    from cifar_models.run.evaluate import evaluate
+
+    tables.print_evaluation(evaluate(options.run, options.dataset, options.data_dir, options.split))
+
+
+def _check(options: argparse.Namespace) -> None:
+    from cifar_models.cli import tables
+    from cifar_models.evaluation.data_check import check_dataset
+
+    check = check_dataset(options.dataset, options.out, options.image_size, options.data_dir)
+    tables.print_data_check(check, options.out)
+    if check.problems:
+        kinds = (f"{kind} ({len(items):,})" for kind, items in check.problems.items())
+        raise RunError(f"{options.dataset}: {'; '.join(kinds)}; {options.out} has the list")
+
+
+def _tune(options: argparse.Namespace) -> None:
+    recipe = _read_recipe(options, options.recipe)
+    if options.trials < 1:
+        raise RequestError(f"--trials {options.trials}: must be at least 1")
+    if not recipe.search:
+        raise RequestError(
+            f"recipe {recipe.name}: declares nothing to search; add a [search] table"
+        )
+    from cifar_models.runtime.onednn import choose_onednn
+    from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+
+    choose_onednn(recipe.runtime.onednn)
+    import_tensorflow()
+    from cifar_models.sweeps.tuning import tune
+
+    tune(recipe, options.trials, options.out, options.budget_seconds, options.force)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from cifar_models.comparison.compare_runs import compare
+
+    print(compare(options.runs, options.out))
+
+
+def _study(options: argparse.Namespace) -> None:
+    from cifar_models.sweeps.study import run_study
+
+    out = options.out or Path("runs") / f"study-{Path(options.study).stem}"
+    for report in run_study(options.study, out, options.force):
+        print(report)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from cifar_models.serving.formats import export
+
+    out = options.out or options.run / "export"
+    report = export(options.run, out, options.format, options.data_dir, options.dataset)
+    print(
+        f"{report.path}: {options.format}, largest difference of a probability "
+        f"{report.largest_difference:.2g} on {report.images} {report.source} images"
+    )
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    paths = {name: user_path(name) for name in options.subjects}
+    runs = [path for path in paths.values() if path.is_dir()]
+    names = [name for name, path in paths.items() if not path.is_dir()]
+    recipes = [_read_recipe(options, name) for name in names]
+    if runs and (options.set or options.dataset or options.data_dir):
+        raise RequestError(
+            f"{runs[0]}: is a run folder; --set, --dataset and --data-dir apply to recipes only, "
+            "leave them out"
+        )
+    from cifar_models.benchmark.serving_cost import measure_serving_costs
+    from cifar_models.benchmark.training_speed import measure_training_speeds
+    from cifar_models.cli import tables
+
+    if runs:
+        tables.print_serving_costs(measure_serving_costs(runs))
+    if recipes:
+        tables.print_training_speeds(measure_training_speeds(recipes))
+
+
+def _list(options: argparse.Namespace) -> None:
+    from cifar_models.cli import tables
+
+    if options.what == "runs":
+        tables.print_runs(options.under)
+    else:
+        {
+            "recipes": tables.print_recipes,
+            "models": tables.print_models,
+            "datasets": tables.print_datasets,
+        }[options.what]()
+
+
+# Name → function of the parsed options.
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "train": _train,
+    "resume": _resume,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "study": _study,
+    "check": _check,
+    "tune": _tune,
+    "export": _export,
+    "benchmark": _benchmark,
+    "list": _list,
+}

@@ -1,0 +1,243 @@
+"""The files of an image folder: its classes and splits. No image is opened here."""
+
+import hashlib
+import unicodedata
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cifar_models.errors import RequestError
+
+TEST_FRACTION = 0.2  # of each class, if the folder has no test split
+SPLITS = ("train", "validation", "test")
+ALL = "all"  # the one split of a folder that has none
+# Name of a folder → its split. The order matters: train comes first.
+SPLIT_OF = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+# What file managers and archives leave behind, in lower case. Hidden files are left out too.
+SYSTEM_NAMES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"))
+
+
+class ImageFiles(NamedTuple):
+    """The files of one split.
+
+    Attributes:
+        paths: Their paths, N.
+        labels: Their labels, int64 (N,), 0 to K - 1.
+    """
+
+    paths: list[Path]
+    labels: np.ndarray
+
+    def subset(self, indices: np.ndarray) -> "ImageFiles":
+        """Return the files at the indices, int64 (M,)."""
+        return ImageFiles([self.paths[index] for index in indices], self.labels[indices])
+
+
+class FolderLayout(NamedTuple):
+    """The files of an image folder.
+
+    Attributes:
+        splits: "train", "validation" and "test" → files, for those that the folder has; or ALL →
+            all files.
+        class_names: Names of the K classes.
+        ignored: Files and folders that belong to no class, and are not read.
+    """
+
+    splits: dict[str, ImageFiles]
+    class_names: tuple[str, ...]
+    ignored: list[Path]
+
+
+def find_images(folder: Path, class_names: tuple[str, ...] | None = None) -> FolderLayout:
+    """Find the files of PATH/CLASS/*, or of CLASS/* in PATH/train, PATH/val and PATH/test.
+
+    The validation folder may also be called valid, validation or dev. Hidden files and those of
+    SYSTEM_NAMES are left out.
+
+    Args:
+        folder: Path of the image folder.
+        class_names: Names of the classes, of which each split may lack some. None: the names of the
+            subfolders in alphabetical order, and each split has all of them.
+
+    Raises:
+        RequestError: The folder does not exist, cannot be listed or has no classes; or a split
+            has an unknown class, or lacks images of one.
+    """
+    if not folder.is_dir():
+        raise RequestError(f"folder:{folder}: no such folder; check the path")
+    try:
+        return _find_images(folder, class_names)
+    except OSError as error:
+        raise RequestError(
+            f"{error.filename or folder}: cannot be read: {error.strerror}; change its permissions"
+        ) from None
+
+
+def _find_images(folder: Path, class_names: tuple[str, ...] | None) -> FolderLayout:
+    split_folders = _split_folders(folder)
+    folders = split_folders or {ALL: folder}
+    first = next(iter(folders.values()))  # train, if there is a train folder
+    names = class_names or _class_folders(first)
+    if not names:
+        raise RequestError(f"{first}: holds no class folders; put images in {folder}/CLASS/")
+    used = set(split_folders.values())
+    ignored = [path for path in _entries(folder) if path not in used] if used else []
+    files = {}
+    for split, of_split in folders.items():
+        if unknown := set(_class_folders(of_split)) - set(names):
+            known = (
+                f"one of the trained classes, {', '.join(names)}" if class_names else f"in {first}"
+            )
+            known = f"one of the trained classes, {', '.join(names)}"
+            if class_names is None:
+                known = f"in {first}"
+            raise RequestError(
+                f"{of_split}: class {', '.join(sorted(unknown))} is not {known}; rename it, or "
+                "remove it"
+            )
+        files[split] = _files_of_classes(of_split, names, may_lack=class_names is not None)
+        ignored += [path for path in _entries(of_split) if not path.is_dir()]
+    return FolderLayout(files, names, ignored)
+
+
+def _split_folders(folder: Path) -> dict[str, Path]:
+    """Return "train", "validation" and "test" → folder, for those that the image folder has.
+
+    A folder of this name that holds no folders is a class that happens to be called so.
+    """
+    present = {
+        path.name: path for path in _entries(folder) if path.is_dir() and path.name in SPLIT_OF
+    }
+    splits: dict[str, Path] = {}
+    for name, split in SPLIT_OF.items():
+        if name not in present or not _class_folders(present[name]):
+            continue
+        if split in splits:
+            raise RequestError(
+                f"{folder}: holds the folders {splits[split].name} and {name}, and only one can be "
+                "the validation split; remove or merge the others"
+            )
+        splits[split] = present[name]
+    return splits
+
+
+def _class_folders(folder: Path) -> tuple[str, ...]:
+    return tuple(path.name for path in _entries(folder) if path.is_dir())
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what is in a folder, without what a user cannot see.
+
+    `glob` would hide that the folder is unreadable.
+    """
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if not path.name.startswith(".") and path.name.lower() not in SYSTEM_NAMES
+    )
+
+
+def _files_of_classes(folder: Path, names: tuple[str, ...], may_lack: bool) -> ImageFiles:
+    """Return the files of a split.
+
+    Args:
+        folder: Its folder.
+        names: Names of the K classes.
+        may_lack: Whether a class may have no images.
+    """
+    paths, labels = [], []
+    for label, name in enumerate(names):
+        if not (folder / name).exists():
+            if may_lack:
+                continue
+            raise RequestError(
+                f"{folder}: lacks class {name}, which train has; add {folder / name} with images "
+                "of it, or remove the class from train"
+            )
+        of_class = _entries(folder / name)
+        if not of_class and not may_lack:
+            raise RequestError(
+                f"{folder / name}: class {name} has no images; add some or remove it"
+            )
+        if inside := [path for path in of_class if path.is_dir()]:
+            raise RequestError(
+                f"{inside[0]}: is a folder in a class folder; put images in PATH/CLASS/*, or in "
+                "PATH/train/CLASS/*, PATH/val/CLASS/* and PATH/test/CLASS/*"
+            )
+        paths += of_class
+        labels += [label] * len(of_class)
+    return ImageFiles(paths, np.array(labels, np.int64))
+
+
+def with_test_split(layout: FolderLayout) -> dict[str, ImageFiles]:
+    """Return the files of train, test and, if the folder has it, validation.
+
+    Without a test folder, the files of `held_out_by_name` are the test split.
+    """
+    none = ImageFiles([], np.array([], np.int64))
+    if ALL not in layout.splits and "test" in layout.splits:
+        return {"train": none, **layout.splits}
+    whole = layout.splits.get(ALL, layout.splits.get("train", none))
+    held_out = held_out_by_name(whole, layout.class_names)
+    validation = {name: files for name, files in layout.splits.items() if name == "validation"}
+    return validation | {
+        "train": whole.subset(np.flatnonzero(~held_out)),
+        "test": whole.subset(np.flatnonzero(held_out)),
+    }
+
+
+def refuse_small_classes(layout: FolderLayout) -> None:
+    """Raise RequestError if holding out the test split leaves a class without training images."""
+    splits = with_test_split(layout)
+    for label, name in enumerate(layout.class_names):
+        train, test = (np.count_nonzero(splits[key].labels == label) for key in ("train", "test"))
+        if not train or not test:
+            raise RequestError(
+                f"class {name} has {train + test} images, too few for both training and test; add "
+                "images of it, remove it, or put its test images in PATH/test"
+            )
+
+
+def held_out_by_name(files: ImageFiles, class_names: tuple[str, ...]) -> np.ndarray:
+    """Choose about a fifth of the files of each class as the test split, by their names.
+
+    Whether a file is held out depends on a hash of its class and its name, so that it stays where
+    it is if other files are added or if the folder is moved. A class in which no hash is small
+    enough holds out the file with the smallest one. When files are added, that file may go to
+    train, but no file ever goes from train to test.
+
+    Args:
+        files: The N files.
+        class_names: Names of the K classes.
+
+    Returns:
+        Whether each file is held out, bool (N,). Of a class with few files, it may be all of them.
+    """
+    ranks = np.array(
+        [
+            _rank(class_names[label], path.name)
+            for path, label in zip(files.paths, files.labels, strict=True)
+        ]
+    )
+    held_out = ranks < TEST_FRACTION
+    for label in np.unique(files.labels):
+        of_class = np.flatnonzero(files.labels == label)
+        if not held_out[of_class].any():
+            held_out[of_class[ranks[of_class].argmin()]] = True
+    return held_out
+
+
+def _rank(class_name: str, file_name: str) -> float:
+    """Return a number in [0, 1) that looks random, and depends on the names only."""
+    # macOS stores an accent as a character of its own.
+    name = unicodedata.normalize("NFC", f"{class_name}/{file_name}")
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

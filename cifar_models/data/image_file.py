@@ -1,0 +1,173 @@
+"""Reading one image file: as an image viewer shows it, in 8-bit RGB, as a square."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.ExifTags import Base
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+)
+MAX_PIXELS = 50_000_000  # of one image; a larger one may be a decompression bomb
+MAX_FILE_BYTES = 8 * MAX_PIXELS  # of one image; some decoders read the whole file first
+MAX_ASPECT_RATIO = 4  # without a remark
+MAX_12_BITS = 2**12 - 1
+# A JPEG is decoded to at least this multiple of the size that it is resized to, as in Pillow's
+# `thumbnail`, and not to all its pixels.
+DRAFT_FACTOR = 2
+PADDING = "black"
+UPRIGHT = {  # EXIF orientation → what turns the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# What is worth a look, in the words of a warning: "3 images have …".
+ONE_COLOUR = "a single colour"
+SEVERAL_FRAMES = "several frames or pages, of which the first is read"
+LONG_SIDE = f"a side that is more than {MAX_ASPECT_RATIO} times the other"
+TWELVE_BITS = "16-bit values of at most 4,095, which are read as 12-bit values"
+
+
+class ReadImage(NamedTuple):
+    """An image, and what was seen in its file.
+
+    Attributes:
+        pixels: uint8 (S, S, 3).
+        size: Width and height in the file, pixels.
+        remarks: Some of the constants above.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    remarks: tuple[str, ...]
+
+
+def read_image(path: Path, size: int, resize: str) -> ReadImage:
+    """Read an image file as a square of RGB pixels.
+
+    The image is rotated by its EXIF orientation, put on white where it is transparent, converted to
+    8-bit RGB (the upper 8 of 16 bits) and resized with Pillow's bilinear filter, which averages all
+    pixels when it shrinks an image. Only the first frame of an animation is read.
+
+    Args:
+        path: Path of the file.
+        size: Height and width S of the result, pixels.
+        resize: "crop": the middle square of the image; "pad": the whole image with black bars;
+            "stretch": the whole image, whatever its aspect ratio.
+
+    Raises:
+        Exception: The file cannot be used as an image. Pillow raises many types, such as
+            struct.error and SyntaxError.
+    """
+    _refuse_before_opening(path)
+    with _opened(path) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(
+                f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; shrink it"
+            )
+        size_in_file, remarks = image.size, []
+        if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
+            remarks.append(LONG_SIDE)
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            remarks.append(SEVERAL_FRAMES)
+        scale = DRAFT_FACTOR * size / min(image.size)
+        image.draft("RGB", (round(scale * image.width), round(scale * image.height)))
+        image.load()
+        orientation = _orientation(image)
+        if image.mode.startswith("I;16"):
+            rgb, is_12_bits = _from_16_bits(image)
+            remarks += [TWELVE_BITS] * is_12_bits
+        else:
+            rgb = _as_rgb(image)
+    if orientation in UPRIGHT:
+        rgb = rgb.transpose(UPRIGHT[orientation])
+    pixels = np.asarray(_as_square(rgb, size, resize))
+    if (pixels == pixels[0, 0]).all():
+        remarks.append(ONE_COLOUR)
+    return ReadImage(pixels, size_in_file, tuple(remarks))
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Silence Pillow's messages about odd metadata, also those of other threads."""
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _opened(path: Path) -> Image.Image:
+    """Open an image file. No pixel is read yet."""
+    try:
+        return Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise ValueError(f"more than {MAX_PIXELS:,} pixels; shrink it") from None
+
+
+def _refuse_before_opening(path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"the suffix is not one of {', '.join(sorted(SUFFIXES))}")
+    if not path.is_file():  # opening a FIFO would wait for ever
+        raise ValueError("it is not a regular file")
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        raise ValueError(f"{size:,} bytes, more than {MAX_FILE_BYTES:,}")
+
+
+def _orientation(image: Image.Image) -> object:
+    """Return the EXIF orientation, or None if there is none that can be read.
+
+    Pillow's `exif_transpose` also writes the other EXIF data anew, which fails for odd values.
+    """
+    try:
+        return image.getexif().get(Base.Orientation)
+    except Exception:  # damaged EXIF data; the pixels are good
+        return None
+
+
+def _from_16_bits(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Return an image with 16 bits a pixel in RGB, and whether its values fit 12 bits.
+
+    Cameras and microscopes often store 12-bit values in 16 bits. Their upper 8 bits are all black.
+    """
+    values = np.asarray(image)
+    is_12_bits = 0 < values.max() <= MAX_12_BITS
+    upper = (values >> (4 if is_12_bits else 8)).astype(np.uint8)
+    return Image.fromarray(upper).convert("RGB"), bool(is_12_bits)
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image to RGB. Pillow's `convert` drops transparency."""
+    if image.mode in ("I", "F"):  # `convert` clips them at 255
+        raise ValueError(f"32 bits per value (mode {image.mode}); save it with 8")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    with_alpha = image.convert("RGBA")
+    if with_alpha.getchannel("A").getextrema()[1] == 0:
+        if (
+            image.format == "BMP"
+        ):  # the fourth byte of a pixel is often unused, and viewers ignore it
+            return with_alpha.convert("RGB")
+        raise ValueError("every pixel is transparent")
+    white = Image.new("RGBA", with_alpha.size, "white")
+    return Image.alpha_composite(white, with_alpha).convert("RGB")
+
+
+def _as_square(image: Image.Image, size: int, resize: str) -> Image.Image:
+    bilinear = Image.Resampling.BILINEAR
+    if resize == "crop":
+        return ImageOps.fit(image, (size, size), bilinear)
+    if resize == "pad":
+        return ImageOps.pad(image, (size, size), bilinear, color=PADDING)
+    return image.resize((size, size), bilinear)

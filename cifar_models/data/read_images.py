@@ -1,0 +1,91 @@
+"""Reading many image files with all cores."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from cifar_models.data.dataset import Findings
+from cifar_models.data.folder_layout import ImageFiles
+from cifar_models.data.image_file import ReadImage, quiet_pillow, read_image
+from cifar_models.data.splits import ArraySplit
+from cifar_models.runtime.environment import usable_cores
+from cifar_models.runtime.signals import obey_stop
+from cifar_models.runtime.text import duration_in_words
+
+logger = logging.getLogger("cifar_models")
+
+SECONDS_BETWEEN_LINES = 10
+FILES_PER_BLOCK = 256  # read between two looks at the signals
+
+
+def read_images(files: ImageFiles, size: int, resize: str, findings: Findings) -> ArraySplit:
+    """Read the images of a split with all cores.
+
+    Args:
+        files: The N files.
+        size: Height and width S of the images, pixels.
+        resize: As for `read_image`.
+        findings: What is found is added to it.
+
+    Returns:
+        The images that can be used, uint8 (M, S, S, 3), in the order of the files.
+    """
+    images = np.empty((len(files.paths), size, size, 3), np.uint8)
+    usable = np.ones(len(files.paths), bool)
+    for number, (path, result) in enumerate(read_all(files.paths, size, resize)):
+        if isinstance(result, ReadImage):
+            images[number] = result.pixels
+            findings.sizes.append(result.size)
+            for remark in result.remarks:
+                findings.remarks[remark].append(str(path))
+        else:
+            usable[number] = False
+            findings.unusable.append(f"{path}: {result}".replace("\n", " "))
+    whole = ArraySplit(images, files.labels, np.array([*map(str, files.paths)], object))
+    return whole if usable.all() else whole.subset(np.flatnonzero(usable))
+
+
+def read_all(
+    paths: Sequence[Path], size: int, resize: str
+) -> Iterator[tuple[Path, ReadImage | str]]:
+    """Yield each path with its image, or with the reason why it cannot be used."""
+
+    def read(path: Path) -> ReadImage | str:
+        try:
+            return read_image(path, size, resize)
+        except Exception as error:  # Pillow raises many, such as struct.error
+            return str(error) or type(error).__name__
+
+    progress = _Progress(len(paths))
+    with quiet_pillow(), ThreadPoolExecutor(usable_cores()) as pool:
+        for first in range(0, len(paths), FILES_PER_BLOCK):
+            obey_stop()
+            block = paths[first : first + FILES_PER_BLOCK]
+            yield from zip(block, pool.map(read, block), strict=True)
+            progress.show(first + len(block))
+
+
+class _Progress:
+    """Lines in the log about long reading."""
+
+    def __init__(self, total: int):
+        self.total, self.began = total, time.monotonic()
+        self.shown = self.began
+
+    def show(self, count: int) -> None:
+        """Log how many images have been read, if the last line is some seconds old."""
+        now = time.monotonic()
+        if now - self.shown < SECONDS_BETWEEN_LINES or count == self.total:
+            return
+        self.shown = now
+        seconds = (now - self.began) / count * (self.total - count)
+        logger.info(
+            "read %s of %s images, about %s to go",
+            f"{count:,}",
+            f"{self.total:,}",
+            duration_in_words(seconds),
+        )

@@ -1,0 +1,190 @@
+"""Images that are prepared on the disk equal those in memory; changed ones are read again."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_models.cli.main import main
+from cifar_models.config.recipe_file import read_recipe, with_values
+from cifar_models.data import read_images
+from cifar_models.data.cache import cache_folder
+from cifar_models.data.dataset import Dataset, data_sha256
+from cifar_models.data.load import load_dataset
+from cifar_models.data.pixel_file import DiskSplit, PixelFile
+from tests.conftest import (
+    SAVE_EVERY_STEP,
+    TINY_CNN,
+    as_overrides,
+    outcome_of,
+    run_until_killed,
+    write_noise_images,
+)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    return write_noise_images(tmp_path / "images", ("cat", "dog"), 40)
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[str]:
+    """Return the names of the image files that are read, as they are read."""
+    names: list[str] = []
+    real = read_images.read_image
+
+    def read_image(path, *options):
+        names.append(path.name)
+        return real(path, *options)
+
+    monkeypatch.setattr(read_images, "read_image", read_image)
+    return names
+
+
+def load(root: Path, storage: str, size: int = 8, **data: str) -> Dataset:
+    keys = {"storage": storage, **data}
+    overrides = [f"data.{key}={value}" for key, value in keys.items()]
+    recipe = read_recipe("digits-cnn", [f"data.dataset='folder:{root}'", *overrides])
+    return load_dataset(with_values(recipe, {"model.image_size": size}))
+
+
+def prepared_file(name: str) -> Path:
+    (path,) = cache_folder().rglob(name)
+    return path
+
+
+def assert_equal(one: Dataset, other: Dataset) -> None:
+    for part in ("train", "test"):
+        first, second = getattr(one, part), getattr(other, part)
+        np.testing.assert_array_equal(first.images_at(slice(None)), second.images_at(slice(None)))
+        np.testing.assert_array_equal(first.labels, second.labels)
+        assert first.files.tolist() == second.files.tolist()
+    assert data_sha256(one) == data_sha256(other)
+
+
+def test_images_on_the_disk_equal_those_in_memory(images):
+    (images / "cat" / "bad.png").write_bytes(b"")
+    memory, disk = (load(images, storage, bad_files="skip") for storage in ("memory", "disk"))
+    assert isinstance(disk.train, DiskSplit)
+    assert_equal(memory, disk)
+    assert memory.findings == disk.findings
+    order = np.random.default_rng(0).permutation(len(disk.train))[:20]
+    np.testing.assert_array_equal(disk.train.images_at(order), memory.train.images_at(order))
+    np.testing.assert_array_equal(
+        disk.train.subset(order).images_at(np.array([3, 4, 4, 0])),
+        memory.train.images_at(order[[3, 4, 4, 0]]),
+    )
+
+
+def test_a_second_run_reads_only_what_has_changed(images, opened):
+    load(images, "disk")
+    assert len(opened) == 80
+    opened.clear()
+    load(images, "disk")
+    assert opened == []
+    Image.new("RGB", (8, 8), "red").save(images / "dog" / "7.png")
+    write_noise_images(images / "more", ("x",), 1)
+    (images / "more" / "x" / "0.png").rename(images / "cat" / "new.png")
+    (images / "more" / "x").rmdir()
+    (images / "more").rmdir()
+    changed = load(images, "disk")
+    assert sorted(opened) == ["7.png", "new.png"]
+    assert_equal(changed, load(images, "memory"))
+
+
+def test_another_size_or_geometry_is_prepared_anew(images, opened):
+    for options in ({}, {"size": 16}, {"resize": "pad"}):
+        opened.clear()
+        load(images, "disk", **options)
+        assert len(opened) == 80
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone", "index"])
+def test_damaged_files_of_the_cache_are_made_again(images, damage):
+    load(images, "disk")
+    path = prepared_file("index.sqlite" if damage == "index" else "pixels.bin")
+    content = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    else:
+        content[len(content) // 2] ^= 255
+        path.write_bytes(
+            {"flipped": content, "cut": content[: len(content) // 2], "index": b"x" * 5000}[damage]
+        )
+    assert_equal(load(images, "disk"), load(images, "memory"))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cifar_models.data import read_images
+from tests.data.test_prepared_folder import load
+real, count = read_images.read_image, 0
+def read_image(*arguments):
+    global count
+    count += 1
+    if count == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+read_images.read_image = read_image
+load(Path(sys.argv[1]), "disk")
+"""
+
+
+def test_a_kill_while_preparing_loses_only_the_last_files(images, opened, monkeypatch):
+    monkeypatch.setattr("cifar_models.data.prepared_folder.FILES_PER_COMMIT", 10)
+    program = (
+        "from cifar_models.data import prepared_folder, read_images\n"
+        "prepared_folder.FILES_PER_COMMIT = read_images.FILES_PER_BLOCK = 10\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program + KILLED, str(images), "60"], env={**os.environ}
+    )
+    assert result.returncode == -signal.SIGKILL
+    index = sqlite3.connect(prepared_file("index.sqlite"))
+    (known,) = index.execute("SELECT COUNT(*) FROM images").fetchone()
+    index.close()
+    disk = load(images, "disk")
+    assert len(opened) == 80 - known <= 40
+    assert_equal(disk, load(images, "memory"))
+
+
+def test_the_file_of_pixels_is_read_by_number(tmp_path):
+    images = np.arange(5 * 12, dtype=np.uint8).reshape(5, 2, 2, 3)
+    (tmp_path / "x.bin").write_bytes(images.tobytes())
+    pixels = PixelFile(tmp_path / "x.bin", (2, 2, 3))
+    for numbers in ([], [0], [4, 0, 1, 2, 2], [0, 1, 2, 3, 4]):
+        found = pixels.read(np.array(numbers, np.int64))
+        np.testing.assert_array_equal(found, images[numbers])
+    with pytest.raises(OSError, match="ends before image 5"):
+        pixels.read(np.array([4, 5]))
+
+
+def test_a_run_from_the_disk_equals_one_from_memory_also_if_it_is_killed(images, tmp_path):
+    options = [
+        *TINY_CNN,
+        *as_overrides([f"data.dataset='folder:{images}'", "training.batch_size=8"]),
+        "--deterministic",
+    ]
+    outcomes = {}
+    for storage in ("memory", "disk"):
+        run = tmp_path / storage
+        assert main([*options, "--set", f"data.storage={storage}", "--run", str(run)]) == 0
+        outcomes[storage] = outcome_of(run)
+    assert outcomes["memory"] == outcomes["disk"]
+    run = tmp_path / "killed"
+    command = [*options, *SAVE_EVERY_STEP, "--set", "data.storage=disk", "--run", str(run)]
+    run_until_killed(5, command)
+    assert main(["resume", str(run)]) == 0
+    assert outcome_of(run) == outcomes["memory"]
