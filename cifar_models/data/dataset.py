@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -31,12 +32,12 @@ class Findings:
     """What was found in the files of a folder.
 
     Attributes:
-        sizes: Width and height of each image in its file, pixels.
+        sizes: Width and height of each image in its file in turn, pixels.
         unusable: "PATH: reason" of each file that cannot be used as an image.
         remarks: What is worth a look → the paths of the images that have it.
     """
 
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    sizes: array = field(default_factory=lambda: array("I"))
     unusable: list[str] = field(default_factory=list)
     remarks: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,9 +120,10 @@ def _opened(path: Path) -> Image.Image:
 def _refuse_before_opening(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"the suffix is not one of {', '.join(sorted(SUFFIXES))}")
-    if not path.is_file():  # opening a FIFO would wait for ever
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for ever
         raise ValueError("it is not a regular file")
-    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+    if (size := status.st_size) > MAX_FILE_BYTES:
         raise ValueError(f"{size:,} bytes, more than {MAX_FILE_BYTES:,}")
 
 

@@ -99,7 +99,7 @@ def _read(layout: FolderLayout, recipe: Recipe, size: int) -> Dataset:
     config = recipe.data
     splits = with_test_split(layout)
     if layout.ignored:
-        logger.warning("not read: %s", _shortened([str(path) for path in layout.ignored]))
+        logger.warning("not read: %s", _shortened(layout.ignored))
     train, validation, test = (len(splits[name].paths) if name in splits else 0 for name in SPLITS)
     findings = Findings()
     read: dict[str, Split] = {}
@@ -140,10 +140,11 @@ def _log(findings: Findings, num_classes: int, size: int, resize: str) -> None:
             len(findings.unusable),
             _shortened(findings.unusable, "; "),
         )
-    width, height = np.median(findings.sizes, axis=0) if findings.sizes else (0, 0)
+    sizes = np.array(findings.sizes).reshape(-1, 2)  # (N, 2)
+    width, height = np.median(sizes, axis=0) if len(sizes) else (0, 0)
     logger.info(
         "%d images of %d classes; their median size of %dx%d pixels becomes %dx%d (%s)",
-        len(findings.sizes),
+        len(sizes),
         num_classes,
         *(width, height, size, size),
         resize,

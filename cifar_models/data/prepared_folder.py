@@ -123,13 +123,13 @@ class PreparedFolder:
                 continue
             usable.append(index)
             numbers.append(entry.number)
-            findings.sizes.append((entry.width, entry.height))
+            findings.sizes.extend((entry.width, entry.height))
             for remark in filter(None, entry.remarks.split("\n")):
-                findings.remarks[remark].append(str(path))
-        names = np.array([str(files.paths[index]) for index in usable], object)
+                findings.remarks[remark].append(path)
+        names = np.array([files.paths[index] for index in usable], object)
         return DiskSplit(self.pixels, np.array(numbers, np.int64), files.labels[usable], names)
 
-    def _known(self, paths: Sequence[Path]) -> list[Entry | None]:
+    def _known(self, paths: Sequence[str]) -> list[Entry | None]:
         """Return the entry of each file, or None if it is new, has changed or is damaged here."""
         entries = [self._entry(path) for path in paths]
         numbers = [
@@ -154,7 +154,7 @@ class PreparedFolder:
         except OSError:  # the file was cut
             return None
 
-    def _entry(self, path: Path) -> Entry | None:
+    def _entry(self, path: str) -> Entry | None:
         columns = ", ".join(Entry._fields)
         query = f"SELECT {columns} FROM images WHERE path = ?"
         row = self.index.execute(query, (os.fsencode(path),)).fetchone()
@@ -163,7 +163,7 @@ class PreparedFolder:
         entry, (size, modified) = Entry(*row), _status(path)
         return entry if (size, modified) == (entry.bytes, entry.modified) else None
 
-    def _prepare(self, paths: Sequence[Path]) -> None:
+    def _prepare(self, paths: Sequence[str]) -> None:
         """Read files, and add their images to the file of pixels and their entries to the index."""
         rows: list[tuple] = []
         with self.pixels.path.open("r+b") as file:
@@ -174,7 +174,7 @@ class PreparedFolder:
                     self._add(rows)
                     rows.clear()
 
-    def _store(self, file: BinaryIO, path: Path, result: ReadImage | str) -> Entry:
+    def _store(self, file: BinaryIO, path: str, result: ReadImage | str) -> Entry:
         if isinstance(result, str):
             return Entry(*_status(path), None, problem=result)
         file.seek(self.count * self.pixels.image_bytes)
@@ -196,10 +196,10 @@ class PreparedFolder:
         self.index.execute("COMMIT")
 
 
-def _status(path: Path) -> tuple[int, int]:
+def _status(path: str) -> tuple[int, int]:
     """Return the size and the time of the last change of a file, or (-1, -1) if it is gone."""
     try:
-        status = path.stat()
+        status = Path(path).stat()
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns

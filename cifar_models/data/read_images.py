@@ -39,24 +39,22 @@ def read_images(files: ImageFiles, size: int, resize: str, findings: Findings) -
     for number, (path, result) in enumerate(read_all(files.paths, size, resize)):
         if isinstance(result, ReadImage):
             images[number] = result.pixels
-            findings.sizes.append(result.size)
+            findings.sizes.extend(result.size)
             for remark in result.remarks:
-                findings.remarks[remark].append(str(path))
+                findings.remarks[remark].append(path)
         else:
             usable[number] = False
             findings.unusable.append(f"{path}: {result}".replace("\n", " "))
-    whole = ArraySplit(images, files.labels, np.array([*map(str, files.paths)], object))
+    whole = ArraySplit(images, files.labels, np.array(files.paths, object))
     return whole if usable.all() else whole.subset(np.flatnonzero(usable))
 
 
-def read_all(
-    paths: Sequence[Path], size: int, resize: str
-) -> Iterator[tuple[Path, ReadImage | str]]:
+def read_all(paths: Sequence[str], size: int, resize: str) -> Iterator[tuple[str, ReadImage | str]]:
     """Yield each path with its image, or with the reason why it cannot be used."""
 
-    def read(path: Path) -> ReadImage | str:
+    def read(path: str) -> ReadImage | str:
         try:
-            return read_image(path, size, resize)
+            return read_image(Path(path), size, resize)
         except Exception as error:  # Pillow raises many, such as struct.error
             return str(error) or type(error).__name__
 

@@ -75,7 +75,8 @@ def check_dataset(name: str, out: Path, image_size: int, data_dir: str | None = 
 def _sizes(dataset: Dataset) -> np.ndarray | None:
     if not dataset.findings.sizes:
         return None
-    return np.percentile(dataset.findings.sizes, [0, 50, 100], axis=0)
+    sizes = np.array(dataset.findings.sizes).reshape(-1, 2)
+    return np.percentile(sizes, [0, 50, 100], axis=0)
 
 
 def _problems(dataset: Dataset, splits: dict[str, Split]) -> dict[str, list[str]]:

@@ -237,7 +237,7 @@ def test_damaged_images_are_read_or_have_a_reason(image, changes, kept, resize):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"x{suffix}"
         path.write_bytes(damaged[: max(1, int((0.5 + kept) * len(damaged)))])
-        (result,) = (result for _, result in read_all([path], 8, resize))
+        (result,) = (result for _, result in read_all([str(path)], 8, resize))
     if isinstance(result, str):
         assert result
     else:
@@ -250,7 +250,8 @@ def test_damaged_images_are_read_or_have_a_reason(image, changes, kept, resize):
 @pytest.mark.skipif("PILLOW_IMAGES" not in os.environ, reason="needs the source of Pillow")
 def test_the_test_images_of_pillow_are_read_or_have_a_reason():
     """PILLOW_IMAGES is the folder Tests/images of the source of Pillow."""
-    paths = [path for path in Path(os.environ["PILLOW_IMAGES"]).rglob("*") if path.is_file()]
+    folder = Path(os.environ["PILLOW_IMAGES"])
+    paths = [str(path) for path in folder.rglob("*") if path.is_file()]
     results = dict(read_all(paths, 32, "crop"))
     read = {path: each for path, each in results.items() if not isinstance(each, str)}
     assert len(results) == len(paths) and len(read) > 200
