@@ -3,12 +3,16 @@
 import logging
 
 from cifar_models.config.keys import MAX_WHOLE_NUMBER
+from cifar_models.config.model_tables import ViTConfig
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import with_values
 from cifar_models.data.splits import Split
 from cifar_models.errors import RequestError
 
 logger = logging.getLogger("cifar_models")
+
+MAX_TOKENS = 1024  # of a ViT, without a warning
+USUAL_TOKENS = 256  # ViT-B/16 has 196 on images of 224 pixels
 
 
 def with_fitting_batch(recipe: Recipe, train: Split) -> Recipe:
@@ -31,6 +35,30 @@ def with_fitting_batch(recipe: Recipe, train: Split) -> Recipe:
         training.min_steps_per_epoch,
     )
     return with_values(recipe, {"training.batch_size": fitting})
+
+
+def warn_of_many_tokens(recipe: Recipe) -> None:
+    """Log a line if a ViT has so many patches that attention takes most of its time and memory."""
+    model = recipe.model
+    if not isinstance(model, ViTConfig):
+        return
+    tokens = (model.image_size // model.patch_size) ** 2
+    if tokens <= MAX_TOKENS:
+        return
+    larger = next(
+        size
+        for size in range(model.patch_size, model.image_size + 1)
+        if model.image_size % size == 0 and (model.image_size // size) ** 2 <= USUAL_TOKENS
+    )
+    logger.warning(
+        "%d tokens an image (model.image_size %d, model.patch_size %d): attention takes most of "
+        "the time and memory; with model.patch_size=%d there are %d",
+        tokens,
+        model.image_size,
+        model.patch_size,
+        larger,
+        (model.image_size // larger) ** 2,
+    )
 
 
 def check_fits(recipe: Recipe, train: Split) -> None:

@@ -12,7 +12,7 @@ from cifar_models.config.recipe_file import recipe_toml
 from cifar_models.config.run_identity import fingerprints
 from cifar_models.data.dataset import Dataset, describe, warn_of_odd_data
 from cifar_models.data.load import load_dataset
-from cifar_models.data.recipe_fit import check_fits, with_fitting_batch
+from cifar_models.data.recipe_fit import check_fits, warn_of_many_tokens, with_fitting_batch
 from cifar_models.data.splits import Splits
 from cifar_models.run.earlier_runs import EarlierRuns, open_earlier_runs
 from cifar_models.run.load import FinishedRun
@@ -65,6 +65,7 @@ def train(
         splits = dataset.splits(recipe.data, recipe.runtime.seed)
         fitted = with_fitting_batch(recipe, splits.train)
         check_fits(fitted, splits.train)
+        warn_of_many_tokens(fitted)
         info = describe(dataset, splits)
         warn_of_odd_data(info, splits)
         class_weights(recipe.training.class_weights, splits.train.labels, dataset.class_names)

@@ -1,5 +1,6 @@
 """The digits, TensorFlow Datasets, splits and fingerprints."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cifar_models.config.recipe_file import read_recipe, with_values
 from cifar_models.data.dataset import Dataset, data_sha256, describe, warn_of_odd_data
 from cifar_models.data.load import load_dataset
 from cifar_models.data.pixel_file import DiskSplit
-from cifar_models.data.recipe_fit import with_fitting_batch
+from cifar_models.data.recipe_fit import warn_of_many_tokens, with_fitting_batch
 from cifar_models.data.splits import ArraySplit, hold_out_validation
 from cifar_models.errors import RequestError, RunError
 
@@ -243,3 +244,19 @@ def test_ordinary_data_are_not_warned_of(caplog):
     splits = dataset.splits(DataConfig(), seed=0)
     warn_of_odd_data(describe(dataset, splits), splits)
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "advice"),
+    [
+        (
+            ["model.image_size=224"],
+            "3136 tokens an image .* with model.patch_size=14 there are 256",
+        ),
+        (["model.image_size=224", "model.patch_size=16"], None),
+        (["model.image_size=64"], None),
+    ],
+)
+def test_a_vit_of_thousands_of_tokens_is_warned_of(overrides, advice, caplog):
+    warn_of_many_tokens(read_recipe("vit", overrides))
+    assert bool(re.search(advice or "tokens", caplog.text)) == bool(advice)
