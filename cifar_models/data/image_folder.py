@@ -1,4 +1,4 @@
-"""Image folders with one subfolder for each class, read into memory."""
+"""Image folders with one subfolder for each class, and tables of image files and labels."""
 
 import logging
 import tempfile
@@ -20,6 +20,7 @@ from cifar_models.data.folder_layout import (
     refuse_small_classes,
     with_test_split,
 )
+from cifar_models.data.label_table import read_label_table
 from cifar_models.data.memory import refuse_data_that_does_not_fit
 from cifar_models.data.prepared_folder import prepared_folder
 from cifar_models.data.read_images import read_images
@@ -40,11 +41,12 @@ def load_image_folder(recipe: Recipe, may_download: bool) -> Dataset:
         may_download: Unused.
 
     Raises:
-        RequestError: As `find_images`; there are no training images; the images do not fit into
-            memory; or a file cannot be used as an image, unless data.bad_files is "skip".
+        RequestError: As `find_images` or `read_label_table`; there are no training images; the
+            images do not fit into memory; or a file cannot be used as an image, unless
+            data.bad_files is "skip".
     """
     folder = _folder_of(recipe)
-    layout = find_images(folder)
+    layout = _layout(folder)
     if ALL not in layout.splits and "train" not in layout.splits:
         raise RequestError(f"{folder}: has no train folder; put training images in {folder}/train")
     refuse_small_classes(layout)
@@ -72,7 +74,7 @@ def load_labelled_folder(
             f"{recipe.data.dataset}: the network takes images of {width}x{height} pixels, and "
             "images of a folder become squares; use the data set that it was trained on"
         )
-    layout = find_images(_folder_of(recipe), class_names)
+    layout = _layout(_folder_of(recipe), class_names)
     dataset = _read(layout, recipe, height)
     if channels == 3:
         return dataset
@@ -88,6 +90,13 @@ def _as_grey(split: Split) -> Split:
     """Return a split with one channel, as Pillow's `convert("L")` computes it."""
     images = np.round(split.images_at(slice(None)) @ LUMA).astype(np.uint8)
     return ArraySplit(images[..., np.newaxis], split.labels, split.files)
+
+
+def _layout(path: Path, class_names: tuple[str, ...] | None = None) -> FolderLayout:
+    """Find the images of a folder, or of a table in its place."""
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return read_label_table(path, class_names)
+    return find_images(path, class_names)
 
 
 def _folder_of(recipe: Recipe) -> Path:

@@ -36,7 +36,7 @@ DATA_SOURCES = {
     "folder:": DataSource(
         "cifar_models.data.image_folder:load_image_folder",
         "your own images: folder:PATH with PATH/CLASS/*, or PATH/train/CLASS/*, PATH/val/CLASS/* "
-        "and PATH/test/CLASS/*",
+        "and PATH/test/CLASS/*; or folder:TABLE.csv with the columns path, label and split",
     ),
 }
 TENSORFLOW_DATASETS = DataSource("cifar_models.data.tfds:load_tfds", "TensorFlow Datasets")
