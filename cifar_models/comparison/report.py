@@ -14,7 +14,7 @@ from PIL import Image
 from cifar_models.comparison import figures as plots
 from cifar_models.comparison.comparison import Comparison
 from cifar_models.comparison.learning_curves import crossings
-from cifar_models.comparison.tables import TITLES, cells, csv_table, markdown
+from cifar_models.comparison.tables import cells, columns, csv_table, markdown
 from cifar_models.config.paths import as_argument
 from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError, RunError
@@ -116,8 +116,8 @@ def _html(comparison: Comparison, figures: dict[str, str], command: str) -> str:
     )
     return environment.get_template("report.html").render(
         comparison=comparison,
-        titles=TITLES,
-        rows=[(model, list(cells(model))) for model in comparison.models],
+        titles=columns(comparison).values(),
+        rows=[(model, list(cells(model, columns(comparison)))) for model in comparison.models],
         figures=figures,
         shown_classes=len(comparison.shown_classes),
         robustness_images=_robustness_images(comparison),

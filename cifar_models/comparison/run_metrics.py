@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cifar_models.data.dataset import MAX_IMBALANCE
 from cifar_models.run.load import FinishedRun
 
 # Name → column title. Scores are shown with an interval over the runs, costs as a mean.
@@ -15,6 +16,8 @@ SCORES = {
     "expected_calibration_error": "calibration error",
     "mean_corrupted_accuracy": "corrupted accuracy",
 }
+# Names of the scores that lead if the classes are skewed.
+SKEWED_SCORES = {"recall_macro": "balanced accuracy", "f1_macro": "macro F1"}
 COSTS = {
     "parameters": "parameters",
     "flops_per_image": "FLOPs/image",
@@ -27,6 +30,21 @@ COSTS = {
     "peak_memory_megabytes": "peak memory, MB",
     "model_megabytes": "model file, MB",
 }
+
+
+def scores_in_order(run: FinishedRun) -> dict[str, str]:
+    """Return name → column title of the scores, the most telling first.
+
+    If the largest class of the evaluation split has more than MAX_IMBALANCE times the images of the
+    smallest one, accuracy hides how well the small classes do.
+
+    Args:
+        run: One of the compared runs, which share their evaluation split.
+    """
+    counts = np.bincount(run.labels, minlength=len(run.dataset.class_names))
+    if counts.max() <= MAX_IMBALANCE * counts.min():
+        return SCORES
+    return SKEWED_SCORES | {key: title for key, title in SCORES.items() if key not in SKEWED_SCORES}
 
 
 def metric_of(run: FinishedRun, name: str) -> float | None:

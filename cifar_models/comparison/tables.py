@@ -3,17 +3,16 @@
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cifar_models.comparison.comparison import Comparison
 from cifar_models.comparison.learning_curves import crossings
 from cifar_models.comparison.models import Model
-from cifar_models.comparison.run_metrics import COSTS, SCORES
+from cifar_models.comparison.run_metrics import COSTS, SCORES, scores_in_order
 from cifar_models.comparison.significance import Interval
 from cifar_models.runtime.text import markdown_escaped
 
-TITLES = (*SCORES.values(), *COSTS.values())
 PERCENTAGES = set(SCORES) - {"loss"}
 NOT_MEASURED = "–"
 
@@ -26,9 +25,14 @@ class Cell:
     value: float  # sort key; -inf if not measured
 
 
-def cells(model: Model) -> Iterator[Cell]:
-    """Yield the cell of each column in `TITLES`."""
-    for metric in (*SCORES, *COSTS):
+def columns(comparison: Comparison) -> dict[str, str]:
+    """Return name → title of the columns of the table."""
+    return {**scores_in_order(comparison.models[0].runs[0]), **COSTS}
+
+
+def cells(model: Model, metrics: Iterable[str]) -> Iterator[Cell]:
+    """Yield the cells of a model, one for each name of `columns`."""
+    for metric in metrics:
         interval = model.interval(metric)
         if interval is None:
             yield Cell(NOT_MEASURED, -math.inf)
@@ -55,13 +59,14 @@ def _cost_text(cost: Interval) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """Return the table without the columns that were not measured, the conclusions and caveats."""
-    rows = [["model", "runs", *TITLES]]
+    titles = columns(comparison)
+    rows = [["model", "runs", *titles.values()]]
     rows += [
-        [model.name, str(len(model.runs)), *(cell.text for cell in cells(model))]
+        [model.name, str(len(model.runs)), *(cell.text for cell in cells(model, titles))]
         for model in comparison.models
     ]
-    columns = [column for column in zip(*rows, strict=True) if set(column[1:]) != {NOT_MEASURED}]
-    header, *others = zip(*columns, strict=True)
+    measured = [column for column in zip(*rows, strict=True) if set(column[1:]) != {NOT_MEASURED}]
+    header, *others = zip(*measured, strict=True)
     escaped = [[markdown_escaped(text) for text in row] for row in (header, *others)]
     escaped.insert(1, ["---"] * len(header))
     lines = ["| " + " | ".join(row) + " |" for row in escaped]

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import keras
 
 from cifar_models.config.recipe_file import recipe_tables
+from cifar_models.data.dataset import MAX_IMBALANCE
 from cifar_models.evaluation.metrics import classification_metrics
 from cifar_models.evaluation.predictions import Predictions, compile_predictions, predict_split
 from cifar_models.run.prepare import PreparedRun
@@ -172,10 +173,15 @@ def _log_end(metrics: RunMetrics, report: FitReport, context: RunContext) -> Non
         report.train_seconds,
         100 * report.saving_seconds / report.train_seconds,
     )
+    counts = [scores.images for scores in metrics.per_class.values()]
+    balanced = ""
+    if max(counts) > MAX_IMBALANCE * min(counts):
+        balanced = f" (mean of the classes: {metrics.recall_macro:.4f})"
     logger.info(
-        "%s accuracy %.4f, loss %.4f on %d images; %s",
+        "%s accuracy %.4f%s, loss %.4f on %d images; %s",
         metrics.split,
         metrics.accuracy,
+        balanced,
         metrics.loss,
         len(context.data.evaluated),
         context.folder.path,

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from cifar_models.cli.main import main
+from cifar_models.comparison.compare_runs import compare
 from cifar_models.comparison.comparison import Pair, analyze
 from cifar_models.comparison.figure_style import colour_of
 from cifar_models.comparison.figures import pareto_front
@@ -351,6 +353,26 @@ def test_the_table_is_also_written_as_csv_and_markdown(report):
     assert cells["accuracy"].startswith(f"{100 * float(row['accuracy']):.2f} %")
     assert cells["parameters"] == "1,000"
     assert "model file, MB" not in text  # it was not measured
+
+
+@pytest.mark.parametrize(("counts", "is_skewed"), [((60, 60, 60), False), ((170, 8, 12), True)])
+def test_balanced_accuracy_and_macro_f1_lead_if_classes_are_skewed(counts, is_skewed, tmp_path):
+    skewed, rng = np.repeat([0, 1, 2], counts), np.random.default_rng(0)
+    predictions = [make_predictions(skewed, accuracy, rng) for accuracy in (0.7, 0.9)]
+    runs = [
+        make_run(tmp_path / name, name, each, skewed)
+        for name, each in zip(("digits-cnn", "digits-vit"), predictions, strict=True)
+    ]
+    compare(runs, tmp_path / "out")
+    header, _, best = (tmp_path / "out" / "comparison.md").read_text().splitlines()[:3]
+    titles = header.strip("| ").split(" | ")[2:]
+    assert (titles[:2] == ["balanced accuracy", "macro F1"]) == is_skewed
+    assert titles.count("accuracy") == 1
+    # scikit-learn's own balanced accuracy
+    expected = balanced_accuracy_score(skewed, predictions[1].argmax(axis=1))
+    cells = dict(zip(titles, best.strip("| ").split(" | ")[2:], strict=True))
+    title = "balanced accuracy" if is_skewed else "recall"
+    assert cells[title] == f"{100 * expected:.2f} %"
 
 
 def test_markup_in_names_is_escaped(tmp_path, labels):
