@@ -58,6 +58,16 @@ OPTIONS = {
         "model.stochastic_depth_rate=0.3",
         "augmentation.random_erasing=0.5",
     ],
+    "photographs": [
+        *TINY_CNN,
+        "training.optimizer=sgd",
+        "training.class_weights=balanced",
+        "training.body_learning_rate_factor=0.5",
+        "augmentation.resized_crop_min_area=0.5",
+        "augmentation.horizontal_flip=true",
+        "augmentation.jitter_brightness=0.3",
+        "augmentation.jitter_contrast=0.3",
+    ],
     "stopped early": [
         *TINY_CNN,
         "training.epochs=9",
