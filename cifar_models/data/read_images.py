@@ -2,8 +2,10 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,8 @@ from cifar_models.runtime.text import duration_in_words
 logger = logging.getLogger("cifar_models")
 
 SECONDS_BETWEEN_LINES = 10
-FILES_PER_BLOCK = 256  # read between two looks at the signals
+FILES_PER_TASK = 8  # of a thread
+WAITING_TASKS = 32  # so that no thread waits while results are used
 
 
 def read_images(files: ImageFiles, size: int, resize: str, findings: Findings) -> ArraySplit:
@@ -58,13 +61,27 @@ def read_all(paths: Sequence[str], size: int, resize: str) -> Iterator[tuple[str
         except Exception as error:  # Pillow raises many, such as struct.error
             return str(error) or type(error).__name__
 
-    progress = _Progress(len(paths))
-    with quiet_pillow(), ThreadPoolExecutor(usable_cores()) as pool:
-        for first in range(0, len(paths), FILES_PER_BLOCK):
-            obey_stop()
-            block = paths[first : first + FILES_PER_BLOCK]
-            yield from zip(block, pool.map(read, block), strict=True)
-            progress.show(first + len(block))
+    def read_several(several: Sequence[str]) -> list[tuple[str, ReadImage | str]]:
+        return [(path, read(path)) for path in several]
+
+    progress, count = _Progress(len(paths)), 0
+    pending: deque[Future] = deque()
+    starts = iter(range(0, len(paths), FILES_PER_TASK))
+    pool = ThreadPoolExecutor(usable_cores())
+    try:
+        with quiet_pillow():
+            while True:
+                for first in islice(starts, WAITING_TASKS - len(pending)):
+                    pending.append(pool.submit(read_several, paths[first : first + FILES_PER_TASK]))
+                if not pending:
+                    return
+                results = pending.popleft().result()
+                yield from results
+                obey_stop()
+                count += len(results)
+                progress.show(count)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Progress:
