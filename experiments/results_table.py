@@ -1,8 +1,8 @@
 """Write the tables of results and their figure from the records under experiments/records/.
 
 `make results` runs this file. docs/results.md gets the rows of every record. README.md gets those
-of the first data set of data.toml and of the newest record of each recipe, because older ones may
-belong to an earlier version of the recipe. docs/accuracy_vs_time.svg plots the rows of the README.
+of the first data set of data.toml and of the newest record of each recipe without a time budget,
+because older ones may belong to an earlier version of the recipe. docs/accuracy_vs_time.svg plots the rows of the README.
 """
 
 import sys
@@ -59,12 +59,20 @@ def results_files(root: Path) -> dict[Path, str]:
 def readme_results(root: Path, results: Iterable[Result]) -> list[Result]:
     """Return the results of the newest record of each recipe, without earlier ones and subsets.
 
+    Runs with a time budget belong to a study, and do not show what the recipe does by itself.
+
     Args:
         root: Folder of experiments/.
         results: All results, of which those on the first data set of data.toml are considered.
     """
     first = next(iter(read_data_names(root / RECORDS / "data.toml").values()), None)
-    shown = [result for result in results if result.data == first and result.train_fraction == 1]
+    shown = [
+        result
+        for result in results
+        if result.data == first
+        and result.train_fraction == 1
+        and not result.runs[0].recipe.training.budget_seconds
+    ]
     newest: dict[str, str] = {}  # recipe: record
     for result in shown:
         name = result.runs[0].recipe.name
@@ -121,6 +129,8 @@ def cells_of(result: Result, to_root: str) -> dict[str, str]:
         what += f", resized to {recipe.model.image_size} pixels"
     if recipe.augmentation.tta_views > 1:
         what += f", {recipe.augmentation.tta_views} TTA views"
+    if budget := recipe.training.budget_seconds:
+        what += f", a budget of {duration(budget)}"
     if teacher := result.runs[0].metrics.teacher:
         what += f", taught by `{teacher}`, whose time is included"
     return {

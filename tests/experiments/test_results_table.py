@@ -128,6 +128,15 @@ def test_tta_views_and_resized_images_are_named(root):
     assert rows_of(root)[0][0].endswith(", 3 epochs, resized to 16 pixels, 6 TTA views")
 
 
+def test_a_run_with_a_time_budget_is_named_and_is_not_in_the_readme(root):
+    make_recorded(root, "2026-01-31-own", 0.9)
+    budget = ("training.epochs=0", "training.budget_seconds=600")
+    make_recorded(root, "2026-02-28-study", 0.95, *budget)
+    write_results(root)
+    assert rows_of(root)[0][0].endswith("-study), 3 epochs, a budget of 10 min")
+    assert [row[1] for row in rows_of(root, README)] == ["90.00 %"]
+
+
 def test_a_teacher_is_named(root):
     make_recorded(root, "2026-01-31-pets", 0.9, recipe="digits-vit", teacher="cnn")
     write_results(root)
