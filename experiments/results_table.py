@@ -2,7 +2,8 @@
 
 `make results` runs this file. docs/results.md gets the rows of every record. README.md gets those
 of the first data set of data.toml and of the newest record of each recipe without a time budget,
-because older ones may belong to an earlier version of the recipe. docs/accuracy_vs_time.svg plots the rows of the README.
+because older ones may belong to an earlier version of the recipe. docs/accuracy_vs_time.svg plots
+the rows of the README.
 """
 
 import sys

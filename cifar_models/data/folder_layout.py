@@ -200,10 +200,9 @@ def with_test_split(layout: FolderLayout) -> dict[str, ImageFiles]:
     }
 
 
-def refuse_small_classes(layout: FolderLayout) -> None:
-    """Raise RequestError if holding out the test split leaves a class without training images."""
-    splits = with_test_split(layout)
-    for label, name in enumerate(layout.class_names):
+def refuse_small_classes(splits: dict[str, ImageFiles], class_names: tuple[str, ...]) -> None:
+    """Raise RequestError if a class has no files in train or test, which `with_test_split` gave."""
+    for label, name in enumerate(class_names):
         train, test = (np.count_nonzero(splits[key].labels == label) for key in ("train", "test"))
         if not train or not test:
             raise RequestError(

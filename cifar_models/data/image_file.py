@@ -48,11 +48,14 @@ class ReadImage(NamedTuple):
         pixels: uint8 (S, S, 3).
         size: Width and height in the file, pixels.
         remarks: Some of the constants above.
+        file_status: Size of the file in bytes, and time of its last change in nanoseconds, before
+            it was read.
     """
 
     pixels: np.ndarray
     size: tuple[int, int]
     remarks: tuple[str, ...]
+    file_status: tuple[int, int]
 
 
 def read_image(path: Path, size: int, resize: str) -> ReadImage:
@@ -72,7 +75,7 @@ def read_image(path: Path, size: int, resize: str) -> ReadImage:
         Exception: The file cannot be used as an image. Pillow raises many types, such as
             struct.error and SyntaxError.
     """
-    _refuse_before_opening(path)
+    file_status = _status_of_readable(path)
     with _opened(path) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(
@@ -97,7 +100,7 @@ def read_image(path: Path, size: int, resize: str) -> ReadImage:
     pixels = np.asarray(_as_square(rgb, size, resize))
     if (pixels == pixels[0, 0]).all():
         remarks.append(ONE_COLOUR)
-    return ReadImage(pixels, size_in_file, tuple(remarks))
+    return ReadImage(pixels, size_in_file, tuple(remarks), file_status)
 
 
 @contextlib.contextmanager
@@ -117,14 +120,16 @@ def _opened(path: Path) -> Image.Image:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels; shrink it") from None
 
 
-def _refuse_before_opening(path: Path) -> None:
+def _status_of_readable(path: Path) -> tuple[int, int]:
+    """Return the `file_status` of a file; raise ValueError if it should not be opened."""
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"the suffix is not one of {', '.join(sorted(SUFFIXES))}")
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for ever
         raise ValueError("it is not a regular file")
-    if (size := status.st_size) > MAX_FILE_BYTES:
-        raise ValueError(f"{size:,} bytes, more than {MAX_FILE_BYTES:,}")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ValueError(f"{status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}")
+    return status.st_size, status.st_mtime_ns
 
 
 def _orientation(image: Image.Image) -> object:

@@ -16,6 +16,7 @@ from cifar_models.data.folder_layout import (
     ALL,
     SPLITS,
     FolderLayout,
+    ImageFiles,
     find_images,
     refuse_small_classes,
     with_test_split,
@@ -49,8 +50,9 @@ def load_image_folder(recipe: Recipe, may_download: bool) -> Dataset:
     layout = _layout(folder)
     if ALL not in layout.splits and "train" not in layout.splits:
         raise RequestError(f"{folder}: has no train folder; put training images in {folder}/train")
-    refuse_small_classes(layout)
-    return _read(layout, recipe, recipe.model.image_size)
+    splits = with_test_split(layout)
+    refuse_small_classes(splits, layout.class_names)
+    return _read(layout, splits, recipe, recipe.model.image_size)
 
 
 def load_labelled_folder(
@@ -75,7 +77,7 @@ def load_labelled_folder(
             "images of a folder become squares; use the data set that it was trained on"
         )
     layout = _layout(_folder_of(recipe), class_names)
-    dataset = _read(layout, recipe, height)
+    dataset = _read(layout, with_test_split(layout), recipe, height)
     if channels == 3:
         return dataset
     return replace(
@@ -103,10 +105,11 @@ def _folder_of(recipe: Recipe) -> Path:
     return user_path(recipe.data.dataset.removeprefix(FOLDER))
 
 
-def _read(layout: FolderLayout, recipe: Recipe, size: int) -> Dataset:
-    """Read the images of a folder, and hold the test split out if it has none."""
+def _read(
+    layout: FolderLayout, splits: dict[str, ImageFiles], recipe: Recipe, size: int
+) -> Dataset:
+    """Read the images of a folder, whose splits are those of `with_test_split`."""
     config = recipe.data
-    splits = with_test_split(layout)
     if layout.ignored:
         logger.warning("not read: %s", _shortened(layout.ignored))
     train, validation, test = (len(splits[name].paths) if name in splits else 0 for name in SPLITS)

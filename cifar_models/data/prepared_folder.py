@@ -20,12 +20,12 @@ from cifar_models.runtime.signals import obey_stop
 
 VERSION = 1  # of the files, and of what `read_image` returns
 INDEX = "index.sqlite"
-FILES_PER_COMMIT = 256  # that are read again after a kill, at most
+FILES_PER_BLOCK = 256  # that are read again after a kill, at most
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS images (
     path BLOB PRIMARY KEY, bytes INTEGER, modified INTEGER, number INTEGER, checksum INTEGER,
-    width INTEGER, height INTEGER, remarks TEXT, problem TEXT
+    width INTEGER, height INTEGER, remarks TEXT
 )
 """
 
@@ -36,22 +36,20 @@ class Entry(NamedTuple):
     Attributes:
         bytes: Size of the file.
         modified: Time of its last change, nanoseconds.
-        number: Number of its image in the file of pixels. None: it cannot be used.
+        number: Number of its image in the file of pixels.
         checksum: CRC-32 of the pixels.
         width: Width of the image in its file, pixels.
         height: Height of the image in its file, pixels.
         remarks: What is worth a look, a line each.
-        problem: Why the file cannot be used.
     """
 
     bytes: int
     modified: int
-    number: int | None
-    checksum: int = 0
-    width: int = 0
-    height: int = 0
-    remarks: str = ""
-    problem: str = ""
+    number: int
+    checksum: int
+    width: int
+    height: int
+    remarks: str
 
 
 @contextlib.contextmanager
@@ -110,16 +108,12 @@ class PreparedFolder:
             files: The N files.
             findings: What is found is added to it.
         """
-        entries = self._known(files.paths)
-        missing = [path for path, entry in zip(files.paths, entries, strict=True) if entry is None]
-        if missing:
-            self._prepare(missing)
-            entries = self._known(files.paths)
+        problems = self._prepare(self._missing(files.paths))
         usable, numbers = [], []
-        for index, (path, entry) in enumerate(zip(files.paths, entries, strict=True)):
-            assert entry is not None
-            if entry.number is None:
-                findings.unusable.append(f"{path}: {entry.problem}")
+        for index, path in enumerate(files.paths):
+            if path in problems or (entry := self._entry(path)) is None:
+                reason = problems.get(path, "it changed while it was read")
+                findings.unusable.append(f"{path}: {reason}".replace("\n", " "))
                 continue
             usable.append(index)
             numbers.append(entry.number)
@@ -129,77 +123,70 @@ class PreparedFolder:
         names = np.array([files.paths[index] for index in usable], object)
         return DiskSplit(self.pixels, np.array(numbers, np.int64), files.labels[usable], names)
 
-    def _known(self, paths: Sequence[str]) -> list[Entry | None]:
-        """Return the entry of each file, or None if it is new, has changed or is damaged here."""
-        entries = [self._entry(path) for path in paths]
-        numbers = [
-            (index, entry.number)
-            for index, entry in enumerate(entries)
-            if entry and entry.number is not None
-        ]
-        for first in range(0, len(numbers), FILES_PER_COMMIT):
+    def _missing(self, paths: Sequence[str]) -> list[str]:
+        """Return the files that are new or have changed, or whose prepared image is damaged."""
+        missing = []
+        for first in range(0, len(paths), FILES_PER_BLOCK):
             obey_stop()
-            block = numbers[first : first + FILES_PER_COMMIT]
-            images = self._read_or_none(np.array([number for _, number in block]))
-            for position, (index, _) in enumerate(block):
-                entry = entries[index]
-                assert entry is not None
-                if images is None or entry.checksum != zlib.crc32(images[position].tobytes()):
-                    entries[index] = None
-        return entries
+            block = [(path, self._entry(path)) for path in paths[first : first + FILES_PER_BLOCK]]
+            images = self._images([entry.number for _, entry in block if entry])
+            for path, entry in block:
+                if entry is None or entry.checksum != zlib.crc32(next(images, b"")):
+                    missing.append(path)
+        return missing
 
-    def _read_or_none(self, numbers: np.ndarray) -> np.ndarray | None:
-        try:
-            return self.pixels.read(numbers)
-        except OSError:  # the file was cut
-            return None
+    def _images(self, numbers: list[int]) -> Iterator[bytes]:
+        """Yield the pixels of images, or nothing if the file of pixels is too short."""
+        with contextlib.suppress(OSError):
+            for image in self.pixels.read(np.array(numbers, np.int64)):
+                yield image.tobytes()
 
     def _entry(self, path: str) -> Entry | None:
+        """Return the entry of a file, or None if it is new or has changed since it was read."""
         columns = ", ".join(Entry._fields)
         query = f"SELECT {columns} FROM images WHERE path = ?"
         row = self.index.execute(query, (os.fsencode(path),)).fetchone()
         if row is None:
             return None
-        entry, (size, modified) = Entry(*row), _status(path)
-        return entry if (size, modified) == (entry.bytes, entry.modified) else None
+        entry = Entry(*row)
+        try:
+            status = Path(path).stat()
+        except OSError:
+            return None
+        is_same = (status.st_size, status.st_mtime_ns) == (entry.bytes, entry.modified)
+        return entry if is_same else None
 
-    def _prepare(self, paths: Sequence[str]) -> None:
-        """Read files, and add their images to the file of pixels and their entries to the index."""
+    def _prepare(self, paths: Sequence[str]) -> dict[str, str]:
+        """Read files, and add their images to the file of pixels and their entries to the index.
+
+        Returns:
+            Path → reason, for each file that cannot be used.
+        """
+        problems: dict[str, str] = {}
         rows: list[tuple] = []
         with self.pixels.path.open("r+b") as file:
             for number, (path, result) in enumerate(read_all(paths, self.size, self.resize), 1):
-                rows.append((os.fsencode(path), *self._store(file, path, result)))
-                if len(rows) == FILES_PER_COMMIT or number == len(paths):
+                if isinstance(result, str):
+                    problems[path] = result
+                else:
+                    rows.append((os.fsencode(path), *self._store(file, result)))
+                if number % FILES_PER_BLOCK == 0 or number == len(paths):
                     file.flush()
                     self._add(rows)
                     rows.clear()
+        return problems
 
-    def _store(self, file: BinaryIO, path: str, result: ReadImage | str) -> Entry:
-        if isinstance(result, str):
-            return Entry(*_status(path), None, problem=result)
-        file.seek(self.count * self.pixels.image_bytes)
-        pixels = result.pixels.tobytes()
+    def _store(self, file: BinaryIO, image: ReadImage) -> Entry:
+        """Write the pixels of an image, and return its entry."""
+        pixels, number = image.pixels.tobytes(), self.count
+        file.seek(number * self.pixels.image_bytes)
         file.write(pixels)
         self.count += 1
-        return Entry(
-            *_status(path),
-            self.count - 1,
-            zlib.crc32(pixels),
-            *result.size,
-            "\n".join(result.remarks),
-        )
+        remarks = "\n".join(image.remarks)
+        return Entry(*image.file_status, number, zlib.crc32(pixels), *image.size, remarks)
 
     def _add(self, rows: list[tuple]) -> None:
         self.index.execute("BEGIN")
         marks = ", ".join("?" * (1 + len(Entry._fields)))
         self.index.executemany(f"INSERT OR REPLACE INTO images VALUES ({marks})", rows)
         self.index.execute("COMMIT")
-
-
-def _status(path: str) -> tuple[int, int]:
-    """Return the size and the time of the last change of a file, or (-1, -1) if it is gone."""
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns

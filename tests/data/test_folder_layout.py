@@ -12,6 +12,7 @@ from cifar_models.data.folder_layout import (
     find_images,
     held_out_by_name,
     refuse_small_classes,
+    with_test_split,
 )
 from cifar_models.errors import RequestError
 
@@ -70,8 +71,9 @@ def test_an_accent_counts_as_the_same_character_on_every_system():
 
 def test_a_class_that_is_too_small_to_split_is_named_with_its_count(tmp_path):
     write(tmp_path, *(f"cat/{number}.png" for number in range(20)), "owl/0.png")
+    layout = find_images(tmp_path)
     with pytest.raises(RequestError, match=r"class owl has 1 images, too few .* test images in"):
-        refuse_small_classes(find_images(tmp_path))
+        refuse_small_classes(with_test_split(layout), layout.class_names)
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "dev"])

@@ -125,6 +125,17 @@ def test_damaged_files_of_the_cache_are_made_again(images, damage):
     assert_equal(load(images, "disk"), load(images, "memory"))
 
 
+def test_files_that_cannot_be_read_are_tried_again(images, opened):
+    bad = images / "cat" / "bad.png"
+    bad.write_bytes(b"")
+    load(images, "disk", bad_files="skip")
+    opened.clear()
+    assert load(images, "disk", bad_files="skip").findings.unusable
+    assert opened == ["bad.png"]
+    Image.new("RGB", (8, 8), "red").save(bad)
+    assert_equal(load(images, "disk"), load(images, "memory"))
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -143,10 +154,10 @@ load(Path(sys.argv[1]), "disk")
 
 
 def test_a_kill_while_preparing_loses_only_the_last_files(images, opened, monkeypatch):
-    monkeypatch.setattr("cifar_models.data.prepared_folder.FILES_PER_COMMIT", 10)
+    monkeypatch.setattr("cifar_models.data.prepared_folder.FILES_PER_BLOCK", 10)
     program = (
         "from cifar_models.data import prepared_folder, read_images\n"
-        "prepared_folder.FILES_PER_COMMIT = 10\n"
+        "prepared_folder.FILES_PER_BLOCK = 10\n"
         "read_images.FILES_PER_TASK = read_images.WAITING_TASKS = 2\n"
     )
     result = subprocess.run(
