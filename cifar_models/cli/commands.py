@@ -104,6 +104,26 @@ def _evaluate(options: argparse.Namespace) -> None:
     tables.print_evaluation(evaluate(options.run, options.dataset, options.data_dir, options.split))
 
 
+def _predict(options: argparse.Namespace) -> None:
+    if options.top < 1:
+        raise RequestError(f"--top {options.top}: must be at least 1")
+    from cifar_models.run.load import load_run
+    from cifar_models.run.predict import find_image_files
+
+    run, paths = load_run(options.run), find_image_files(options.inputs)
+    from cifar_models.cli import prediction_output as output
+    from cifar_models.run.predict import predict_files
+
+    top = min(options.top, len(run.dataset.class_names))
+    predictions = output.checked(predict_files(run, paths), options.strict)
+    if options.csv:
+        output.write_csv(predictions, top, options.csv)
+    elif options.json:
+        output.write_json(predictions, top, options.json)
+    else:
+        output.print_predictions(predictions, top)
+
+
 def _check(options: argparse.Namespace) -> None:
     from cifar_models.cli import tables
     from cifar_models.evaluation.data_check import check_dataset
@@ -198,6 +218,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "evaluate": _evaluate,
     "compare": _compare,
     "study": _study,
+    "predict": _predict,
     "check": _check,
     "tune": _tune,
     "export": _export,

@@ -93,6 +93,22 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IMAGE_OR_FOLDER", help="an image file, or a folder of them"
+    )
+    parser.add_argument(
+        "--top", type=int, default=1, metavar="K", help="classes of each image (default: 1)"
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--csv", type=path_of, metavar="FILE", help="write a CSV file instead")
+    output.add_argument("--json", type=path_of, metavar="FILE", help="write a JSON file instead")
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first file that cannot be read"
+    )
+
+
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="folder:PATH, or another data set")
     parser.add_argument(
@@ -203,6 +219,7 @@ _COMMANDS = {
     "train": _Command("train a recipe and record the run", _add_train),
     "resume": _Command("resume a run that was stopped or killed", _add_resume),
     "evaluate": _Command("evaluate a finished run again", _add_evaluate),
+    "predict": _Command("classify image files with a finished run", _add_predict),
     "check": _Command("look for problems in a data set", _add_check),
     "tune": _Command("search the ranges that a recipe declares", _add_tune),
     "compare": _Command("compare finished runs in a report", _add_compare),

@@ -24,6 +24,7 @@ MAX_12_BITS = 2**12 - 1
 # `thumbnail`, and not to all its pixels.
 DRAFT_FACTOR = 2
 PADDING = "black"
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 UPRIGHT = {  # EXIF orientation → what turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -101,6 +102,14 @@ def read_image(path: Path, size: int, resize: str) -> ReadImage:
     if (pixels == pixels[0, 0]).all():
         remarks.append(ONE_COLOUR)
     return ReadImage(pixels, size_in_file, tuple(remarks), file_status)
+
+
+def as_grey(images: np.ndarray) -> np.ndarray:
+    """Return images with one channel: uint8 (B, H, W, 3) → uint8 (B, H, W, 1).
+
+    Pillow's `convert("L")` has the same weights.
+    """
+    return np.round(images @ LUMA).astype(np.uint8)[..., np.newaxis]
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from cifar_models.data.folder_layout import (
     refuse_small_classes,
     with_test_split,
 )
+from cifar_models.data.image_file import as_grey
 from cifar_models.data.label_table import read_label_table
 from cifar_models.data.memory import refuse_data_that_does_not_fit
 from cifar_models.data.prepared_folder import prepared_folder
@@ -31,7 +32,6 @@ from cifar_models.errors import RequestError
 logger = logging.getLogger("cifar_models")
 
 MAX_FILES_NAMED = 5  # in one message
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def load_image_folder(recipe: Recipe, may_download: bool) -> Dataset:
@@ -89,9 +89,8 @@ def load_labelled_folder(
 
 
 def _as_grey(split: Split) -> Split:
-    """Return a split with one channel, as Pillow's `convert("L")` computes it."""
-    images = np.round(split.images_at(slice(None)) @ LUMA).astype(np.uint8)
-    return ArraySplit(images[..., np.newaxis], split.labels, split.files)
+    """Return a split with one channel, in memory."""
+    return ArraySplit(as_grey(split.images_at(slice(None))), split.labels, split.files)
 
 
 def _layout(path: Path, class_names: tuple[str, ...] | None = None) -> FolderLayout:

@@ -41,11 +41,25 @@ def predict_split(network: keras.Model, split: Split, class_names: tuple[str, ..
         split: N images.
         class_names: Names of the K classes.
     """
+    logits = np.concatenate(list(outputs_in_batches(network, split)))
+    return Predictions(split.labels, _softmax(logits), class_names)
+
+
+def probabilities_of(network: keras.Model, images: np.ndarray, size: int) -> np.ndarray:
+    """Return the probabilities of a batch of images, float32 (B, K).
+
+    Args:
+        network: uint8 images (B, H, W, C) → logits (B, K).
+        images: Images, uint8 (B, H, W, C).
+        size: Size to which the batch is padded, at least B, so that no other size is compiled.
+    """
+    return _softmax(network.predict_on_batch(_padded(images, size))[: len(images)])
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
     from scipy.special import softmax
 
-    logits = np.concatenate(list(outputs_in_batches(network, split)))
-    probabilities = softmax(logits.astype(np.float64), axis=1)
-    return Predictions(split.labels, probabilities.astype(np.float32), class_names)
+    return softmax(logits.astype(np.float64), axis=1).astype(np.float32)
 
 
 def outputs_in_batches(network: keras.Model, split: Split) -> Iterator[np.ndarray]:
@@ -55,7 +69,7 @@ def outputs_in_batches(network: keras.Model, split: Split) -> Iterator[np.ndarra
         network: uint8 images (B, H, W, C) → one output (B, ...).
         split: N images.
     """
-    size = _batch_size(network, split)
+    size = batch_size_for(network, len(split))
     for first in range(0, len(split), size):
         images = split.images_at(slice(first, first + size))
         yield network.predict_on_batch(_padded(images, size))[: len(images)]
@@ -64,13 +78,16 @@ def outputs_in_batches(network: keras.Model, split: Split) -> Iterator[np.ndarra
 
 def compile_predictions(network: keras.Model, split: Split) -> None:
     """Trace and compile the prediction of a batch, so that `predict_split` can be timed."""
-    network.predict_on_batch(_padded(split.images_at(slice(0)), _batch_size(network, split)))
+    network.predict_on_batch(
+        _padded(split.images_at(slice(0)), batch_size_for(network, len(split)))
+    )
     obey_stop()
 
 
-def _batch_size(network: keras.Model, split: Split) -> int:
+def batch_size_for(network: keras.Model, num_images: int) -> int:
+    """Return the size of the batches in which a number of images is predicted."""
     fitting = int(MAX_BATCH_BYTES / prediction_bytes(network))
-    return max(1, min(PREDICTION_BATCH, fitting, len(split)))
+    return max(1, min(PREDICTION_BATCH, fitting, num_images))
 
 
 def _padded(images: np.ndarray, size: int) -> np.ndarray:

@@ -28,8 +28,12 @@ from cifar_models.storage.records import (
 from cifar_models.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import keras
     import numpy as np
+
+    from cifar_models.run.predict import ImagePrediction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +135,16 @@ class FinishedRun:
                 f"{command}"
             )
         return dataset, splits
+
+    def predict(self, paths: "Sequence[str | Path]") -> "list[ImagePrediction]":
+        """Predict image files, and those in folders; see `run/predict.py`.
+
+        Raises:
+            RequestError: A path does not exist, or there is no image file.
+        """
+        from cifar_models.run.predict import find_image_files, predict_files
+
+        return list(predict_files(self, find_image_files(paths)))
 
     def configure(self, **runtime: object) -> Runtime:
         """Configure this process like the one that trained the run, and return its settings.

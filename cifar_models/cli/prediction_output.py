@@ -1,0 +1,71 @@
+"""The output of `predict`: lines on the screen, a CSV file or a JSON file."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cifar_models.errors import RunError
+from cifar_models.run.predict import ImagePrediction
+from cifar_models.runtime.text import printable
+from cifar_models.storage.atomic_files import write_bytes_atomic
+
+
+def checked(predictions: Iterable[ImagePrediction], is_strict: bool) -> Iterator[ImagePrediction]:
+    """Yield predictions, and raise RunError for files that could not be read.
+
+    Args:
+        predictions: The predictions.
+        is_strict: Whether to stop at the first such file, and not after all others.
+    """
+    unreadable = readable = 0
+    for prediction in predictions:
+        if prediction.problem:
+            unreadable += 1
+        else:
+            readable += 1
+        if unreadable and is_strict:
+            raise RunError(f"{prediction.path}: {prediction.problem}")
+        yield prediction
+    if unreadable:
+        raise RunError(f"{unreadable:,} of {unreadable + readable:,} files could not be read")
+
+
+def print_predictions(predictions: Iterable[ImagePrediction], top: int) -> None:
+    """Print a line for each file: its path, then classes with their probabilities."""
+    for prediction in predictions:
+        classes = "  ".join(f"{name} {value:.1%}" for name, value in prediction.top(top))
+        print(printable(f"{prediction.path}: {prediction.problem or classes}"), flush=True)
+
+
+def write_csv(predictions: Iterable[ImagePrediction], top: int, path: Path) -> None:
+    """Write a row for each file: path, class and probability of the first places, problem."""
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    places = [f"{what}_{place}" for place in range(1, top + 1) for what in ("class", "probability")]
+    writer.writerow(["path", *places, "problem"])
+    try:
+        for prediction in predictions:
+            cells = [cell for place in prediction.top(top) for cell in place]
+            cells += [""] * (len(places) - len(cells))
+            writer.writerow([prediction.path, *cells, prediction.problem])
+    finally:  # also if files could not be read: the rows of the others are there
+        _write(path, content.getvalue())
+
+
+def write_json(predictions: Iterable[ImagePrediction], top: int, path: Path) -> None:
+    """Write a list with an object for each file: path, classes with probabilities, problem."""
+    content: list[dict] = []
+    try:
+        for prediction in predictions:
+            classes = [{"class": name, "probability": value} for name, value in prediction.top(top)]
+            content.append(
+                {"path": prediction.path, "classes": classes, "problem": prediction.problem}
+            )
+    finally:
+        _write(path, json.dumps(content, indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    write_bytes_atomic(path.parent, path.name, text.encode("utf-8", "surrogateescape"))
