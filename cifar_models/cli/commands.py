@@ -108,14 +108,12 @@ def _predict(options: argparse.Namespace) -> None:
     if options.top < 1:
         raise RequestError(f"--top {options.top}: must be at least 1")
     from cifar_models.run.load import load_run
-    from cifar_models.run.predict import find_image_files
 
-    run, paths = load_run(options.run), find_image_files(options.inputs)
+    run = load_run(options.run)
     from cifar_models.cli import prediction_output as output
-    from cifar_models.run.predict import predict_files
 
     top = min(options.top, len(run.dataset.class_names))
-    predictions = output.checked(predict_files(run, paths), options.strict)
+    predictions = output.checked(run.predict(options.inputs), options.strict)
     if options.csv:
         output.write_csv(predictions, top, options.csv)
     elif options.json:

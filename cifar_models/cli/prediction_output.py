@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cifar_models.errors import RunError
-from cifar_models.run.predict import ImagePrediction
+from cifar_models.evaluation.image_predictions import ImagePrediction
 from cifar_models.runtime.text import printable
 from cifar_models.storage.atomic_files import write_bytes_atomic
 

@@ -14,7 +14,8 @@ from cifar_models.data.dataset import Dataset, changes_since
 from cifar_models.data.load import load_dataset_of_run
 from cifar_models.data.splits import Splits
 from cifar_models.errors import RequestError
-from cifar_models.runtime.device import Runtime, configure
+from cifar_models.run.configure import configure_for_run
+from cifar_models.runtime.device import Runtime
 from cifar_models.runtime.onednn import choose_onednn
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.storage.open_run import open_finished_run
@@ -28,12 +29,12 @@ from cifar_models.storage.records import (
 from cifar_models.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import keras
     import numpy as np
 
-    from cifar_models.run.predict import ImagePrediction
+    from cifar_models.evaluation.image_predictions import ImagePrediction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,15 +137,19 @@ class FinishedRun:
             )
         return dataset, splits
 
-    def predict(self, paths: "Sequence[str | Path]") -> "list[ImagePrediction]":
-        """Predict image files, and those in folders; see `run/predict.py`.
+    def predict(self, inputs: "Sequence[str | Path]") -> "Iterator[ImagePrediction]":
+        """Yield the predictions for image files and for those in folders, in order.
 
         Raises:
             RequestError: A path does not exist, or there is no image file.
         """
-        from cifar_models.run.predict import find_image_files, predict_files
+        from cifar_models.data.image_paths import find_image_files
 
-        return list(predict_files(self, find_image_files(paths)))
+        paths, network = find_image_files(inputs), self.network
+        from cifar_models.evaluation.image_predictions import predict_files
+
+        names = tuple(self.dataset.class_names)
+        return predict_files(network, names, paths, self.recipe.data.resize)
 
     def configure(self, **runtime: object) -> Runtime:
         """Configure this process like the one that trained the run, and return its settings.
@@ -228,22 +233,3 @@ def load_run(path: Path | str) -> FinishedRun:
     recipe = folder.read_recipe()
     choose_onednn(recipe.runtime.onednn)
     return FinishedRun(folder, recipe)
-
-
-def configure_for_run(folder: RunFolder, recipe: Recipe) -> Runtime:
-    """Configure this process like the one that trained a run, and return its settings.
-
-    The recorded precision replaces "auto", which depends on the device.
-
-    Args:
-        folder: The run folder.
-        recipe: The recipe of the run.
-
-    Raises:
-        RequestError: environment.json is damaged.
-    """
-    precision = folder.read(Environment).precision
-    try:
-        return configure(with_values(recipe, {"runtime.precision": precision}).runtime)
-    except RequestError as error:
-        raise RequestError(f"{folder.path / 'environment.json'}: {error}") from None

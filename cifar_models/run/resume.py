@@ -7,8 +7,8 @@ from cifar_models.config.run_identity import fingerprints, refuse_differences
 from cifar_models.data.dataset import describe
 from cifar_models.data.load import load_dataset_of_run
 from cifar_models.data.recipe_fit import with_fitting_batch
+from cifar_models.run.configure import configure_for_run
 from cifar_models.run.earlier_runs import open_earlier_runs
-from cifar_models.run.load import configure_for_run
 from cifar_models.run.train import check_memory, run_to_end, training_session
 from cifar_models.runtime.memory import memory_for_training
 from cifar_models.runtime.onednn import choose_onednn

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from cifar_models.cli.main import main
+from cifar_models.data.image_paths import find_image_files
 from cifar_models.run.load import load_run
-from cifar_models.run.predict import find_image_files
 from tests.conftest import TINY_CNN, as_overrides, refusal, write_noise_images
 
 CLASSES = ("ant", "bee", "cat")
@@ -30,7 +30,7 @@ def trained(tmp_path_factory) -> Path:
 def test_predictions_of_the_test_files_are_the_recorded_ones_to_the_last_bit(trained):
     run = load_run(trained / "run")
     test = run.load_dataset().test
-    predictions = run.predict(list(test.files))
+    predictions = list(run.predict(list(test.files)))
     assert [each.path for each in predictions] == test.files.tolist()
     np.testing.assert_array_equal(
         np.stack([each.probabilities for each in predictions]), run.probabilities
