@@ -59,6 +59,7 @@ def speed_of(recipe_name: str) -> TrainingSpeed:
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_and_recorded(run_copy, monkeypatch, capsys):
     monkeypatch.setattr(serving_cost, "MEASURE", ["-c", SHORT])
     assert main(["benchmark", str(run_copy)]) == 0

@@ -183,6 +183,7 @@ def test_the_file_of_pixels_is_read_by_number(tmp_path):
         pixels.read(np.array([4, 5]))
 
 
+@pytest.mark.slow
 def test_a_run_from_the_disk_equals_one_from_memory_also_if_it_is_killed(images, tmp_path):
     options = [
         *TINY_CNN,

@@ -102,6 +102,7 @@ def test_a_run_killed_at_random_times_resumes(uninterrupted, tmp_path):
     assert outcome_of(run) == uninterrupted
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_sigterm_save_and_say_how_to_resume(uninterrupted, tmp_path):
     run = tmp_path / "run"
     folder = RunFolder(run)

@@ -46,6 +46,7 @@ def test_another_name_is_an_attribute_error():
         cifar_models.trian  # noqa: B018
 
 
+@pytest.mark.slow
 def test_the_example_of_the_document_runs(tmp_path, monkeypatch, float32_policy):
     code = DOCUMENT.read_text().split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)

@@ -217,6 +217,7 @@ def test_an_execution_never_spans_two_epochs():
     assert choose_steps_per_execution(20, 20, 19, 20) == 1
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_training_resumes_without_training(tmp_path, monkeypatch):
     real = RunFolder.write
 

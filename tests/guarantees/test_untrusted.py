@@ -287,6 +287,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, capsys):
     assert "every checkpoint is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_checkpoint_larger_than_the_memory_is_not_read(tmp_path, capsys):
     run = tmp_path / "run"
     run_until_killed(4, [*TINY_CNN, *SAVE_EVERY_STEP, "--run", str(run)])

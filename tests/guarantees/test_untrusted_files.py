@@ -359,6 +359,7 @@ def test_markdown_of_a_comparison_holds_no_html_and_no_link(tmp_path, finished_r
     assert "\x1b" not in text
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_before_training_begins_again(tmp_path):
     """Nothing needs to be removed for it, not even by hand."""
     run = tmp_path / "run"

@@ -141,6 +141,7 @@ def start(finished_run, tmp_path) -> Path:
     return Path(shutil.copytree(finished_run, tmp_path / "start"))
 
 
+@pytest.mark.slow
 def test_a_run_with_more_epochs_goes_on_where_the_earlier_one_ended(start, tmp_path):
     run = tmp_path / "longer"
     assert main([*TINY_CNN, "--from", str(start), "--run", str(run)]) == 0
@@ -148,6 +149,7 @@ def test_a_run_with_more_epochs_goes_on_where_the_earlier_one_ended(start, tmp_p
     assert float(read_history(run)[0]["train_loss"]) < last
 
 
+@pytest.mark.slow
 def test_a_frozen_body_keeps_its_weights_and_statistics(start, tmp_path):
     run = tmp_path / "frozen"
     options = ["--from", str(start), "--set", "training.frozen_body=true"]

@@ -123,6 +123,7 @@ def test_the_loss_adds_the_squared_error_of_the_features_of_the_view(resident, f
     assert loss == pytest.approx(cross_entropy + 0.5 * error, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_taught_run_records_its_teacher_and_its_time(finished_run, plain_vit, tmp_path):
     run = tmp_path / "run"
     assert main([*TAUGHT_VIT, "--teacher", str(finished_run), "--run", str(run)]) == 0

@@ -199,6 +199,7 @@ def test_a_trial_of_a_search_never_predicts_the_test_split(monkeypatch, tmp_path
         run_module.train(recipe, tmp_path / "run", evaluation_split="test")
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_best_epoch_are_saved(tmp_path):
     """The accuracy falls later, because the learning rate becomes too high."""
     arguments = as_overrides(
@@ -223,6 +224,7 @@ def test_the_weights_of_the_best_epoch_are_saved(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_training_stops_early_without_improvement(tmp_path):
     arguments = as_overrides(
         [

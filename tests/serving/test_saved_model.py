@@ -70,6 +70,7 @@ def test_an_existing_path_is_refused(finished_run, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_export_with_other_predictions_leaves_nothing(
     finished_run, tmp_path, monkeypatch, capsys
 ):

@@ -86,6 +86,7 @@ def test_the_loss_is_the_weighted_mean_of_cross_entropies(smoothing):
     assert float(result["loss"]) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_with_balanced_weights_is_finished(tmp_path):
     options = ["--set", "training.class_weights=balanced", "--set", "training.epochs=1"]
     assert main([*TINY_CNN, *options, "--run", str(tmp_path / "run")]) == 0

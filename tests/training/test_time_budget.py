@@ -26,6 +26,7 @@ def history(run: Path) -> list[dict[str, float]]:
     return [{key: float(value) for key, value in row.items()} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_its_time_is_spent_and_its_rate_falls_with_the_time(
     tmp_path, without_figures
 ):
