@@ -140,7 +140,8 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
 
 def _entries(folder: Path) -> list[os.DirEntry]:
     """Return what is in a folder in the order of the names, without what a user cannot see."""
-    if not os.access(folder, os.X_OK, effective_ids=True):  # its files could be listed only
+    by_effective_user = os.access in os.supports_effective_ids
+    if not os.access(folder, os.X_OK, effective_ids=by_effective_user):  # only its names are known
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     with os.scandir(folder) as entries:
         visible = [
