@@ -20,6 +20,7 @@ from cifar_models.data.splits import (
     subsample_train,
 )
 from cifar_models.errors import RequestError
+from cifar_models.runtime.text import printable
 from cifar_models.storage.records import DatasetInfo
 
 logger = logging.getLogger("cifar_models")
@@ -151,9 +152,9 @@ def warn_of_odd_data(info: DatasetInfo, splits: Splits) -> None:
         logger.warning(
             "class %s has %d training images and class %s has %d; accuracy hides how well the "
             "small classes do, so look at recall_macro and at the metrics of each class",
-            info.class_names[counts.argmax()],
+            printable(info.class_names[counts.argmax()]),
             counts.max(),
-            info.class_names[counts.argmin()],
+            printable(info.class_names[counts.argmin()]),
             counts.min(),
         )
 

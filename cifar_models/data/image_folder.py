@@ -28,6 +28,7 @@ from cifar_models.data.prepared_folder import prepared_folder
 from cifar_models.data.read_images import read_images
 from cifar_models.data.splits import ArraySplit, Split
 from cifar_models.errors import RequestError
+from cifar_models.runtime.text import printable
 
 logger = logging.getLogger("cifar_models")
 
@@ -182,4 +183,4 @@ def _unusable_in_words(unusable: list[str]) -> str:
 def _shortened(items: Sequence[str], separator: str = ", ") -> str:
     """Return the first items in one line, with the number of the remaining ones."""
     more = f" and {len(items) - MAX_FILES_NAMED} more" if len(items) > MAX_FILES_NAMED else ""
-    return separator.join(items[:MAX_FILES_NAMED]) + more
+    return printable(separator.join(items[:MAX_FILES_NAMED])) + more

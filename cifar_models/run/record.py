@@ -16,6 +16,7 @@ from cifar_models.evaluation.predictions import Predictions, compile_predictions
 from cifar_models.run.prepare import PreparedRun
 from cifar_models.runtime.process_clock import PROCESS_START
 from cifar_models.runtime.signals import obey_stop
+from cifar_models.runtime.text import printable
 from cifar_models.storage.records import RunMetrics
 from cifar_models.training.fit import FitReport
 from cifar_models.training.run_context import RunContext
@@ -164,7 +165,8 @@ def _warn_of_unpredicted_classes(predictions: Predictions) -> None:
     names = predictions.class_names
     missing = [names[label] for label in sorted(set(range(len(names))) - set(predicted.tolist()))]
     if missing:
-        logger.warning("no image was classified as %s", ", ".join(missing[:MAX_CLASSES_NAMED]))
+        names_shown = printable(", ".join(missing[:MAX_CLASSES_NAMED]))
+        logger.warning("no image was classified as %s", names_shown)
 
 
 def _log_end(metrics: RunMetrics, report: FitReport, context: RunContext) -> None:

@@ -48,7 +48,7 @@ def test_a_folder_of_grey_images_with_two_classes_is_learned(tmp_path):
 @pytest.mark.slow
 def test_a_folder_of_a_thousand_classes_trains(tmp_path):
     names = [f"class {number:04}" for number in range(1000)]
-    folder = write_noise_images(tmp_path / "images", names, 6)
+    folder = write_noise_images(tmp_path / "images", names, 12)
     info = train(folder, tmp_path / "run")
     assert len(info["class_names"]) == 1000
     assert len(read_metrics(tmp_path / "run")["per_class"]) == 1000
