@@ -1,7 +1,7 @@
 r"""Measure how reading, memory and training speed grow with the number of images in a folder.
 
-    .venv/bin/python experiments/data_scale.py --images 50000 --folder /tmp/images
-    .venv/bin/python experiments/data_scale.py --images 2000 --folder /tmp/photographs \
+    .venv/bin/python experiments/data_scale.py --images 50000 --folder images
+    .venv/bin/python experiments/data_scale.py --images 2000 --folder photographs \
         --photographs --image-size 224 --torch-python PYTHON
 
 It writes a folder of generated images of 32 pixels, or of photographs of 500 pixels that are cut

@@ -6,10 +6,9 @@ They are applied in this order, where torchvision's order is random.
 import tensorflow as tf
 
 from cifar_models.augmentation.batch import Batch
+from cifar_models.augmentation.rand_augment import grey
 from cifar_models.augmentation.stateless_random import split_key, uniform
 from cifar_models.config.augmentation import AugmentationConfig
-
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def colour_jitter(batch: Batch, key: tf.Tensor, config: AugmentationConfig) -> Batch:
@@ -41,9 +40,9 @@ def apply_colour_jitter(
     batch, channels = images.shape[0], images.shape[3]
     keys = split_key(key, 4)
     pixels = tf.cast(images, tf.float32)
-    references = (_black, _mean_grey, _grey)
+    references = (tf.zeros_like, _mean_grey, grey)
     for strength, own_key, reference_of in zip(strengths, keys[:3], references, strict=True):
-        if strength and not (channels == 1 and reference_of is _grey):
+        if strength and not (channels == 1 and reference_of is grey):
             low, high = max(0.0, 1 - strength), 1 + strength
             factor = low + (high - low) * uniform((batch, 1, 1, 1), own_key)
             reference = reference_of(pixels)
@@ -56,15 +55,5 @@ def apply_colour_jitter(
     return tf.cast(tf.round(pixels), images.dtype)
 
 
-def _black(pixels: tf.Tensor) -> tf.Tensor:
-    return tf.zeros_like(pixels)
-
-
-def _grey(pixels: tf.Tensor) -> tf.Tensor:
-    if pixels.shape[-1] == 1:
-        return pixels
-    return tf.reduce_sum(pixels * tf.constant(LUMA), axis=-1, keepdims=True)
-
-
 def _mean_grey(pixels: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(_grey(pixels), axis=[1, 2], keepdims=True)
+    return tf.reduce_mean(grey(pixels), axis=[1, 2], keepdims=True)

@@ -133,7 +133,8 @@ def _blend(degenerate: tf.Tensor, pixels: tf.Tensor, strength: tf.Tensor) -> tf.
     return tf.clip_by_value(degenerate + factor * (pixels - degenerate), 0.0, 255.0)
 
 
-def _grey(pixels: tf.Tensor) -> tf.Tensor:
+def grey(pixels: tf.Tensor) -> tf.Tensor:
+    """Return the brightness of pixels, float32: (B, H, W, C) → (B, H, W, 1)."""
     if pixels.shape[-1] == 1:
         return pixels
     weights = tf.constant([0.299, 0.587, 0.114])  # ITU-R BT.601, as in PIL
@@ -141,11 +142,11 @@ def _grey(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def _color(pixels, strength):
-    return _blend(_grey(pixels), pixels, strength)
+    return _blend(grey(pixels), pixels, strength)
 
 
 def _contrast(pixels, strength):
-    return _blend(tf.reduce_mean(_grey(pixels), axis=[1, 2], keepdims=True), pixels, strength)
+    return _blend(tf.reduce_mean(grey(pixels), axis=[1, 2], keepdims=True), pixels, strength)
 
 
 def _brightness(pixels, strength):

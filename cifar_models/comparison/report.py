@@ -114,10 +114,11 @@ def _html(comparison: Comparison, figures: dict[str, str], command: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    titles = columns(comparison)
     return environment.get_template("report.html").render(
         comparison=comparison,
-        titles=columns(comparison).values(),
-        rows=[(model, list(cells(model, columns(comparison)))) for model in comparison.models],
+        titles=titles.values(),
+        rows=[(model, list(cells(model, titles))) for model in comparison.models],
         figures=figures,
         shown_classes=len(comparison.shown_classes),
         robustness_images=_robustness_images(comparison),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cifar_models.data.dataset import MAX_IMBALANCE
+from cifar_models.data.dataset import is_skewed
 from cifar_models.run.load import FinishedRun
 
 # Name → column title. Scores are shown with an interval over the runs, costs as a mean.
@@ -35,14 +35,13 @@ COSTS = {
 def scores_in_order(run: FinishedRun) -> dict[str, str]:
     """Return name → column title of the scores, the most telling first.
 
-    If the largest class of the evaluation split has more than MAX_IMBALANCE times the images of the
-    smallest one, accuracy hides how well the small classes do.
+    If the classes are skewed, balanced accuracy and macro F1 lead.
 
     Args:
         run: One of the compared runs, which share their evaluation split.
     """
     counts = np.bincount(run.labels, minlength=len(run.dataset.class_names))
-    if counts.max() <= MAX_IMBALANCE * counts.min():
+    if not is_skewed(counts):
         return SCORES
     return SKEWED_SCORES | {key: title for key, title in SCORES.items() if key not in SKEWED_SCORES}
 

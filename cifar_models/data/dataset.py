@@ -126,6 +126,15 @@ def changes_since(info: DatasetInfo, dataset: Dataset, splits: Splits) -> list[s
     return changes
 
 
+def is_skewed(counts: np.ndarray) -> bool:
+    """Return whether the classes differ so much in size that accuracy hides the small ones.
+
+    Args:
+        counts: Number of images of each class, (K,).
+    """
+    return counts.max() > MAX_IMBALANCE * counts.min()
+
+
 def warn_of_odd_data(info: DatasetInfo, splits: Splits) -> None:
     """Log what makes results on these data look better or worse than they are.
 
@@ -148,7 +157,7 @@ def warn_of_odd_data(info: DatasetInfo, splits: Splits) -> None:
             info.name,
         )
     counts = np.bincount(splits.train.labels, minlength=len(info.class_names))
-    if counts.max() > MAX_IMBALANCE * counts.min():
+    if is_skewed(counts):
         logger.warning(
             "class %s has %d training images and class %s has %d; accuracy hides how well the "
             "small classes do, so look at recall_macro and at the metrics of each class",

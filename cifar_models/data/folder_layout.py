@@ -99,9 +99,6 @@ def _find_images(folder: Path, class_names: tuple[str, ...] | None) -> FolderLay
             known = (
                 f"one of the trained classes, {', '.join(names)}" if class_names else f"in {first}"
             )
-            known = f"one of the trained classes, {', '.join(names)}"
-            if class_names is None:
-                known = f"in {first}"
             raise RequestError(
                 f"{of_split}: class {', '.join(sorted(unknown))} is not {known}; rename it, or "
                 "remove it"
@@ -203,8 +200,10 @@ def with_test_split(layout: FolderLayout) -> dict[str, ImageFiles]:
 
 def refuse_small_classes(splits: dict[str, ImageFiles], class_names: tuple[str, ...]) -> None:
     """Raise RequestError if a class has no files in train or test, which `with_test_split` gave."""
-    for label, name in enumerate(class_names):
-        train, test = (np.count_nonzero(splits[key].labels == label) for key in ("train", "test"))
+    counts = (
+        np.bincount(splits[key].labels, minlength=len(class_names)) for key in ("train", "test")
+    )
+    for name, train, test in zip(class_names, *counts, strict=True):
         if not train or not test:
             raise RequestError(
                 f"class {name} has {train + test} images, too few for both training and test; add "
@@ -231,13 +230,13 @@ def held_out_by_name(files: ImageFiles, class_names: tuple[str, ...]) -> np.ndar
         [
             _rank(class_names[label], path.rpartition(os.sep)[2])
             for path, label in zip(files.paths, files.labels, strict=True)
-        ]
+        ],
+        np.float64,
     )
     held_out = ranks < TEST_FRACTION
-    for label in np.unique(files.labels):
+    for label in np.setdiff1d(files.labels, files.labels[held_out]):
         of_class = np.flatnonzero(files.labels == label)
-        if not held_out[of_class].any():
-            held_out[of_class[ranks[of_class].argmin()]] = True
+        held_out[of_class[ranks[of_class].argmin()]] = True
     return held_out
 
 

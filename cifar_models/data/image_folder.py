@@ -36,7 +36,7 @@ MAX_FILES_NAMED = 5  # in one message
 
 
 def load_image_folder(recipe: Recipe, may_download: bool) -> Dataset:
-    """Load folder:PATH into memory, at the image size of the recipe's network.
+    """Load folder:PATH at the image size of the recipe's network.
 
     Args:
         recipe: The recipe.
@@ -44,7 +44,7 @@ def load_image_folder(recipe: Recipe, may_download: bool) -> Dataset:
 
     Raises:
         RequestError: As `find_images` or `read_label_table`; there are no training images; the
-            images do not fit into memory; or a file cannot be used as an image, unless
+            images do not fit into the memory; or a file cannot be used as an image, unless
             data.bad_files is "skip".
     """
     folder = _folder_of(recipe)

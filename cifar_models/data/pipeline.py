@@ -31,12 +31,9 @@ def make_training_batches(
     Returns:
         A dataset of known cardinality with what `ResidentImages` returns.
     """
-    gather: ResidentImages | StreamedImages
-    if isinstance(split, ArraySplit):
-        with tf.device("CPU"):  # by default, a GPU would hold the images
-            gather = ResidentImages(split, feature_maps)
-    else:
-        gather = StreamedImages(split, feature_maps)
+    kind = ResidentImages if isinstance(split, ArraySplit) else StreamedImages
+    with tf.device("CPU"):  # by default, a GPU would hold the images
+        gather = kind(split, feature_maps)
     indices = make_training_indices(len(split), batch_size, seed, first_step, end_step)
     batches = indices.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE)
@@ -92,9 +89,12 @@ class ResidentImages:
     """
 
     def __init__(self, split: Split, feature_maps: np.ndarray | None = None):
-        self._images = tf.constant(split.images_at(slice(None)))
+        self._load_images(split)
         self._labels = tf.constant(split.labels)
         self._maps = None if feature_maps is None else tf.constant(feature_maps)
+
+    def _load_images(self, split: Split) -> None:
+        self._images = tf.constant(split.images_at(slice(None)))
 
     def __call__(self, indices: tf.Tensor, flip_mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Return images, uint8 (B, H, W, C), labels, int64 (B,), and flip mask, bool (B,).
@@ -106,36 +106,32 @@ class ResidentImages:
             indices: Image indices, int64 (B,).
             flip_mask: Images to flip, bool (B,).
         """
-        batch = tf.gather(self._images, indices), tf.gather(self._labels, indices), flip_mask
-        return batch if self._maps is None else (*batch, _maps_of(self._maps, indices, flip_mask))
+        batch = self._images_at(indices), tf.gather(self._labels, indices), flip_mask
+        if self._maps is None:
+            return batch
+        views = tf.stack([indices, tf.cast(flip_mask, indices.dtype)], axis=1)
+        return *batch, tf.gather_nd(self._maps, views)
+
+    def _images_at(self, indices: tf.Tensor) -> tf.Tensor:
+        """Return images, uint8 (B, H, W, C), of indices, int64 (B,)."""
+        return tf.gather(self._images, indices)
 
 
-class StreamedImages:
-    """The images of a split that are read for each batch, and its labels as a tensor.
+class StreamedImages(ResidentImages):
+    """The labels of a split as a tensor, and its images, which are read for each batch.
 
     Args:
-        split: The N images.
+        split: As for `ResidentImages`.
         feature_maps: As for `ResidentImages`.
     """
 
-    def __init__(self, split: Split, feature_maps: np.ndarray | None = None):
+    def _load_images(self, split: Split) -> None:
         self._split = split
-        with tf.device("CPU"):
-            self._labels = tf.constant(split.labels)
-            self._maps = None if feature_maps is None else tf.constant(feature_maps)
 
-    def __call__(self, indices: tf.Tensor, flip_mask: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Return what `ResidentImages` returns."""
+    def _images_at(self, indices: tf.Tensor) -> tf.Tensor:
         images = tf.numpy_function(self._split.images_at, [indices], tf.uint8)
         images.set_shape((*indices.shape, *self._split.image_shape))
-        batch = images, tf.gather(self._labels, indices), flip_mask
-        return batch if self._maps is None else (*batch, _maps_of(self._maps, indices, flip_mask))
-
-
-def _maps_of(maps: tf.Tensor, indices: tf.Tensor, flip_mask: tf.Tensor) -> tf.Tensor:
-    """Return the feature maps of images, or of their mirror images, float16 (B, h, w, c)."""
-    views = tf.stack([indices, tf.cast(flip_mask, indices.dtype)], axis=1)
-    return tf.gather_nd(maps, views)
+        return images
 
 
 def epoch_order(epoch: tf.Tensor, num_images: int, seed: int) -> tf.Tensor:

@@ -8,6 +8,8 @@ import numpy as np
 
 from cifar_models.runtime.signals import obey_stop
 
+IMAGES_PER_CHUNK = 4096  # that are read at once
+
 
 class Split(Protocol):
     """Labelled images that are addressed by index, wherever their pixels are stored."""
@@ -32,9 +34,6 @@ class Split(Protocol):
 
     def subset(self, indices: np.ndarray) -> "Split":
         """Return the split of the images at the indices."""
-
-
-IMAGES_PER_CHUNK = 4096  # that are read at once
 
 
 @dataclass(frozen=True)

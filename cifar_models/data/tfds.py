@@ -31,7 +31,7 @@ KNOWN_DATASETS = {
 
 
 def load_tfds(recipe: Recipe, may_download: bool) -> Dataset:
-    """Load an image classification data set of TensorFlow Datasets into memory.
+    """Load an image classification data set of TensorFlow Datasets.
 
     Args:
         recipe: The recipe.

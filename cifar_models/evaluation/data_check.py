@@ -13,7 +13,6 @@ from cifar_models.data.dataset import Dataset
 from cifar_models.data.duplicates import near_duplicates, pixel_digests
 from cifar_models.data.load import load_dataset
 from cifar_models.data.splits import Split
-from cifar_models.evaluation.contact_sheet import draw_contact_sheet
 from cifar_models.storage.atomic_files import write_atomic, write_bytes_atomic
 
 CONTACT_SHEET, PROBLEMS = "contact_sheet.png", "problems.txt"
@@ -123,6 +122,8 @@ def _image_names(splits: dict[str, Split]) -> list[str]:
 
 
 def _write(report: DataCheck, splits: dict[str, Split], out: Path) -> None:
+    from cifar_models.evaluation.contact_sheet import draw_contact_sheet  # imports matplotlib
+
     out.mkdir(parents=True, exist_ok=True)
     lines = [
         f"{kind}: {item}\n"

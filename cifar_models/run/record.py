@@ -8,9 +8,10 @@ from time import perf_counter
 from typing import BinaryIO
 
 import keras
+import numpy as np
 
 from cifar_models.config.recipe_file import recipe_tables
-from cifar_models.data.dataset import MAX_IMBALANCE
+from cifar_models.data.dataset import is_skewed
 from cifar_models.evaluation.metrics import classification_metrics
 from cifar_models.evaluation.predictions import Predictions, compile_predictions, predict_split
 from cifar_models.run.prepare import PreparedRun
@@ -163,7 +164,7 @@ def _attempt(what: str, action: Callable[[], object]) -> None:
 def _warn_of_unpredicted_classes(predictions: Predictions) -> None:
     predicted = predictions.probabilities.argmax(axis=1)
     names = predictions.class_names
-    missing = [names[label] for label in sorted(set(range(len(names))) - set(predicted.tolist()))]
+    missing = [names[label] for label in np.setdiff1d(np.arange(len(names)), predicted)]
     if missing:
         names_shown = printable(", ".join(missing[:MAX_CLASSES_NAMED]))
         logger.warning("no image was classified as %s", names_shown)
@@ -175,9 +176,8 @@ def _log_end(metrics: RunMetrics, report: FitReport, context: RunContext) -> Non
         report.train_seconds,
         100 * report.saving_seconds / report.train_seconds,
     )
-    counts = [scores.images for scores in metrics.per_class.values()]
     balanced = ""
-    if max(counts) > MAX_IMBALANCE * min(counts):
+    if is_skewed(np.array([scores.images for scores in metrics.per_class.values()])):
         balanced = f" (mean of the classes: {metrics.recall_macro:.4f})"
     logger.info(
         "%s accuracy %.4f%s, loss %.4f on %d images; %s",

@@ -68,6 +68,7 @@ def train(
         warn_of_many_tokens(fitted)
         info = describe(dataset, splits)
         warn_of_odd_data(info, splits)
+        # Only to refuse the name of a class that does not exist, before the folder is made.
         class_weights(recipe.training.class_weights, splits.train.labels, dataset.class_names)
         earlier = open_earlier_runs(recipe, info)
         import_tensorflow()  # takes seconds, so wrong requests are refused before it
