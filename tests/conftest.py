@@ -187,8 +187,8 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def without_amx() -> Iterator[None]:
-    """Hide AMX, so that a test computes in float32 on every CPU unless it asks for another."""
+def without_bfloat16() -> Iterator[None]:
+    """Hide the CPU's flags, so that a test computes in float32 unless it asks for another."""
     from cifar_models.runtime import device
 
     cpu_info = device._cpu_info

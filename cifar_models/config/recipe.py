@@ -71,7 +71,7 @@ class RuntimeConfig:
     )
     precision: str = key(
         "auto",
-        "Keras dtype policy; auto: mixed on a GPU and on a CPU with AMX, else float32.",
+        "Keras dtype policy; auto: mixed on a GPU or a CPU with AMX or AVX512_BF16, else float32.",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
     xla: str = key(

@@ -14,6 +14,8 @@ GPU_STEPS_PER_EXECUTION = 32
 # Largest training set that is kept in the memory of a GPU by default. CIFAR-10 takes 150 MB. A GPU
 # has 4 GB or more, which the network and its activations need too.
 MAX_RESIDENT_BYTES = 2**30
+# Flags of CPUs with instructions that multiply bfloat16 numbers, in the words of /proc/cpuinfo.
+BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,9 @@ def choose_precision(recipe: RuntimeConfig) -> str:
     """Return the dtype policy of a run on this machine.
 
     "auto" is mixed_bfloat16 on a GPU of compute capability 8 or higher, and mixed_float16 with loss
-    scaling on an older one. A CPU with AMX computes mixed_bfloat16 through oneDNN, but not through
-    XLA. Any other CPU would only emulate it, so "auto" is float32 there, and in deterministic runs.
+    scaling on an older one. A CPU with AMX or AVX512_BF16 multiplies bfloat16 matrices through
+    oneDNN, but not through XLA. Any other CPU would only emulate it, so "auto" is float32 there,
+    and in deterministic runs.
 
     Args:
         recipe: The `runtime` table of a recipe.
@@ -94,9 +97,10 @@ def choose_precision(recipe: RuntimeConfig) -> str:
     if tf.config.list_physical_devices("GPU"):
         capability = _gpu_details().get("compute_capability", (0, 0))
         return "mixed_bfloat16" if capability >= (8, 0) else "mixed_float16"
-    has_amx = "amx_bf16" in _cpu_info("flags").split()
-    uses_amx = has_amx and onednn_is_on() and recipe.xla != "on" and not recipe.deterministic
-    return "mixed_bfloat16" if uses_amx else "float32"
+    if recipe.xla == "on" or recipe.deterministic or not onednn_is_on():
+        return "float32"
+    flags = _cpu_info("flags").split()
+    return "float32" if BFLOAT16_FLAGS.isdisjoint(flags) else "mixed_bfloat16"
 
 
 def _set_determinism(deterministic: bool) -> None:

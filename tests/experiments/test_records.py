@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,14 @@ def test_the_readme_of_every_record_has_the_results(record):
     for result in results:
         assert result.accuracy in text, f"{record}: README.md does not say {result.accuracy}"
         assert re.search(rf"\bn = {len(result.runs)}\b", text)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_no_file_of_a_record_is_ignored_by_git():
+    command = ["git", "status", "--porcelain", "--ignored", "--", str(RECORDS)]
+    status = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    ignored = [line for line in status.splitlines() if line.startswith("!!")]
+    assert not ignored, "a clone would lack these files"
 
 
 def test_no_record_holds_a_large_file_or_a_checkpoint():

@@ -221,11 +221,12 @@ def test_the_device_decides_precision_and_xla(float32_policy):
         ("fpu amx_bf16", {"precision": "mixed_float16"}, "mixed_float16"),
         ("fpu amx_bf16", {"xla": "on"}, "float32"),
         ("fpu amx_bf16", {"deterministic": True}, "float32"),
-        ("fpu avx512_bf16 amx_tile", {}, "float32"),
+        ("fpu avx512_bf16", {}, "mixed_bfloat16"),  # AMD Zen 4
+        ("fpu avx512f amx_tile", {}, "float32"),
         ("", {}, "float32"),  # not Linux
     ],
 )
-def test_amx_decides_the_precision_on_a_cpu(flags, setting, expected, monkeypatch):
+def test_bfloat16_instructions_decide_the_precision_on_a_cpu(flags, setting, expected, monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     monkeypatch.setattr(device, "_cpu_info", lambda key: flags)
     monkeypatch.setattr(device, "onednn_is_on", lambda: True)
