@@ -33,6 +33,8 @@ from cifar_models.sweeps.trials import (
 logger = logging.getLogger("cifar_models")
 
 BEST, BEST_HEAD = "best.toml", "# The best of "  # the file of the best recipe, and its beginning
+# Of the training images, in the trials of a recipe that trains on all of them.
+SEARCH_VALIDATION_FRACTION = 0.1
 TUNED_SUFFIX = "-tuned"  # of the name of the best recipe
 
 
@@ -45,7 +47,8 @@ def tune(
 ) -> Path:
     """Search the ranges of a recipe, and write the best recipe. No test image is predicted.
 
-    If the search was stopped, calling this again resumes it.
+    If the search was stopped, calling this again resumes it. If the recipe has no validation split,
+    the trials have one of SEARCH_VALIDATION_FRACTION, and the best recipe has none again.
 
     Args:
         recipe: Recipe with a `search` table.
@@ -59,26 +62,33 @@ def tune(
         The path of best.toml, which `train` accepts unchanged.
 
     Raises:
-        RequestError: The recipe has no validation split, `out` holds anything other than this
-            search or trials on other data, or another process uses it.
+        RequestError: `out` holds anything other than this search or trials on other data, or
+            another process uses it.
         RunError: No trial succeeded, or a file cannot be written.
         Interruption: A signal asked the search to stop.
     """
-    if not recipe.data.validation_fraction:
-        raise RequestError(
-            f"{recipe.name}: data.validation_fraction is 0, and a search needs a validation split"
+    recipe, final_fraction = recipe.with_absolute_paths(), recipe.data.validation_fraction
+    if not final_fraction:
+        recipe = with_values(recipe, {"data.validation_fraction": SEARCH_VALIDATION_FRACTION})
+        logger.info(
+            "the trials hold out %.0f %% of the training images for validation, unless the data "
+            "have a validation split; the best recipe trains on all of them, as %s does",
+            100 * SEARCH_VALIDATION_FRACTION,
+            recipe.name,
         )
-    recipe = recipe.with_absolute_paths()
     out = Path(out)
     _refuse_other_files(out)
     with disk_errors(out, RESUME):
         (out / "trials").mkdir(parents=True, exist_ok=True)
         with memory_for_training(force), locked(out):
-            return _search(recipe, max_trials, out, budget_seconds)
+            tuner = _search(recipe, max_trials, out, budget_seconds)
+            return _write_best(tuner, final_fraction)
 
 
-def _search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None) -> Path:
-    """Run the search in its folder, which is locked, and return the path of best.toml."""
+def _search(
+    recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None
+) -> RecipeTuner:
+    """Run the search in its folder, which is locked, and return its tuner."""
     trials = [RunFolder(path) for path in sorted((out / "trials").iterdir())]
     _refuse_other_data(recipe, [folder for folder in trials if folder.has_begun()])
     ended = sum(folder.has_ended() for folder in trials)
@@ -88,7 +98,7 @@ def _search(recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | 
     with tempfile.TemporaryDirectory() as scratch:
         tuner = RecipeTuner(recipe, max_trials, out, budget_seconds, Path(scratch))
         _run_trials(tuner)
-    return _write_best(tuner)
+    return tuner
 
 
 def _refuse_other_data(recipe: Recipe, begun: list[RunFolder]) -> None:
@@ -152,18 +162,25 @@ def _last_failure(tuner: RecipeTuner) -> str:
     return f"trial {name}: {reason}"
 
 
-def _write_best(tuner: RecipeTuner) -> Path:
-    """Write the recipe of the best trial, and return the path of the file."""
+def _write_best(tuner: RecipeTuner, validation_fraction: float) -> Path:
+    """Write the recipe of the best trial, and return the path of the file.
+
+    Args:
+        tuner: Tuner that ran the trials.
+        validation_fraction: data.validation_fraction of the recipe that was searched.
+    """
     recipe, finished, path = tuner.recipe, tuner.finished, tuner.out / BEST
     if not finished:
         raise RunError(
             f"{tuner.out}: no trial finished{f'; {_last_failure(tuner)}' if tuner.failed else ''}"
         )
     best = max(finished, key=finished.__getitem__)
-    tuned = with_values(
-        RunFolder(tuner.out / "trials" / best).read_recipe(),
-        {"training.tuning_trials": recipe.training.tuning_trials + len(finished)},
-    )
+    values: dict[str, object] = {
+        "training.tuning_trials": recipe.training.tuning_trials + len(finished)
+    }
+    if not validation_fraction:
+        values["data.validation_fraction"] = 0.0
+    tuned = with_values(RunFolder(tuner.out / "trials" / best).read_recipe(), values)
     # Another name: a comparison or study of both recipes would otherwise list their differences.
     tuned = dataclasses.replace(
         tuned, name=f"{recipe.name.removesuffix(TUNED_SUFFIX)}{TUNED_SUFFIX}"

@@ -49,15 +49,20 @@ def test_evaluation_on_the_validation_split_is_refused(run, capsys):
     assert "has no validation split" in error
 
 
-def test_a_search_without_a_validation_split_is_refused(tmp_path, capsys):
-    recipe = tmp_path / "all.toml"
+def test_a_search_holds_out_validation_images_and_the_best_recipe_does_not(tmp_path):
+    """A tenth of the 1,437 training images of the digits, rounded by class."""
+    recipe, out = tmp_path / "all.toml", tmp_path / "search"
     recipe.write_text(
-        '[data]\ndataset = "digits"\nvalidation_fraction = 0\n[training]\nkeep = "last"\n'
+        '[data]\ndataset = "digits"\nvalidation_fraction = 0\n'
+        "[model]\nimage_size = 8\nstem_filters = 4\nstage_filters = [4]\nstage_blocks = [1]\n"
+        '[training]\nepochs = 1\nkeep = "last"\n'
         '[search]\n"training.momentum" = { low = 0.5, high = 0.9 }\n'
     )
-    out = tmp_path / "search"
-    error = refusal(capsys, "tune", recipe, "--trials", "1", "--out", out)
-    assert "a search needs a validation split" in error
+    assert main(["tune", str(recipe), "--trials", "1", "--out", str(out)]) == 0
+    info = json.loads((out / "trials" / "0001" / "dataset.json").read_text())
+    assert info["train_images"] + info["validation_images"] == 1437
+    assert 140 <= info["validation_images"] <= 148
+    assert read_recipe(out / "best.toml").data.validation_fraction == 0
 
 
 @pytest.mark.parametrize("override", ["training.keep=best", "training.early_stopping_epochs=2"])
