@@ -185,5 +185,8 @@ def _as_square(image: Image.Image, size: int, resize: str) -> Image.Image:
     if resize == "crop":
         return ImageOps.fit(image, (size, size), bilinear)
     if resize == "pad":
-        return ImageOps.pad(image, (size, size), bilinear, color=PADDING)
+        # `ImageOps.pad` alone would resize a very long image to nothing, and return black.
+        longest = max(image.size)
+        whole = [max(round(side / longest * size), 1) for side in image.size]
+        return ImageOps.pad(image.resize(whole, bilinear), (size, size), bilinear, color=PADDING)
     return image.resize((size, size), bilinear)

@@ -168,6 +168,12 @@ def test_the_geometry_of_a_wide_image(resize, expected, tmp_path):
     np.testing.assert_allclose(image, expected, atol=1)
 
 
+def test_a_very_long_image_is_padded_to_a_line_and_not_to_nothing(tmp_path):
+    Image.new("RGB", (2, 200), (255, 0, 0)).save(tmp_path / "x.png")
+    pixels = read_image(tmp_path / "x.png", 8, "pad").pixels  # 0.08 pixels wide
+    assert (pixels == (255, 0, 0)).all(axis=-1).sum() == 8
+
+
 def test_shrinking_averages_all_pixels(tmp_path):
     """A checkerboard of single pixels becomes grey. A filter that skips pixels gives 0 or 255."""
     checkerboard = np.indices((64, 64)).sum(axis=0) % 2 * 255
