@@ -54,8 +54,9 @@ $(INSTALLED): $(REQUIREMENTS)
 	$(RUN_PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)
 	touch $@
 
-COMPILE := UV_CUSTOM_COMPILE_COMMAND="make requirements" $(VENV)/bin/uv pip compile pyproject.toml --quiet --extra dev \
-	--universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links
+COMPILE := UV_CUSTOM_COMPILE_COMMAND="make requirements" $(VENV)/bin/uv pip compile pyproject.toml --quiet \
+	--extra dev --extra onnx --extra litert --extra labels --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --no-emit-find-links
 READS_requirements := ARGS
 requirements: setup ## renew the pins and hashes after a change of pyproject.toml (ARGS=--upgrade: newest versions)
 	$(COMPILE) $(ARGS) --output-file requirements.txt

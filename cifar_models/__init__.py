@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from cifar_models.run.load import load_run
     from cifar_models.run.resume import resume
     from cifar_models.run.train import train
-    from cifar_models.serving.formats import export
+    from cifar_models.serving.export import export
+    from cifar_models.serving.load_export import load_export
     from cifar_models.sweeps.tuning import tune
 
 __version__ = "0.1.0"
@@ -35,7 +36,8 @@ _FUNCTIONS = {
     "evaluate": "cifar_models.run.evaluate:evaluate",
     "compare": "cifar_models.comparison.compare_runs:compare",
     "tune": "cifar_models.sweeps.tuning:tune",
-    "export": "cifar_models.serving.formats:export",
+    "export": "cifar_models.serving.export:export",
+    "load_export": "cifar_models.serving.load_export:load_export",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "evaluate",
     "export",
     "load_dataset",
+    "load_export",
     "load_run",
     "read_recipe",
     "resume",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from cifar_models.cli import serving_commands
 from cifar_models.config.paths import user_path
 from cifar_models.errors import RequestError, RunError
 
@@ -104,24 +105,6 @@ def _evaluate(options: argparse.Namespace) -> None:
     tables.print_evaluation(evaluate(options.run, options.dataset, options.data_dir, options.split))
 
 
-def _predict(options: argparse.Namespace) -> None:
-    if options.top < 1:
-        raise RequestError(f"--top {options.top}: must be at least 1")
-    from cifar_models.run.load import load_run
-
-    run = load_run(options.run)
-    from cifar_models.cli import prediction_output as output
-
-    top = min(options.top, len(run.dataset.class_names))
-    predictions = output.checked(run.predict(options.inputs), options.strict)
-    if options.csv:
-        output.write_csv(predictions, top, options.csv)
-    elif options.json:
-        output.write_json(predictions, top, options.json)
-    else:
-        output.print_predictions(predictions, top)
-
-
 def _check(options: argparse.Namespace) -> None:
     from cifar_models.cli import tables
     from cifar_models.evaluation.data_check import check_dataset
@@ -165,17 +148,6 @@ def _study(options: argparse.Namespace) -> None:
         print(report)
 
 
-def _export(options: argparse.Namespace) -> None:
-    from cifar_models.serving.formats import export
-
-    out = options.out or options.run / "export"
-    report = export(options.run, out, options.format, options.data_dir, options.dataset)
-    print(
-        f"{report.path}: {options.format}, largest difference of a probability "
-        f"{report.largest_difference:.2g} on {report.images} {report.source} images"
-    )
-
-
 def _benchmark(options: argparse.Namespace) -> None:
     paths = {name: user_path(name) for name in options.subjects}
     runs = [path for path in paths.values() if path.is_dir()]
@@ -186,14 +158,19 @@ def _benchmark(options: argparse.Namespace) -> None:
             f"{runs[0]}: is a run folder; --set, --dataset and --data-dir apply to recipes only, "
             "leave them out"
         )
+    if recipes and options.runtime:
+        raise RequestError(f"--runtime: applies to run folders, and {names[0]} is a recipe")
+    from cifar_models.benchmark.runtime_cost import check_runtimes, measure_runtimes
     from cifar_models.benchmark.serving_cost import measure_serving_costs
     from cifar_models.benchmark.training_speed import measure_training_speeds
-    from cifar_models.cli import tables
+    from cifar_models.cli import cost_tables
 
+    runtimes = check_runtimes(options.runtime or [])
     if runs:
-        tables.print_serving_costs(measure_serving_costs(runs))
+        cost_tables.print_serving_costs(measure_serving_costs(runs))
+        cost_tables.print_runtimes(measure_runtimes(runs, runtimes))
     if recipes:
-        tables.print_training_speeds(measure_training_speeds(recipes))
+        cost_tables.print_training_speeds(measure_training_speeds(recipes))
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -216,10 +193,12 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "evaluate": _evaluate,
     "compare": _compare,
     "study": _study,
-    "predict": _predict,
+    "predict": serving_commands.predict_command,
+    "explain": serving_commands.explain_command,
+    "worst": serving_commands.worst_command,
     "check": _check,
     "tune": _tune,
-    "export": _export,
+    "export": serving_commands.export_command,
     "benchmark": _benchmark,
     "list": _list,
 }

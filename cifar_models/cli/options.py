@@ -44,6 +44,12 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=path_of, metavar="RUN", help="run folder")
 
 
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IMAGE_OR_FOLDER", help="an image file, or a folder of them"
+    )
+
+
 def add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="override runtime.seed")
 

@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cifar_models import __version__
+from cifar_models.cli import serving_arguments
 from cifar_models.cli.options import (
     MOVED,
     OneLineErrors,
     add_data_dir,
     add_dataset,
     add_force,
-    add_overrides,
     add_recipe,
     add_run,
     add_seed,
     path_of,
     seconds_of,
 )
-from cifar_models.serving.formats import EXPORT_FORMATS
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -93,22 +92,6 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_predict(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
-    parser.add_argument(
-        "inputs", nargs="+", metavar="IMAGE_OR_FOLDER", help="an image file, or a folder of them"
-    )
-    parser.add_argument(
-        "--top", type=int, default=1, metavar="K", help="classes of each image (default: 1)"
-    )
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument("--csv", type=path_of, metavar="FILE", help="write a CSV file instead")
-    output.add_argument("--json", type=path_of, metavar="FILE", help="write a JSON file instead")
-    parser.add_argument(
-        "--strict", action="store_true", help="stop at the first file that cannot be read"
-    )
-
-
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="folder:PATH, or another data set")
     parser.add_argument(
@@ -170,31 +153,6 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     add_force(parser)
 
 
-def _add_export(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
-    default = next(iter(EXPORT_FORMATS))
-    formats = "; ".join(f"{name}: {each.description}" for name, each in EXPORT_FORMATS.items())
-    parser.add_argument(
-        "--format",
-        choices=list(EXPORT_FORMATS),
-        default=default,
-        help=f"{formats} (default: {default})".replace("%", "%%"),  # argparse formats it
-    )
-    parser.add_argument(
-        "--out", type=path_of, metavar="PATH", help="path of the model (default: RUN/export)"
-    )
-    add_dataset(parser, MOVED)
-    add_data_dir(parser)
-
-
-def _add_benchmark(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "subjects", nargs="+", metavar="RUN_OR_RECIPE", help="a run folder, or a recipe"
-    )
-    add_overrides(parser)
-    parser.set_defaults(seed=None)
-
-
 def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", choices=["recipes", "models", "datasets", "runs"], help="what to list"
@@ -219,12 +177,22 @@ _COMMANDS = {
     "train": _Command("train a recipe and record the run", _add_train),
     "resume": _Command("resume a run that was stopped or killed", _add_resume),
     "evaluate": _Command("evaluate a finished run again", _add_evaluate),
-    "predict": _Command("classify image files with a finished run", _add_predict),
+    "predict": _Command("classify image files with a finished run", serving_arguments.add_predict),
+    "explain": _Command(
+        "show what speaks for the class of image files", serving_arguments.add_explain
+    ),
+    "worst": _Command(
+        "show the test images that a run gets most wrong", serving_arguments.add_worst
+    ),
     "check": _Command("look for problems in a data set", _add_check),
     "tune": _Command("search the ranges that a recipe declares", _add_tune),
     "compare": _Command("compare finished runs in a report", _add_compare),
     "study": _Command("train the missing runs of a study, and compare all of them", _add_study),
-    "export": _Command("export the model of a finished run for serving", _add_export),
-    "benchmark": _Command("measure training speed or serving cost", _add_benchmark),
+    "export": _Command(
+        "export the model of a finished run for serving", serving_arguments.add_export
+    ),
+    "benchmark": _Command(
+        "measure training speed or serving cost", serving_arguments.add_benchmark
+    ),
     "list": _Command("list recipes, models, data sets or runs", _add_list),
 }

@@ -1,15 +1,19 @@
-"""The output of `predict`: lines on the screen, a CSV file or a JSON file."""
+"""The output of `predict` and `explain`: lines on the screen, a CSV file or a JSON file."""
 
 import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cifar_models.errors import RunError
 from cifar_models.evaluation.image_predictions import ImagePrediction
 from cifar_models.runtime.text import printable
 from cifar_models.storage.atomic_files import write_bytes_atomic
+
+if TYPE_CHECKING:
+    from cifar_models.explain.explain_files import Explanation
 
 
 def checked(predictions: Iterable[ImagePrediction], is_strict: bool) -> Iterator[ImagePrediction]:
@@ -37,6 +41,17 @@ def print_predictions(predictions: Iterable[ImagePrediction], top: int) -> None:
     for prediction in predictions:
         classes = "  ".join(f"{name} {value:.1%}" for name, value in prediction.top(top))
         print(printable(f"{prediction.path}: {prediction.problem or classes}"), flush=True)
+
+
+def print_explanations(explanations: "Iterable[Explanation]", out: Path) -> None:
+    """Print a line for each picture: its figure, its class, and the areas of each method."""
+    for each in explanations:
+        areas = (
+            f"{method}: deletion {each.deletion[method]:.2f}, insertion {insertion:.2f}"
+            for method, insertion in each.insertion.items()
+        )
+        label = f"{each.label} {each.probability:.1%}"
+        print(printable(f"{out / each.figure}: {label}; {'; '.join(areas)}"), flush=True)
 
 
 def write_csv(predictions: Iterable[ImagePrediction], top: int, path: Path) -> None:

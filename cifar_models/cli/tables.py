@@ -1,21 +1,18 @@
 """Tables that the commands print."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from rich.filesize import decimal
 from rich.table import Table
 
-from cifar_models.benchmark.training_speed import TrainingSpeed
 from cifar_models.config.architectures import ARCHITECTURES
 from cifar_models.config.recipe_file import read_recipe, recipe_paths
 from cifar_models.errors import RequestError
 from cifar_models.evaluation.data_check import CONTACT_SHEET, PROBLEMS, DataCheck
 from cifar_models.run.evaluate import Evaluation
 from cifar_models.runtime.text import printable
-from cifar_models.storage.records import Robustness, RunMetrics, ServingCost
+from cifar_models.storage.records import Robustness, RunMetrics
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.storage.safe_open import find_files
 
@@ -24,22 +21,22 @@ FILE_WIDTH = 200  # columns if the output is not a terminal, so that no path is 
 
 def print_recipes() -> None:
     """Print a row for each recipe, with the first line of the comment at its head."""
-    table = _table("recipe", "model", "data set", "description")
+    table = text_table("recipe", "model", "data set", "description")
     for name, path in recipe_paths().items():
         recipe = read_recipe(name)
         head = path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
         description = head.partition(": ")[2] or head
         table.add_row(name, recipe.architecture, recipe.data.dataset, description)
-    _print(table)
+    print_table(table)
 
 
 def print_models() -> None:
     """Print the architectures that `model.architecture` may name, with the keys of each."""
-    table = _table("architecture", "what it is", "keys")
+    table = text_table("architecture", "what it is", "keys")
     for name, architecture in ARCHITECTURES.items():
         keys = ", ".join(f"{key} {value}" for key, value in vars(architecture.config).items())
         table.add_row(name, architecture.description, keys)
-    _print(table)
+    print_table(table)
 
 
 def print_datasets() -> None:
@@ -47,12 +44,12 @@ def print_datasets() -> None:
     from cifar_models.data.load import DATA_SOURCES
     from cifar_models.data.tfds import KNOWN_DATASETS
 
-    table = _table("data set", "description")
+    table = text_table("data set", "description")
     for name, description in KNOWN_DATASETS.items():
         table.add_row(name, description)
     for name, source in DATA_SOURCES.items():
         table.add_row(f"{name}PATH" if name.endswith(":") else name, source.description)
-    _print(table)
+    print_table(table)
     print(
         "Every other image classification data set of TensorFlow Datasets works too, if it has the "
         "splits train and test."
@@ -79,12 +76,12 @@ def print_runs(under: Path) -> None:
         raise RequestError(
             f"{under}: holds no finished run; train one, or name another folder with --under"
         )
-    table = _table(
+    table = text_table(
         "recipe", "data set", "split", "accuracy", "loss", "parameters", "epochs", "train s", "run"
     )
     for _, row in sorted(rows, key=lambda row: -row[0]):
         table.add_row(*row)
-    _print(table)
+    print_table(table)
 
 
 def _run_row(metrics: RunMetrics, path: Path) -> list[str]:
@@ -103,7 +100,7 @@ def _run_row(metrics: RunMetrics, path: Path) -> list[str]:
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print the metrics of an evaluation, then a row for each class."""
-    table = _table("metric", "value")
+    table = text_table("metric", "value")
     values = {
         "dataset": evaluation.dataset,
         "split": evaluation.split,
@@ -113,22 +110,22 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for key, value in values.items():
         if key != "per_class":
             table.add_row(key, f"{value:.6f}" if isinstance(value, float) else str(value))
-    _print(table)
-    table = _table("class", "precision", "recall", "f1", "images")
+    print_table(table)
+    table = text_table("class", "precision", "recall", "f1", "images")
     for name, scores in evaluation.metrics.per_class.items():
         numbers = (f"{value:.4f}" for value in (scores.precision, scores.recall, scores.f1))
         table.add_row(name, *numbers, str(scores.images))
-    _print(table)
+    print_table(table)
 
 
 def print_data_check(check: DataCheck, out: Path) -> None:
     """Print the number of images of each class, and what is worth a look."""
-    table = _table("class", *check.counts)
+    table = text_table("class", *check.counts)
     for label, name in enumerate(check.class_names):
         table.add_row(name, *(f"{counts[label]:,}" for counts in check.counts.values()))
     table.add_row("all", *(f"{counts.sum():,}" for counts in check.counts.values()))
-    _print(table)
-    table = _table("what", "value")
+    print_table(table)
+    table = text_table("what", "value")
     if check.sizes is not None:
         for name, (width, height) in zip(
             ("smallest", "median", "largest"), check.sizes, strict=True
@@ -138,82 +135,21 @@ def print_data_check(check: DataCheck, out: Path) -> None:
         table.add_row(kind, f"{len(items):,}")
     table.add_row("contact sheet", str(out / CONTACT_SHEET))
     table.add_row("list of all problems", str(out / PROBLEMS))
-    _print(table)
+    print_table(table)
 
 
 def print_robustness(report: Robustness) -> None:
     """Print a row for each corruption with its accuracy by severity, then the other metrics."""
-    table = _table("corruption", *(f"severity {number}" for number in range(1, 6)))
+    table = text_table("corruption", *(f"severity {number}" for number in range(1, 6)))
     for name, accuracies in report.accuracy.items():
         table.add_row(name, *(f"{accuracy:.2%}" for accuracy in accuracies))
-    _print(table)
-    table = _table("metric", "value")
+    print_table(table)
+    table = text_table("metric", "value")
     for key in ("images", "clean_accuracy", "mean_corrupted_accuracy"):
         table.add_row(key, f"{getattr(report, key):.6g}")
     for name, value in report.roc_auc.items():
         table.add_row(f"ROC AUC of entropy, test against {name}", f"{value:.6f}")
-    _print(table)
-
-
-def _memory(measured: TrainingSpeed | ServingCost) -> str:
-    return f"{decimal(measured.peak_memory_bytes)}, {decimal(measured.memory_before_bytes)}"
-
-
-def _step_milliseconds(speed: TrainingSpeed, images_per_second: float) -> str:
-    return f"{1000 * speed.batch_size / images_per_second:.3g}"
-
-
-# Label of the row → text of a cell.
-TRAINING_SPEED_ROWS: dict[str, Callable[[TrainingSpeed], str]] = {
-    "device": lambda speed: speed.device,
-    "precision": lambda speed: speed.precision,
-    "batch size": lambda speed: f"{speed.batch_size:,}",
-    "compilation and first step, s": lambda speed: f"{speed.compile_seconds:.1f}",
-    "input pipeline, images/s": lambda speed: f"{speed.input_images_per_second:,.0f}",
-    "training on one batch, images/s": lambda speed: f"{speed.constant_images_per_second:,.0f}",
-    "training on real batches, images/s": lambda speed: f"{speed.images_per_second:,.0f}",
-    "ratio of the two speeds": lambda speed: f"{speed.real_to_constant:.3f}",
-    "step, ms": lambda speed: _step_milliseconds(speed, speed.images_per_second),
-    "step with a minimal network, ms": lambda speed: _step_milliseconds(
-        speed, speed.minimal_images_per_second
-    ),
-    "step, GFLOP/s": lambda speed: f"{speed.flops_per_second / 1e9:,.1f}",
-    "matrix product, GFLOP/s": lambda speed: f"{speed.max_flops_per_second / 1e9:,.1f}",
-    "utilization": lambda speed: f"{speed.utilization:.1%}",
-    "memory: peak, before the network": _memory,
-}
-
-
-def print_training_speeds(speeds: list[TrainingSpeed]) -> None:
-    """Print a column for each recipe."""
-    table = _table("recipe", *(speed.recipe for speed in speeds))
-    for label, cell in TRAINING_SPEED_ROWS.items():
-        table.add_row(label, *(cell(speed) for speed in speeds))
-    _print(table)
-
-
-def print_serving_costs(costs: dict[Path, ServingCost]) -> None:
-    """Print a row for each run.
-
-    Args:
-        costs: Path of the run folder → cost.
-    """
-    sizes = next(iter(costs.values())).latency_ms
-    latencies = (f"batch {size}: p50, p95 ms" for size in sizes)
-    table = _table(
-        "run", *latencies, "images/s", "peak memory, before", "model file", "precision", "device"
-    )
-    for path, cost in costs.items():
-        table.add_row(
-            str(path),
-            *(f"{latency.p50:.2f}, {latency.p95:.2f}" for latency in cost.latency_ms.values()),
-            f"{cost.images_per_second:,.0f}",
-            _memory(cost),
-            decimal(cost.model_bytes),
-            cost.precision,
-            cost.device,
-        )
-    _print(table)
+    print_table(table)
 
 
 class _SafeTable(Table):
@@ -223,14 +159,16 @@ class _SafeTable(Table):
         super().add_row(*(printable(cell) for cell in cells))
 
 
-def _table(*columns: str) -> Table:
+def text_table(*columns: str) -> Table:
+    """Return an empty table, whose cells may hold untrusted text."""
     table = _SafeTable(box=None, pad_edge=False)
     for column in columns:
         table.add_column(printable(column), overflow="fold")
     return table
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """Print a table, wide enough that no path is folded unless the output is a terminal."""
     # Names may be untrusted, so rich must not read markup such as [red] or :smile: in them.
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:

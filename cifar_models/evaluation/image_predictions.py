@@ -1,15 +1,13 @@
 """Predictions for image files."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
 from cifar_models.data.image_file import ReadImage, as_grey
 from cifar_models.data.read_images import read_all
 from cifar_models.errors import RequestError
-from cifar_models.evaluation.predictions import batch_size_for, probabilities_of
 from cifar_models.runtime.signals import obey_stop
 
 
@@ -38,54 +36,63 @@ class ImagePrediction:
         return [(self.class_names[index], float(self.probabilities[index])) for index in order]
 
 
-def predict_files(
-    network: keras.Model, class_names: tuple[str, ...], paths: Sequence[str], resize: str
-) -> Iterator[ImagePrediction]:
-    """Predict image files, which are read exactly as images of a folder are for training.
+@dataclass(frozen=True)
+class ImageClassifier:
+    """A trained model, of a run or an export, that classifies image files.
 
-    Predictions for the test images of a run equal its recorded ones to the last bit, on the machine
-    that trained it.
-
-    Args:
-        network: uint8 images (B, H, W, C) → logits (B, K).
+    Attributes:
+        image_shape: Shape (H, W, C) of its images.
         class_names: Names of the K classes.
-        paths: Paths of the files.
         resize: data.resize of the recipe.
-
-    Yields:
-        One prediction for each path, in order.
-
-    Raises:
-        RequestError: The network takes images that are not square.
+        probabilities: Function (images, size) of images, uint8 (B, H, W, C), and the largest batch
+            size, which returns their probabilities, float32 (B, K).
+        batch_size_for: Function of the number of images, which returns the largest batch size.
     """
-    height, width, channels = network.input_shape[1:]
-    if height != width:
-        raise RequestError(
-            f"the network takes images of {width}x{height} pixels, and files become squares"
-        )
-    size = batch_size_for(network, len(paths))
-    waiting: list[tuple[str, ReadImage | str]] = []
 
-    def predicted() -> Iterator[ImagePrediction]:
-        images = [each.pixels for _, each in waiting if isinstance(each, ReadImage)]
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    resize: str
+    probabilities: Callable[[np.ndarray, int], np.ndarray]
+    batch_size_for: Callable[[int], int]
+
+    def predict(self, paths: Sequence[str]) -> Iterator[ImagePrediction]:
+        """Yield the predictions for image files, in order.
+
+        The files are read exactly as images of a folder are for training. Predictions for the test
+        images of a run equal its recorded ones to the last bit, on the machine that trained it.
+
+        Raises:
+            RequestError: The model takes images that are not square.
+        """
+        height, width, _ = self.image_shape
+        if height != width:
+            raise RequestError(
+                f"the network takes images of {width}x{height} pixels, and files become squares"
+            )
+        size = self.batch_size_for(len(paths))
+        waiting: list[tuple[str, ReadImage | str]] = []
+        num_images = 0
+        for path, result in read_all(paths, height, self.resize):
+            waiting.append((path, result))
+            num_images += isinstance(result, ReadImage)
+            if num_images == size:
+                yield from self._predict_batch(waiting, size)
+                waiting, num_images = [], 0
+        yield from self._predict_batch(waiting, size)
+
+    def _predict_batch(
+        self, files: Sequence[tuple[str, ReadImage | str]], size: int
+    ) -> Iterator[ImagePrediction]:
+        images = [each.pixels for _, each in files if isinstance(each, ReadImage)]
         rows: Iterable[np.ndarray] = []
         if images:
             batch = np.stack(images)
-            rows = probabilities_of(network, batch if channels == 3 else as_grey(batch), size)
+            rows = self.probabilities(batch if self.image_shape[2] == 3 else as_grey(batch), size)
         row = iter(rows)
-        for path, each in waiting:
+        for path, each in files:
             if isinstance(each, str):
-                yield ImagePrediction(path, None, class_names, each.replace("\n", " "))
+                problem = each.replace("\n", " ")
+                yield ImagePrediction(path, None, self.class_names, problem)
             else:
-                yield ImagePrediction(path, next(row), class_names)
-        waiting.clear()
+                yield ImagePrediction(path, next(row), self.class_names)
         obey_stop()
-
-    num_images = 0
-    for path, result in read_all(paths, height, resize):
-        waiting.append((path, result))
-        num_images += isinstance(result, ReadImage)
-        if num_images == size:
-            yield from predicted()
-            num_images = 0
-    yield from predicted()

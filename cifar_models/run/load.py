@@ -3,7 +3,7 @@
 import dataclasses
 import shlex
 import warnings
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from cifar_models.evaluation.image_predictions import ImagePrediction
+    from cifar_models.evaluation.image_predictions import ImageClassifier, ImagePrediction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,10 @@ class FinishedRun:
     @cached_property
     def dataset(self) -> DatasetInfo:
         return self.folder.read(DatasetInfo)
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.dataset.class_names
 
     @cached_property
     def environment(self) -> Environment:
@@ -137,19 +141,27 @@ class FinishedRun:
             )
         return dataset, splits
 
-    def predict(self, inputs: "Sequence[str | Path]") -> "Iterator[ImagePrediction]":
-        """Yield the predictions for image files and for those in folders, in order.
+    @property
+    def classifier(self) -> "ImageClassifier":
+        """The network with what it takes to classify image files."""
+        network = self.network
+        from cifar_models.evaluation.image_predictions import ImageClassifier
+        from cifar_models.evaluation.predictions import batch_size_for, probabilities_of
 
-        Raises:
-            RequestError: A path does not exist, or there is no image file.
-        """
+        return ImageClassifier(
+            image_shape=self.dataset.image_shape,
+            class_names=tuple(self.dataset.class_names),
+            resize=self.recipe.data.resize,
+            probabilities=partial(probabilities_of, network),
+            batch_size_for=partial(batch_size_for, network),
+        )
+
+    def predict(self, inputs: "Sequence[str | Path]") -> "Iterator[ImagePrediction]":
+        """Yield the predictions for image files and for those in folders, in order."""
         from cifar_models.data.image_paths import find_image_files
 
-        paths, network = find_image_files(inputs), self.network
-        from cifar_models.evaluation.image_predictions import predict_files
-
-        names = tuple(self.dataset.class_names)
-        return predict_files(network, names, paths, self.recipe.data.resize)
+        paths = find_image_files(inputs)  # an error comes before the network is built
+        return self.classifier.predict(paths)
 
     def configure(self, **runtime: object) -> Runtime:
         """Configure this process like the one that trained the run, and return its settings.

@@ -9,7 +9,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = {"requirements.txt": ("dev",), "requirements-gpu.txt": ("dev", "gpu")}
+EXTRAS = ("dev", "onnx", "litert", "labels")
+FILES = {"requirements.txt": EXTRAS, "requirements-gpu.txt": (*EXTRAS, "gpu")}
 
 
 def pinned(name: str) -> dict[str, Requirement]:

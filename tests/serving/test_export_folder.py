@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cifar_models.cli.main import main
 from cifar_models.errors import RequestError
-from cifar_models.serving import saved_model
+from cifar_models.serving import export as export_module
+from cifar_models.serving.export_job import ExportJob
 from cifar_models.serving.formats import EXPORT_FORMATS, ExportFormat
 from cifar_models.serving.temporary_folder import MARK, temporary_folder
 from tests.conftest import refusal
@@ -45,15 +45,19 @@ def other_process(tmp_path):
     process.communicate()
 
 
-def write_text(run, out: Path, images: np.ndarray) -> float:
-    out.write_text("exported")
-    return 0.0
+READ_SCRIPT = ""
+
+
+def write_model(job: ExportJob) -> None:
+    job.out.mkdir()
+    (job.out / "model").write_text("exported")
 
 
 @pytest.fixture
 def text_format(monkeypatch) -> list[str]:
     """Add a format that is exported at once, and return its options."""
-    monkeypatch.setitem(EXPORT_FORMATS, "text", ExportFormat(f"{__name__}:write_text", "text"))
+    monkeypatch.setitem(EXPORT_FORMATS, "text", ExportFormat(__name__, "text"))
+    monkeypatch.setattr(export_module, "_compare", lambda *arguments: (0.0, 1.0))
     return ["--format", "text"]
 
 
@@ -94,19 +98,18 @@ def test_nothing_else_is_removed(finished_run, text_format, tmp_path):
 
 
 def test_an_export_that_another_process_completed_first_is_kept(
-    finished_run, monkeypatch, tmp_path, capsys
+    finished_run, text_format, monkeypatch, tmp_path, capsys
 ):
     out = tmp_path / "export"
 
-    def write_late(run, path: Path, images: np.ndarray) -> float:
-        path.mkdir()
-        (path / "mine").touch()
+    def write_late(job: ExportJob) -> None:
+        job.out.mkdir()
+        (job.out / "mine").touch()
         out.mkdir()
         (out / "theirs").touch()
-        return 0.0
 
-    monkeypatch.setattr(saved_model, "export_saved_model", write_late)
-    assert f"{out}: exists" in refusal(capsys, "export", finished_run, "--out", out)
+    monkeypatch.setattr(sys.modules[__name__], "write_model", write_late)
+    assert f"{out}: exists" in refusal(capsys, "export", finished_run, "--out", out, *text_format)
     assert [path.name for path in tmp_path.rglob("*")] == ["export", "theirs"]
 
 
