@@ -1,15 +1,11 @@
 """The report of a comparison: self-contained HTML, Markdown, CSV and SVG figures."""
 
-import base64
-import io
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from cifar_models.comparison import figures as plots
 from cifar_models.comparison.comparison import Comparison
@@ -18,8 +14,8 @@ from cifar_models.comparison.tables import cells, columns, csv_table, markdown
 from cifar_models.config.paths import as_argument
 from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError, RunError
+from cifar_models.evaluation.pages import page_bytes, page_template, png_base64
 from cifar_models.runtime.signals import obey_stop
-from cifar_models.runtime.text import printable
 from cifar_models.storage.atomic_files import locked, write_bytes_atomic
 from cifar_models.storage.safe_open import read_bytes
 
@@ -62,14 +58,9 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
         for name, svg in figures.items():
             obey_stop()
             write_bytes_atomic(out, f"figures/{name}.svg", svg.encode())
-        write_bytes_atomic(out, "report.html", _bytes(_html(comparison, figures, command)))
-        write_bytes_atomic(out, "comparison.md", _bytes(markdown(comparison)))
-        write_bytes_atomic(out, "comparison.csv", _bytes(csv_table(comparison)))
-
-
-def _bytes(text: str) -> bytes:
-    """Encode text, with escapes for the bytes of a file name that is not UTF-8."""
-    return text.encode(errors="backslashreplace")
+        write_bytes_atomic(out, "report.html", page_bytes(_html(comparison, figures, command)))
+        write_bytes_atomic(out, "comparison.md", page_bytes(markdown(comparison)))
+        write_bytes_atomic(out, "comparison.csv", page_bytes(csv_table(comparison)))
 
 
 def _refuse_other_files(out: Path, names: Sequence[str]) -> None:
@@ -106,16 +97,8 @@ def _draw_figures(comparison: Comparison) -> dict[str, str]:
 
 def _html(comparison: Comparison, figures: dict[str, str], command: str) -> str:
     """Return the HTML of the report."""
-    environment = Environment(
-        loader=PackageLoader("cifar_models.comparison", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     titles = columns(comparison)
-    return environment.get_template("report.html").render(
+    return page_template("cifar_models.comparison", "report.html").render(
         comparison=comparison,
         titles=titles.values(),
         rows=[(model, list(cells(model, titles))) for model in comparison.models],
@@ -162,16 +145,9 @@ def largest_disagreements(comparison: Comparison) -> list[Disagreement]:
     chosen = np.argsort(-ranges, kind="stable")[:MAX_DISAGREEMENTS]
     return [
         Disagreement(
-            png=_png(image),
+            png=png_base64(image),
             true_class=first.dataset.class_names[first.labels[index]],
             probabilities={name: float(row[index]) for name, row in probabilities.items()},
         )
         for index, image in zip(chosen, test.images_at(chosen), strict=True)
     ]
-
-
-def _png(image: np.ndarray) -> str:
-    """Return an image (H, W, C) as PNG in base64."""
-    content = io.BytesIO()
-    Image.fromarray(image.squeeze()).save(content, "PNG")
-    return base64.b64encode(content.getvalue()).decode()

@@ -93,8 +93,12 @@ class TransformerEncoderBlock(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, sequence, training=False):
-        x = self.attention_norm(sequence)  # (B, N, D)
-        x = self.dropout(self.self_attention(x, training), training=training)
+        x = self.self_attention(self.attention_norm(sequence), training)  # (B, N, D)
+        return self.after_attention(sequence, x, training)
+
+    def after_attention(self, sequence, attended, training=False):
+        """Return the output of the block from its input and the output of the attention."""
+        x = self.dropout(attended, training=training)
         sequence = sequence + self.stochastic_depth(x, training=training)
         x = self.mlp_in(self.mlp_norm(sequence))  # (B, N, mlp_dim)
         x = self.gelu(x, training=training)
@@ -182,10 +186,9 @@ class CCTEncoderBlock(TransformerEncoderBlock):
         )
         super().build(input_shape)
 
-    def call(self, sequence, training=False):
-        x = self.attention_norm(sequence)  # (B, N, D)
-        x = self.self_attention(x, training)
-        x = self.dropout(x + keras.ops.cast(self.output_bias, x.dtype), training=training)
+    def after_attention(self, sequence, attended, training=False):
+        bias = keras.ops.cast(self.output_bias, attended.dtype)
+        x = self.dropout(attended + bias, training=training)
         sequence = self.mlp_norm(sequence + self.stochastic_depth(x, training=training))
         x = self.mlp_in(sequence)  # (B, N, mlp_dim)
         x = self.gelu(x, training=training)

@@ -30,6 +30,7 @@ class StochasticDepth(keras.layers.Layer):
         self.rate = rate
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True  # `Model.quantize` refuses layers that are not
 
     def call(self, branch, training=False):
         if not training or self.rate == 0:

@@ -107,6 +107,7 @@ def test_each_heavy_library_is_imported_in_few_places():
             "comparison/figures.py",
             "comparison/figure_style.py",
             "explain/figures.py",
+            "explain/map_figure.py",
         },
         "tensorflow_datasets": {"data/tfds.py", "data/prepared_tfds.py"},
     }

@@ -93,6 +93,17 @@ def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
     np.testing.assert_array_equal(layer(branch, training=False), branch)
 
 
+def test_a_network_with_stochastic_depth_can_be_quantized_by_keras():
+    """Keras refuses to quantize a network with a layer that is not built."""
+    inputs = keras.Input((4,))
+    x = StochasticDepth(0.5)(keras.layers.Dense(8)(inputs))
+    network = keras.Model(inputs, keras.layers.Dense(3)(x))
+    values = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    before = network(values).numpy()
+    network.quantize("int8")
+    np.testing.assert_allclose(network(values).numpy(), before, atol=0.05)
+
+
 def test_depth_rates_rise_linearly():
     assert depth_rates(0.2, 5) == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
     assert depth_rates(0.2, 1) == [0]
