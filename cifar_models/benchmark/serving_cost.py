@@ -61,7 +61,8 @@ def measure_serving_cost(run: FinishedRun) -> ServingCost:
     # An exported model is not deterministic, so a deterministic run must not look slow.
     runtime = run.configure(deterministic=False)
     memory_of, memory_before = peak_memory()
-    served = SavedNetwork(run.load_network(), run.dataset.class_names)
+    names, resize = run.dataset.class_names, run.recipe.data.resize
+    served = SavedNetwork(run.load_network(), names, resize)
     shape = (BATCH_SIZES[-1], *run.dataset.image_shape)
     what = f"{run.path}: {shape[0]} images of {shape[1]}x{shape[2]} pixels"
     refuse_if_too_large(5 * math.prod(shape), what, "measure it on a larger machine")
@@ -73,13 +74,7 @@ def measure_serving_cost(run: FinishedRun) -> ServingCost:
 
     seconds = {size: seconds_of_calls(size) for size in BATCH_SIZES}
     return ServingCost(
-        latency_ms={
-            str(size): Latency(
-                p50=1000 * float(np.percentile(each, 50)),
-                p95=1000 * float(np.percentile(each, 95)),
-            )
-            for size, each in seconds.items()
-        },
+        latency_ms={str(size): latency_of(each) for size, each in seconds.items()},
         images_per_second=BATCH_SIZES[-1] / float(seconds[BATCH_SIZES[-1]].mean()),
         memory_of=memory_of,
         peak_memory_bytes=peak_memory()[1],
@@ -88,6 +83,12 @@ def measure_serving_cost(run: FinishedRun) -> ServingCost:
         device=runtime.device,
         precision=runtime.precision,
     )
+
+
+def latency_of(seconds: np.ndarray) -> Latency:
+    """Return the percentiles of the durations of calls, seconds, float64 (N,)."""
+    p50, p95, p99 = (1000 * float(value) for value in np.percentile(seconds, (50, 95, 99)))
+    return Latency(p50=p50, p95=p95, p99=p99)
 
 
 def time_calls(call: Callable[[], object]) -> np.ndarray:

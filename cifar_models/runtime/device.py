@@ -69,7 +69,7 @@ def configure(recipe: RuntimeConfig) -> Runtime:
     # Without XLA, TensorFlow has no GPU kernel that gathers uint8 values.
     resident_bytes = MAX_RESIDENT_BYTES if gpus and xla else 0
     return Runtime(
-        device=_gpu_details().get("device_name") or _processor_name(),
+        device=_gpu_details().get("device_name") or processor_name(),
         precision=precision,
         xla=xla,
         onednn=onednn_is_on(),
@@ -127,7 +127,7 @@ def _gpu_details() -> dict:
     return tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
     """Return the name of the CPU and its number of cores."""
     name = _cpu_info("model name") or platform.machine()
     return f"CPU: {name}, {os.cpu_count()} cores"

@@ -121,6 +121,7 @@ class Latency:
 
     p50: Positive
     p95: Positive
+    p99: Positive | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,28 @@ class ServingCost:
     model_bytes: Count  # size of model.keras
     device: ShortText
     precision: ShortText  # Keras dtype policy
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RuntimeCost:
+    """The cost of a finished run in one runtime."""
+
+    latency_ms: dict[str, Latency]  # batch size → latency, pixels to probabilities
+    images_per_second: Positive  # at the largest batch size, median
+    startup_seconds: Positive  # from the import of this package to the first prediction
+    peak_memory_bytes: Count  # of the process
+    memory_before_bytes: Count  # the same peak before the model was loaded
+    model_bytes: Count  # size of the model's files
+    device: ShortText
+    precision: ShortText
+    accuracy: Score | None  # on the test split; None if the data cannot be loaded
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RuntimeCosts:
+    """`runtimes.json`: the cost of a finished run in several runtimes."""
+
+    runtimes: Annotated[dict[ShortText, RuntimeCost], Meta(min_length=1, max_length=100)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,6 +198,7 @@ FILE_NAMES: dict[type, str] = {
     DatasetInfo: "dataset.json",
     Environment: "environment.json",
     ServingCost: "cost.json",
+    RuntimeCosts: "runtimes.json",
     Robustness: "robustness.json",
     Failure: "failure.json",
 }

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from cifar_models.benchmark import matrix_products, serving_cost, training_speed
+from cifar_models.benchmark import matrix_products, runtime_cost, serving_cost, training_speed
 from cifar_models.benchmark.training_speed import TrainingSpeed
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe, recipe_toml
@@ -62,6 +62,7 @@ def speed_of(recipe_name: str) -> TrainingSpeed:
 @pytest.mark.slow
 def test_a_run_is_measured_and_recorded(run_copy, monkeypatch, capsys):
     monkeypatch.setattr(serving_cost, "MEASURE", ["-c", SHORT])
+    monkeypatch.setattr(runtime_cost, "measure_runtimes", lambda paths, names: {})
     assert main(["benchmark", str(run_copy)]) == 0
     first_column = (line.partition(" ")[0] for line in capsys.readouterr().out.splitlines())
     assert str(run_copy) in "".join(first_column)  # a long path is folded
@@ -177,6 +178,7 @@ def test_runs_and_recipes_in_one_command(run_copy, tmp_path, monkeypatch, capsys
         precision="float32",
     )
     monkeypatch.setattr(serving_cost, "_measure_and_record", lambda folder: cost)
+    monkeypatch.setattr(runtime_cost, "measure_runtimes", lambda paths, names: {})
     monkeypatch.setattr(
         training_speed, "measure_isolated", lambda kind, arguments, name: speed_of(name)
     )
