@@ -55,7 +55,7 @@ $(INSTALLED): $(REQUIREMENTS)
 	touch $@
 
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make requirements" $(VENV)/bin/uv pip compile pyproject.toml --quiet \
-	--extra dev --extra onnx --extra litert --extra labels --universal --python-version 3.11 --generate-hashes \
+	--extra dev --extra onnx --extra litert --extra labels --extra serve --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links
 READS_requirements := ARGS
 requirements: setup ## renew the pins and hashes after a change of pyproject.toml (ARGS=--upgrade: newest versions)
@@ -118,8 +118,13 @@ results: setup ## write the tables of results and the figure in README.md and do
 
 READS_export := RUN OUT DATASET DATA_DIR ARGS
 NEEDS_export := RUN
-export: setup ## write the model of a finished run as a SavedModel to OUT (RUN/export)
-	@$(SHOW) $(CIFAR_MODELS) export "$$RUN" --format saved_model $(OUT_OPTION) $(DATA_OPTIONS) $(ARGS)
+export: setup ## write the model of a finished run to OUT (RUN/export), as a SavedModel or with ARGS="--format onnx"
+	@$(SHOW) $(CIFAR_MODELS) export "$$RUN" $(OUT_OPTION) $(DATA_OPTIONS) $(ARGS)
+
+READS_serve := RUN ARGS
+NEEDS_serve := RUN
+serve: setup ## classify pictures in the browser with finished runs or exports, at http://localhost:8000
+	@$(SPLIT_RUN); $(SHOW) $(CIFAR_MODELS) serve "$${runs[@]}" $(ARGS)
 
 READS_tensorboard := RUN ARGS
 tensorboard: setup ## show every run under RUN (runs) at http://localhost:6006

@@ -196,6 +196,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "predict": serving_commands.predict_command,
     "explain": serving_commands.explain_command,
     "worst": serving_commands.worst_command,
+    "serve": serving_commands.serve_command,
     "check": _check,
     "tune": _tune,
     "export": serving_commands.export_command,

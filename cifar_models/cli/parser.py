@@ -184,6 +184,9 @@ _COMMANDS = {
     "worst": _Command(
         "show the test images that a run gets most wrong", serving_arguments.add_worst
     ),
+    "serve": _Command(
+        "classify pictures in the browser of this computer", serving_arguments.add_serve
+    ),
     "check": _Command("look for problems in a data set", _add_check),
     "tune": _Command("search the ranges that a recipe declares", _add_tune),
     "compare": _Command("compare finished runs in a report", _add_compare),

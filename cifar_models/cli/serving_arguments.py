@@ -48,6 +48,19 @@ def add_worst(parser: argparse.ArgumentParser) -> None:
     add_data_dir(parser)
 
 
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models", nargs="+", type=path_of, metavar="RUN_OR_EXPORT", help="what to serve"
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8000,
+        metavar="N",
+        help="TCP port; 0: a free one (default: 8000)",
+    )
+
+
 def add_export(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     default = next(iter(EXPORT_FORMATS))

@@ -4,6 +4,7 @@ Each function takes the parsed options. Heavy modules are imported when they are
 """
 
 import argparse
+from importlib.util import find_spec
 
 from cifar_models.errors import RequestError
 
@@ -71,3 +72,16 @@ def worst_command(options: argparse.Namespace) -> None:
         else f"{report.num_suspects:,} labels that may be wrong"
     )
     print(f"{report.page}: {report.num_mistakes:,} mistakes; {suspects}")
+
+
+def serve_command(options: argparse.Namespace) -> None:
+    needed = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
+    if missing := [name for name in needed if not find_spec(name)]:
+        raise RequestError(
+            f"serve: needs {', '.join(missing)}; install it: pip install 'cifar-models[serve]'"
+        )
+    if not 0 <= options.port <= 65535:
+        raise RequestError(f"--port {options.port}: must be 0 to 65535")
+    from cifar_models.server.serve import serve
+
+    serve(options.models, options.port)

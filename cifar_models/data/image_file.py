@@ -6,7 +6,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -50,13 +50,13 @@ class ReadImage(NamedTuple):
         size: Width and height in the file, pixels.
         remarks: Some of the constants above.
         file_status: Size of the file in bytes, and time of its last change in nanoseconds, before
-            it was read.
+            it was read. It is (0, 0) of a file that has no name.
     """
 
     pixels: np.ndarray
     size: tuple[int, int]
     remarks: tuple[str, ...]
-    file_status: tuple[int, int]
+    file_status: tuple[int, int] = (0, 0)
 
 
 def read_image(path: Path, size: int, resize: str) -> ReadImage:
@@ -77,7 +77,21 @@ def read_image(path: Path, size: int, resize: str) -> ReadImage:
             struct.error and SyntaxError.
     """
     file_status = _status_of_readable(path)
-    with _opened(path) as image:
+    return decode_image(path, size, resize)._replace(file_status=file_status)
+
+
+def decode_image(file: Path | BinaryIO, size: int, resize: str) -> ReadImage:
+    """Decode an image as `read_image` does, from a file that may have no name.
+
+    Args:
+        file: Path of the file, or an open file.
+        size: Height and width S of the result, pixels.
+        resize: As for `read_image`.
+
+    Raises:
+        Exception: The file cannot be used as an image.
+    """
+    with _opened(file) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(
                 f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; shrink it"
@@ -85,7 +99,8 @@ def read_image(path: Path, size: int, resize: str) -> ReadImage:
         size_in_file, remarks = image.size, []
         if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
             remarks.append(LONG_SIDE)
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        # `n_frames` would read all of a file, in a time that grows with the square of their number.
+        if getattr(image, "is_animated", False) and image.format != "MPO":
             remarks.append(SEVERAL_FRAMES)
         scale = DRAFT_FACTOR * size / min(image.size)
         image.draft("RGB", (round(scale * image.width), round(scale * image.height)))
@@ -101,7 +116,7 @@ def read_image(path: Path, size: int, resize: str) -> ReadImage:
     pixels = np.asarray(_as_square(rgb, size, resize))
     if (pixels == pixels[0, 0]).all():
         remarks.append(ONE_COLOUR)
-    return ReadImage(pixels, size_in_file, tuple(remarks), file_status)
+    return ReadImage(pixels, size_in_file, tuple(remarks))
 
 
 def as_grey(images: np.ndarray) -> np.ndarray:
@@ -121,10 +136,10 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(file: Path | BinaryIO) -> Image.Image:
     """Open an image file. No pixel is read yet."""
     try:
-        return Image.open(path, formats=FORMATS)
+        return Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels; shrink it") from None
 

@@ -64,12 +64,8 @@ class ImageClassifier:
         Raises:
             RequestError: The model takes images that are not square.
         """
-        height, width, _ = self.image_shape
-        if height != width:
-            raise RequestError(
-                f"the network takes images of {width}x{height} pixels, and files become squares"
-            )
-        size = self.batch_size_for(len(paths))
+        self.refuse_other_shapes()
+        height, size = self.image_shape[0], self.batch_size_for(len(paths))
         waiting: list[tuple[str, ReadImage | str]] = []
         num_images = 0
         for path, result in read_all(paths, height, self.resize):
@@ -79,6 +75,14 @@ class ImageClassifier:
                 yield from self._predict_batch(waiting, size)
                 waiting, num_images = [], 0
         yield from self._predict_batch(waiting, size)
+
+    def refuse_other_shapes(self) -> None:
+        """Raise RequestError if the model takes images that are not square."""
+        height, width, _ = self.image_shape
+        if height != width:
+            raise RequestError(
+                f"the network takes images of {width}x{height} pixels, and files become squares"
+            )
 
     def _predict_batch(
         self, files: Sequence[tuple[str, ReadImage | str]], size: int

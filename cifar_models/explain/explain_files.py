@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from cifar_models.data.image_file import as_grey
 from cifar_models.data.image_paths import find_image_files
@@ -19,6 +18,7 @@ from cifar_models.explain.saliency import (
     ClassAttention,
     GradCAM,
     deletion_and_insertion,
+    enlarged_map,
     has_attention,
     occlusion,
     probabilities,
@@ -79,7 +79,8 @@ def explain_files(
             of the run are not square, or the folder holds files.
         RunError: A picture cannot be read. The others are explained first.
     """
-    paths, height = find_image_files(inputs), _square_side(run)
+    paths, height = find_image_files(inputs), run.dataset.image_shape[0]
+    run.classifier.refuse_other_shapes()
     if label is not None and label not in run.class_names:
         raise RequestError(f"--class {label}: must be one of {', '.join(run.class_names)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -104,15 +105,6 @@ def explain_files(
             (out / JSON_FILE).write_text(text)
     if unreadable:
         raise RunError(f"{unreadable:,} of {len(paths):,} files could not be read")
-
-
-def _square_side(run: FinishedRun) -> int:
-    height, width, _ = run.dataset.image_shape
-    if height != width:
-        raise RequestError(
-            f"the network takes images of {width}x{height} pixels, and files become squares"
-        )
-    return height
 
 
 class _Explainer:
@@ -157,7 +149,7 @@ class _Explainer:
         patch = max(side // OCCLUDED_PART, 1)
         (found,) = self._method(image[np.newaxis], np.array([target]))
         return {
-            self._method.name: _enlarged(found, side),
+            self._method.name: enlarged_map(found, side),
             "occlusion": occlusion(self._network, image, target, patch, max(patch // STRIDES, 1)),
         }
 
@@ -165,9 +157,3 @@ class _Explainer:
         """Draw the contact sheet, if a picture was explained."""
         if self._on_sheet:
             draw_contact_sheet(self._on_sheet, path)
-
-
-def _enlarged(values: np.ndarray, side: int) -> np.ndarray:
-    """Resize a map (rows, columns) to the size of the image, bilinearly."""
-    image = Image.fromarray(values.astype(np.float32))
-    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))

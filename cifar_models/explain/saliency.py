@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from cifar_models.evaluation.predictions import batch_size_for, probabilities_of
 from cifar_models.explain.attention import attention_to_patches
@@ -179,6 +180,12 @@ def probabilities(network: keras.Model, images: np.ndarray) -> np.ndarray:
     return np.concatenate(
         [probabilities_of(network, images[first : first + size], size) for first in starts]
     )
+
+
+def enlarged_map(values: np.ndarray, side: int) -> np.ndarray:
+    """Resize a map (rows, columns) to the size of a square image, bilinearly: float32 (H, W)."""
+    image = Image.fromarray(values.astype(np.float32))
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def deletion_and_insertion(

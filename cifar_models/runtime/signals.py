@@ -44,12 +44,18 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self.is_deferred = False
+        self.deferred_until = ""  # what ends first, in the words of a message
         self.has_begun = False  # whether a signal may raise
 
     @contextlib.contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Only note signals until the block ends, instead of raising Interruption."""
+    def deferred(self, until: str = "the state is saved") -> Iterator[None]:
+        """Only note signals until the block ends, instead of raising Interruption.
+
+        Args:
+            until: What the message on a signal says that the process waits for.
+        """
         before, self.is_deferred = self.is_deferred, True
+        self.deferred_until = until
         try:
             yield
         finally:
@@ -165,6 +171,7 @@ def _receive_signals(receiver: socket.socket, request: StopRequest) -> None:
                     sys.stderr.flush()
                 os._exit(128 + signal.SIGINT)
             if request.is_deferred and number[0] in STOP_SIGNALS:
-                message = "\nstopping after the state is saved; Ctrl-C again stops at once"
+                until = request.deferred_until
+                message = f"\nstopping after {until}; Ctrl-C again stops at once"
                 with contextlib.suppress(OSError):
                     print(message, file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.signals import obey_stop
 from cifar_models.serving.export_job import ExportJob, ExportReport
 from cifar_models.serving.formats import FLOAT32, INT8, find_format
-from cifar_models.serving.model_card import write_card
+from cifar_models.serving.model_card import public_name, write_card
 from cifar_models.serving.temporary_folder import temporary_folder
 from cifar_models.storage.disk_errors import disk_errors
 
@@ -136,7 +136,8 @@ def _images(
     if precision == INT8:
         train = dataset.splits(run.recipe.data, run.recipe.runtime.seed).train
         calibration = train.images_at(evenly_spaced(len(train), CALIBRATION_IMAGES))
-    return compared, calibration, f"{data.name or run.recipe.data.dataset} test"
+    name = public_name(data.name or run.recipe.data.dataset)
+    return compared, calibration, f"{name} test"
 
 
 def _compare(job: ExportJob, read_script: str, images: "np.ndarray") -> tuple[float, float]:

@@ -75,7 +75,7 @@ def _card(job: ExportJob, report: ExportReport) -> ModelCard:
     run, metrics, info = job.run, job.run.metrics, job.run.dataset
     images = info.validation_images if metrics.split == "validation" else info.test_images
     correct = round(metrics.accuracy * images)
-    dataset = Path(info.name).name if info.name.startswith("folder:") else info.name  # no path
+    dataset = public_name(info.name)
     interval = stats.binomtest(correct, images).proportion_ci(CONFIDENCE, "wilson")
     return ModelCard(
         name=f"{metrics.recipe} on {dataset}",
@@ -104,6 +104,11 @@ def _card(job: ExportJob, report: ExportReport) -> ModelCard:
         commit=run.environment.commit,
         packages=run.environment.packages,
     )
+
+
+def public_name(dataset: str) -> str:
+    """Return the name of a data set without the path of a folder, which is nobody's business."""
+    return Path(dataset).name if dataset.startswith("folder:") else dataset
 
 
 def _markdown(card: ModelCard, job: ExportJob) -> str:

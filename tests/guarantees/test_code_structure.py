@@ -15,7 +15,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"sweeps"},
-    {"benchmark", "comparison"},
+    {"benchmark", "comparison", "server"},
     {"serving", "explain"},
     {"run"},
     {"evaluation", "training"},

@@ -51,7 +51,8 @@ def test_the_wheel_holds_the_package_its_recipes_and_the_licence(wheel):
         (licence,) = (name for name in archive.namelist() if name.endswith("licenses/LICENSE"))
         assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
     package = Path(cifar_models.__file__).parent
-    sources = [path for kind in ("py", "html", "css", "j2") for path in package.rglob(f"*.{kind}")]
+    kinds = ("py", "html", "css", "js", "j2")
+    sources = [path for kind in kinds for path in package.rglob(f"*.{kind}")]
     expected = {path.relative_to(package.parent).as_posix() for path in sources}
     expected |= {f"cifar_models/experiments/{name}.toml" for name in recipe_paths()}
     studies = [path.name for path in STUDIES.glob("*.toml")]

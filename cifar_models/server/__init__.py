@@ -1,0 +1,1 @@
+"""A web server for finished runs and exports, for one computer: `serve`."""

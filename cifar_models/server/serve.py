@@ -1,0 +1,128 @@
+"""`serve`: load models, and answer until a signal asks to stop."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from cifar_models.data.image_file import quiet_pillow
+from cifar_models.errors import RequestError
+from cifar_models.runtime.signals import StopRequest, stop_request
+from cifar_models.server.app import create_app
+from cifar_models.server.served_model import load_models
+
+HOST = "127.0.0.1"
+MAX_CONNECTIONS = 256
+HEAD_SECONDS = 10.0  # in which the head of a request must have arrived
+KEEP_ALIVE_SECONDS = 30
+STOP_SECONDS = 10  # in which requests may end after a signal
+
+
+class _TimedProtocol(H11Protocol):
+    """uvicorn's protocol, which closes connections that are too many, or wait for too long."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+            return
+        self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._is_waiting():
+            self._stop_timer()
+        elif self._timer is None:
+            self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _is_waiting(self) -> bool:
+        """Return whether a request, or the rest of one that is answered already, is missing."""
+        return self.conn.their_state is h11.IDLE or self.conn.our_state is h11.DONE
+
+    def _start_timer(self) -> None:
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._close_if_waiting)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _close_if_waiting(self) -> None:
+        self._timer = None
+        if self._is_waiting():
+            self.transport.abort()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which leaves the signals to a StopRequest."""
+
+    def __init__(self, config: uvicorn.Config, stop: StopRequest):
+        super().__init__(config)
+        self._stop = stop
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        return self._stop.is_requested() or await super().on_tick(counter)
+
+
+def serve(paths: Sequence[Path], port: int) -> None:
+    """Serve runs and exports to the browser and the programs of this computer.
+
+    Args:
+        paths: Paths of run folders and exports.
+        port: TCP port; 0 chooses a free one.
+
+    Raises:
+        RequestError: A path is neither a finished run nor an export, a model takes images that are
+            not square, or the port cannot be used.
+        Interruption: A signal asked the server to stop. Requests have been answered before, if that
+            takes no more than STOP_SECONDS.
+    """
+    with _listener(port) as listener, quiet_pillow():
+        models = load_models(paths)
+        config = uvicorn.Config(
+            create_app(models),
+            http=_TimedProtocol,
+            ws="none",
+            lifespan="on",
+            proxy_headers=False,
+            server_header=False,
+            access_log=False,
+            log_level=logging.ERROR,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+        address = f"http://{HOST}:{listener.getsockname()[1]}"
+        print(f"{', '.join(models)}: {address}  (Ctrl-C stops)", flush=True)
+        with stop_request() as stop:
+            with stop.deferred("the requests are answered"):
+                asyncio.run(_Server(config, stop).serve(sockets=[listener]))
+            stop.raise_if_requested("stopped")
+
+
+def _listener(port: int) -> socket.socket:
+    """Return a socket that listens, so that a taken port is known before models are loaded."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise RequestError(f"--port {port}: {error.strerror}; choose another") from None
+    return listener

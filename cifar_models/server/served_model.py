@@ -1,0 +1,203 @@
+"""A run or an export that the server has loaded."""
+
+import asyncio
+import base64
+import io
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from cifar_models.data.image_file import FORMATS, as_grey, decode_image
+from cifar_models.evaluation.image_predictions import ImageClassifier
+from cifar_models.run.load import FinishedRun, load_run
+from cifar_models.runtime.environment import usable_cores
+from cifar_models.runtime.text import printable
+from cifar_models.server.batching import MicroBatcher
+from cifar_models.serving.load_export import is_export, load_export
+
+logger = logging.getLogger("cifar_models")
+
+BATCH_SIZES = (1, 8, 64)  # images; a network of a run is compiled for each of them
+MAX_DECODERS = 4  # threads, of which each may hold a large image
+MAP_COLOUR = (255, 106, 0)
+MAP_OPACITY = 200  # of 255, where the map is highest
+
+DrawMap = Callable[[np.ndarray, int], bytes]
+
+
+class UnreadableImage(Exception):
+    """A file that is no image, with the reason."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The prediction for one uploaded file.
+
+    Attributes:
+        probabilities: Probabilities, float32 (K,). None: the file cannot be read.
+        map_png: Map of what speaks for the most probable class, a PNG file. None: there is none.
+        problem: Why the file cannot be read, or "".
+    """
+
+    probabilities: np.ndarray | None
+    map_png: bytes | None = None
+    problem: str = ""
+
+
+class ServedModel:
+    """A loaded model, its queue, and the maps that explain it.
+
+    Args:
+        name: Name in addresses.
+        classifier: The model.
+        draw_map: Function (image, class) that returns a map as a PNG file. None: there are none.
+
+    Raises:
+        RequestError: The model takes images that are not square.
+    """
+
+    def __init__(self, name: str, classifier: ImageClassifier, draw_map: DrawMap | None = None):
+        classifier.refuse_other_shapes()
+        self.name = name
+        self.classifier = classifier
+        self.class_names = [printable(each) for each in classifier.class_names]
+        self.draw_map = draw_map
+        largest = classifier.batch_size_for(BATCH_SIZES[-1])
+        sizes = sorted({min(size, largest) for size in BATCH_SIZES})
+
+        def predict(images: np.ndarray) -> np.ndarray:
+            size = next(size for size in sizes if size >= len(images))
+            return classifier.probabilities(images, size)
+
+        self.batcher = MicroBatcher(predict, largest)
+        self._decoders = ThreadPoolExecutor(max_workers=min(usable_cores(), MAX_DECODERS))
+        for size in sizes:  # before the first request waits for it
+            predict(np.zeros((size, *classifier.image_shape), np.uint8))
+
+    async def answer(self, contents: Sequence[bytes], with_maps: bool) -> list[Answer]:
+        """Return the predictions for the contents of image files.
+
+        Raises:
+            Overloaded: Too many images are waiting.
+        """
+        images = await asyncio.gather(*map(self.decode, contents), return_exceptions=True)
+        readable = [image for image in images if isinstance(image, np.ndarray)]
+        rows = iter(await self.batcher.predict(readable) if readable else [])
+        answers = []
+        for image in images:
+            if isinstance(image, np.ndarray):
+                row = next(rows)
+                answers.append(Answer(row, await self._map(image, row) if with_maps else None))
+            elif isinstance(image, UnreadableImage):
+                answers.append(Answer(None, problem=str(image)))
+            else:
+                raise image
+        return answers
+
+    async def _map(self, image: np.ndarray, row: np.ndarray) -> bytes | None:
+        """Return the map of an image, drawn by the thread that predicts."""
+        if self.draw_map is None:
+            return None
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(
+                self.batcher.thread, self.draw_map, image, int(row.argmax())
+            )
+        except Exception:  # the prediction is good
+            logger.exception("%s: a map cannot be drawn", self.name)
+            return None
+
+    async def decode(self, content: bytes) -> np.ndarray:
+        """Return an image file as the model takes it, uint8 (H, W, C).
+
+        Raises:
+            UnreadableImage: The content is no image, or too large.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._decoders, self._decode, content)
+        except UnidentifiedImageError:
+            problem = f"it has none of the formats {', '.join(FORMATS)}"
+        except Exception as error:  # Pillow raises many types
+            problem = str(error) or type(error).__name__
+        raise UnreadableImage(printable(f"cannot be read: {problem}"))
+
+    def _decode(self, content: bytes) -> np.ndarray:
+        size, _, channels = self.classifier.image_shape
+        image = decode_image(io.BytesIO(content), size, self.classifier.resize).pixels
+        return image if channels == 3 else as_grey(image[np.newaxis])[0]
+
+    def close(self) -> None:
+        """End the threads of the model, after what they are doing."""
+        self.batcher.close()
+        self._decoders.shutdown(cancel_futures=True)
+
+
+def load_models(paths: Sequence[Path]) -> dict[str, ServedModel]:
+    """Load runs and exports, by the names of their folders.
+
+    Args:
+        paths: Paths of run folders and exports.
+
+    Raises:
+        RequestError: A path is neither a finished run nor an export, or a model takes images that
+            are not square.
+    """
+    models = {}
+    for name, path in zip(names_of(paths), paths, strict=True):
+        if is_export(path):
+            models[name] = ServedModel(name, load_export(path).classifier)
+        else:
+            run = load_run(path)
+            models[name] = ServedModel(name, run.classifier, _map_drawer(run))
+    return models
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each path: that of its folder, after its parents if another has it too."""
+    parts = [Path(os.path.abspath(path)).parts[1:] for path in paths]  # noqa: PTH100  # no ".."
+    names = []
+    for own in parts:
+        for count in range(1, len(own) + 1):
+            if sum(other[-count:] == own[-count:] for other in parts) == 1:
+                break
+        names.append(printable("-".join(own[-count:])))
+    if len(set(names)) < len(names):  # the same folder twice
+        names = [f"{name}-{number}" for number, name in enumerate(names, start=1)]
+    return names
+
+
+def _map_drawer(run: FinishedRun) -> DrawMap | None:
+    """Return the function that draws maps, or None if the network has no feature maps."""
+    from cifar_models.explain.saliency import ClassAttention, GradCAM, enlarged_map, has_attention
+    from cifar_models.models.test_time_augmentation import without_test_time_augmentation
+
+    network = without_test_time_augmentation(run.network)
+    try:
+        method = (ClassAttention if has_attention(network) else GradCAM)(network)
+    except ValueError:
+        return None
+
+    def draw(image: np.ndarray, label: int) -> bytes:
+        (found,) = method(image[np.newaxis], np.array([label]))
+        values = np.maximum(enlarged_map(found, image.shape[0]), 0)
+        strength = values / values.max() if values.max() > 0 else values
+        rgba = np.empty((*strength.shape, 4), np.uint8)
+        rgba[..., :3] = MAP_COLOUR
+        rgba[..., 3] = (MAP_OPACITY * strength).astype(np.uint8)
+        content = io.BytesIO()
+        Image.fromarray(rgba).save(content, "PNG")
+        return content.getvalue()
+
+    return draw
+
+
+def as_data_url(png: bytes) -> str:
+    """Return a PNG file as an address that a page can show."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,0 +1,127 @@
+"""The running server: many clients, slow clients, and its end."""
+
+import asyncio
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("uvicorn", reason="needs the extra serve")
+import httpx
+
+from cifar_models.cli.main import main
+from cifar_models.run.load import load_run
+from cifar_models.runtime.signals import STOP_SIGNALS
+from tests.conftest import refusal
+
+CLIENTS, REQUESTS = 64, 640
+# The command, with short times.
+PROGRAM = """
+import sys
+from cifar_models.server import limits, serve
+limits.BODY_SECONDS = serve.HEAD_SECONDS = 1.0
+from cifar_models.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def server(finished_run):
+    """Start a server of a run, and return its process and its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "serve", str(finished_run), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout
+    line = next(line for line in process.stdout if "http://" in line)
+    yield process, re.search(r"http://127\.0\.0\.1:\d+", line).group()
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_no_answer_is_lost_with_many_clients(server, finished_run):
+    _, address = server
+    images = np.random.default_rng(0).integers(0, 256, (REQUESTS, 8, 8, 1))
+
+    async def predict_all() -> list[list[float]]:
+        limits = httpx.Limits(max_connections=CLIENTS)
+        async with httpx.AsyncClient(base_url=address, limits=limits, timeout=60) as client:
+            (model,) = (await client.get("/api/models")).json()
+
+            async def predict(image: np.ndarray) -> list[float]:
+                content = {"instances": [image.tolist()]}
+                response = await client.post(f"/v1/models/{model['name']}:predict", json=content)
+                return response.json()["predictions"][0]["probabilities"]
+
+            return await asyncio.gather(*map(predict, images))
+
+    found = asyncio.run(predict_all())
+    logits = load_run(finished_run).network(images.astype(np.uint8), training=False).numpy()
+    expected = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
+def test_a_signal_ends_the_server(number, server):
+    process, address = server
+    assert httpx.get(f"{address}/api/models").status_code == 200
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 128 + number and "Traceback" not in output
+
+
+def answer_of(connection: socket.socket) -> bytes:
+    """Send a byte again and again, and return what the server answers before it closes."""
+    answer = b""
+    try:
+        while True:
+            connection.sendall(b"1")
+            received = connection.recv(4096)
+            if not received:
+                return answer
+            answer += received
+    except ConnectionError:
+        return answer
+
+
+@pytest.mark.slow
+def test_slow_clients_are_disconnected_and_others_are_answered(server):
+    _, address = server
+    host, port = address.removeprefix("http://").split(":")
+    name = httpx.get(f"{address}/api/models").json()[0]["name"]
+    head = f"POST /v1/models/{name}:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+    starts = [b"", head.encode(), f"{head}\r\n{{".encode()]  # nothing, half a head, half a body
+    slow = [socket.create_connection((host, int(port))) for _ in range(12)]
+    for number, connection in enumerate(slow):
+        connection.settimeout(10)
+        connection.sendall(starts[number % 3])
+    assert httpx.get(f"{address}/api/models").status_code == 200
+    began = time.monotonic()
+    for number, connection in enumerate(slow):
+        answer = answer_of(connection)
+        assert answer == b"" if number % 3 < 2 else answer.startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - began < 30
+    assert httpx.get(f"{address}/api/models").status_code == 200
+
+
+def test_wrong_requests(finished_run, tmp_path, monkeypatch, capsys):
+    assert "must be 0 to 65535" in refusal(capsys, "serve", finished_run, "--port", "70000")
+    assert str(tmp_path) in refusal(capsys, "serve", tmp_path, "--port", "0")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["serve", str(finished_run), "--port", str(port)]) == 2
+        assert f"--port {port}: Address already in use" in capsys.readouterr().err
+    monkeypatch.setattr("cifar_models.cli.serving_commands.find_spec", lambda name: None)
+    error = refusal(capsys, "serve", finished_run)
+    assert "needs starlette, uvicorn, python_multipart, prometheus_client; install it" in error
