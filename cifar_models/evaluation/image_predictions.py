@@ -36,6 +36,15 @@ class ImagePrediction:
         return [(self.class_names[index], float(self.probabilities[index])) for index in order]
 
 
+def refuse_other_shapes(image_shape: tuple[int, int, int]) -> None:
+    """Raise RequestError if images of a shape (H, W, C) are not square, as files become."""
+    height, width, _ = image_shape
+    if height != width:
+        raise RequestError(
+            f"the network takes images of {width}x{height} pixels, and files become squares"
+        )
+
+
 @dataclass(frozen=True)
 class ImageClassifier:
     """A trained model, of a run or an export, that classifies image files.
@@ -64,7 +73,7 @@ class ImageClassifier:
         Raises:
             RequestError: The model takes images that are not square.
         """
-        self.refuse_other_shapes()
+        refuse_other_shapes(self.image_shape)
         height, size = self.image_shape[0], self.batch_size_for(len(paths))
         waiting: list[tuple[str, ReadImage | str]] = []
         num_images = 0
@@ -75,14 +84,6 @@ class ImageClassifier:
                 yield from self._predict_batch(waiting, size)
                 waiting, num_images = [], 0
         yield from self._predict_batch(waiting, size)
-
-    def refuse_other_shapes(self) -> None:
-        """Raise RequestError if the model takes images that are not square."""
-        height, width, _ = self.image_shape
-        if height != width:
-            raise RequestError(
-                f"the network takes images of {width}x{height} pixels, and files become squares"
-            )
 
     def _predict_batch(
         self, files: Sequence[tuple[str, ReadImage | str]], size: int

@@ -13,6 +13,7 @@ from cifar_models.data.image_paths import find_image_files
 from cifar_models.data.read_images import read_all
 from cifar_models.errors import RequestError, RunError
 from cifar_models.evaluation.figure_text import readable_names
+from cifar_models.evaluation.image_predictions import refuse_other_shapes
 from cifar_models.explain.map_figure import draw_contact_sheet, draw_maps
 from cifar_models.explain.saliency import (
     ClassAttention,
@@ -80,7 +81,7 @@ def explain_files(
         RunError: A picture cannot be read. The others are explained first.
     """
     paths, height = find_image_files(inputs), run.dataset.image_shape[0]
-    run.classifier.refuse_other_shapes()
+    refuse_other_shapes(run.dataset.image_shape)
     if label is not None and label not in run.class_names:
         raise RequestError(f"--class {label}: must be one of {', '.join(run.class_names)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

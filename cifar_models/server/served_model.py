@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cifar_models.data.image_file import FORMATS, as_grey, decode_image
-from cifar_models.evaluation.image_predictions import ImageClassifier
+from cifar_models.evaluation.image_predictions import ImageClassifier, refuse_other_shapes
 from cifar_models.run.load import FinishedRun, load_run
 from cifar_models.runtime.environment import usable_cores
 from cifar_models.runtime.text import printable
@@ -63,7 +63,7 @@ class ServedModel:
     """
 
     def __init__(self, name: str, classifier: ImageClassifier, draw_map: DrawMap | None = None):
-        classifier.refuse_other_shapes()
+        refuse_other_shapes(classifier.image_shape)
         self.name = name
         self.classifier = classifier
         self.class_names = [printable(each) for each in classifier.class_names]
