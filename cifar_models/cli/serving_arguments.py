@@ -84,6 +84,11 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         help="folder of the export (default: RUN/export, or RUN/export-FORMAT-PRECISION)",
     )
     parser.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="divide the logits by the temperature that was fitted on validation images",
+    )
+    parser.add_argument(
         "--force", action="store_true", help="accept float16 and int8 that often disagree"
     )
     add_dataset(parser, MOVED)

@@ -40,15 +40,15 @@ def explain_command(options: argparse.Namespace) -> None:
 
 
 def export_command(options: argparse.Namespace) -> None:
-    from cifar_models.serving.export import DataLocation, export
+    from cifar_models.serving.export import ExportCheck, export
 
     report = export(
         options.run,
         options.out,
         options.format,
         options.precision,
-        DataLocation(options.dataset, options.data_dir),
-        options.force,
+        options.calibrated,
+        ExportCheck(options.dataset, options.data_dir, options.force),
     )
     print(
         f"{report.path}: {report.format}, {report.precision}, largest difference of a probability "

@@ -12,6 +12,7 @@ import numpy as np
 
 from cifar_models.config.recipe_file import recipe_tables
 from cifar_models.data.dataset import is_skewed
+from cifar_models.evaluation.calibration import scale_temperature
 from cifar_models.evaluation.metrics import classification_metrics
 from cifar_models.evaluation.predictions import Predictions, compile_predictions, predict_split
 from cifar_models.run.prepare import PreparedRun
@@ -32,15 +33,18 @@ FINAL_METRICS = ("accuracy", "loss", "f1_macro", "roc_auc_macro", "expected_cali
 
 @dataclass(frozen=True)
 class TimedPredictions:
-    """Predictions of the evaluation split, and their duration.
+    """Predictions of the evaluation split, their duration, and those of the validation split.
 
     Attributes:
-        predictions: The predictions.
-        seconds: Duration of predicting, without compilation.
+        predictions: Predictions of the evaluation split.
+        seconds: Duration of predicting them, without compilation.
+        validation: Predictions of the validation split. None: there is none, or it is the
+            evaluation split.
     """
 
     predictions: Predictions
     seconds: float
+    validation: Predictions | None
 
 
 def save_model(prepared: PreparedRun, context: RunContext) -> None:
@@ -56,16 +60,19 @@ def save_model(prepared: PreparedRun, context: RunContext) -> None:
 
 
 def predict(prepared: PreparedRun, context: RunContext) -> TimedPredictions:
-    """Predict the evaluation split with the trained network, and write the predictions."""
-    split = context.data.evaluated
+    """Predict with the trained network, and write the predictions of the evaluation split."""
+    split, names = context.data.evaluated, context.data.dataset.class_names
     compile_predictions(prepared.predictor, split)
     began = perf_counter()
-    predictions = predict_split(prepared.predictor, split, context.data.dataset.class_names)
+    predictions = predict_split(prepared.predictor, split, names)
     seconds = perf_counter() - began
     context.folder.write_predictions(
         predictions.labels, predictions.probabilities, predictions.class_names
     )
-    return TimedPredictions(predictions, seconds)
+    validation_split, validation = context.data.splits.validation, None
+    if context.data.evaluation_split == "test" and len(validation_split):
+        validation = predict_split(prepared.predictor, validation_split, names)
+    return TimedPredictions(predictions, seconds, validation)
 
 
 def record(
@@ -104,6 +111,7 @@ def record(
         device=context.runtime.device,
         precision=context.runtime.precision,
         process_seconds=perf_counter() - PROCESS_START,
+        temperature_scaling=scale_temperature(predicted.validation, predictions),
     )
     context.folder.write(metrics)
     _log_end(metrics, report, context)
@@ -188,3 +196,13 @@ def _log_end(metrics: RunMetrics, report: FitReport, context: RunContext) -> Non
         len(context.data.evaluated),
         context.folder.path,
     )
+    if scaling := metrics.temperature_scaling:
+        logger.info(
+            "temperature %.3f, fitted on %d validation images, changes the %s calibration error "
+            "from %.4f to %.4f; export --calibrated applies it",
+            scaling.temperature,
+            scaling.validation_images,
+            metrics.split,
+            metrics.expected_calibration_error,
+            scaling.expected_calibration_error,
+        )

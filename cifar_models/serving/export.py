@@ -27,23 +27,30 @@ MIN_AGREEMENT = 0.98  # least accepted agreement of another precision
 
 
 @dataclass(frozen=True)
-class DataLocation:
-    """Where the data of a run are, if not where the recipe says.
+class ExportCheck:
+    """How an export is compared with the network of its run.
 
     Attributes:
-        name: Name of the data set, such as "folder:/new/path". None: as in the recipe.
+        dataset: Name of the data set, such as "folder:/new/path". None: as in the recipe.
         data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
+        force: Whether to keep a float16 or int8 model that agrees on less than MIN_AGREEMENT.
     """
 
-    name: str | None = None
+    dataset: str | None = None
     data_dir: str | None = None
+    force: bool = False
 
 
-def default_out(run: Path, format: str, precision: str) -> Path:
-    """Return where `export` writes by default: RUN/export for the default format and precision."""
-    if (format, precision) == ("saved_model", FLOAT32):
-        return run / "export"
-    return run / f"export-{format}{'' if precision == FLOAT32 else '-' + precision}"
+def default_out(run: Path, format: str, precision: str, calibrated: bool) -> Path:
+    """Return where `export` writes by default: RUN/export, or a longer name for what is chosen."""
+    parts = ["export"]
+    if (format, precision) != ("saved_model", FLOAT32):
+        parts.append(format)
+    if precision != FLOAT32:
+        parts.append(precision)
+    if calibrated:
+        parts.append("calibrated")
+    return run / "-".join(parts)
 
 
 def export(
@@ -51,8 +58,8 @@ def export(
     out: Path | str | None = None,
     format: str = "saved_model",
     precision: str = FLOAT32,
-    data: DataLocation = DataLocation(),
-    force: bool = False,
+    calibrated: bool = False,
+    check: ExportCheck = ExportCheck(),
 ) -> ExportReport:
     """Export the model of a finished run, and compare it with the network of the run.
 
@@ -64,13 +71,13 @@ def export(
         out: Folder of the export, which must not exist. None: `default_out`.
         format: Name of the format, a key of EXPORT_FORMATS.
         precision: Precision of the weights, one of the format.
-        data: Where the data of the run are.
-        force: Whether to keep a float16 or int8 model that agrees on less than MIN_AGREEMENT.
+        calibrated: Whether to divide the logits by the temperature in metrics.json.
+        check: How it is compared.
 
     Raises:
         RequestError: There is no such format or precision, or its packages are missing; the run is
             not finished, `out` exists, another process is exporting to it, the given data set
-            cannot be loaded, or there is none for int8.
+            cannot be loaded, there is none for int8, or the run has no temperature.
         RunError: The exported model and the network of the run disagree, or a file cannot be
             written. Nothing is left in these cases.
     """
@@ -80,22 +87,35 @@ def export(
     from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 
     chosen, run = find_format(format, precision), load_run(path)
-    out = Path(out) if out else default_out(run.path, format, precision)
+    temperature = _temperature(run) if calibrated else 1.0
+    out = Path(out) if out else default_out(run.path, format, precision, calibrated)
     _refuse_if_taken(out)
     import_tensorflow()  # before the export function, whose module may import TensorFlow noisily
     import tensorflow as tf
 
+    from cifar_models.models.temperature import with_temperature
+
     configure(RuntimeConfig(precision=FLOAT32))
     run.check_network()  # before memory is taken for images of a shape that a file gives
-    compared, calibration, source = _images(run, data, precision)
+    compared, calibration, source = _images(run, check, precision)
     with disk_errors(out.parent, "repeat the command"), temporary_folder(out) as folder:
         with tf.device("CPU"):  # a GPU rounds float32 products
-            job = ExportJob(run, run.load_network(), folder / out.name, precision, calibration)
+            network = with_temperature(run.load_network(), temperature)
+            job = ExportJob(run, network, folder / out.name, precision, calibration)
             chosen.write_model(job)
         obey_stop()
         difference, agreement = _compare(job, chosen.read_script, compared)
-        _refuse_difference(job, difference, agreement, force)
-        report = ExportReport(out, format, precision, difference, agreement, len(compared), source)
+        _refuse_difference(job, difference, agreement, check.force)
+        report = ExportReport(
+            path=out,
+            format=format,
+            precision=precision,
+            temperature=temperature,
+            largest_difference=difference,
+            agreement=agreement,
+            images=len(compared),
+            source=source,
+        )
         write_card(job, report)
         obey_stop()
         _refuse_if_taken(out)  # by another process meanwhile
@@ -107,8 +127,20 @@ def export(
     return report
 
 
+def _temperature(run: "FinishedRun") -> float:
+    """Return the temperature of a run, or raise RequestError if it has none."""
+    scaling = run.metrics.temperature_scaling
+    if scaling is None:
+        raise RequestError(
+            f"{run.path}: has no temperature in metrics.json, which --calibrated needs; it is "
+            "fitted at the end of training if there are misclassified validation images: train "
+            "with --set data.validation_fraction=0.1, or leave out --calibrated"
+        )
+    return scaling.temperature
+
+
 def _images(
-    run: "FinishedRun", data: DataLocation, precision: str
+    run: "FinishedRun", check: ExportCheck, precision: str
 ) -> "tuple[np.ndarray, np.ndarray | None, str]":
     """Return images for the comparison and for calibration, uint8 (N, H, W, C), and what they are.
 
@@ -120,9 +152,9 @@ def _images(
     from cifar_models.data.splits import evenly_spaced
 
     try:
-        dataset = run.load_dataset(data.name, data.data_dir)
+        dataset = run.load_dataset(check.dataset, check.data_dir)
     except (RequestError, RunError) as error:
-        if data.name:
+        if check.dataset:
             raise
         if precision == INT8:
             raise RequestError(
@@ -136,7 +168,7 @@ def _images(
     if precision == INT8:
         train = dataset.splits(run.recipe.data, run.recipe.runtime.seed).train
         calibration = train.images_at(evenly_spaced(len(train), CALIBRATION_IMAGES))
-    name = public_name(data.name or run.recipe.data.dataset)
+    name = public_name(check.dataset or run.recipe.data.dataset)
     return compared, calibration, f"{name} test"
 
 

@@ -17,8 +17,8 @@ class ExportJob:
 
     Attributes:
         run: The finished run.
-        network: Its network, which computes in float32 on the CPU: uint8 images (B, H, W, C) →
-            logits (B, K).
+        network: Its network, which computes in float32 on the CPU, with the temperature of the
+            export: uint8 images (B, H, W, C) → logits (B, K).
         out: Path of the new folder of the export.
         precision: A precision of the format.
         calibration: Training images by which int8 ranges are chosen, uint8 (N, H, W, C). None: the
@@ -40,6 +40,7 @@ class ExportReport:
         path: Path of the exported model.
         format: Name of the format.
         precision: Precision of the weights.
+        temperature: By which the logits are divided.
         largest_difference: Largest difference of any probability from the network of the run.
         agreement: Fraction of the compared images that get the same class from both.
         images: Number of compared images.
@@ -49,6 +50,7 @@ class ExportReport:
     path: Path
     format: str
     precision: str
+    temperature: float
     largest_difference: float
     agreement: float
     images: int

@@ -11,7 +11,7 @@ from msgspec import Meta
 from cifar_models.runtime.text import markdown_escaped, printable
 from cifar_models.serving.export_job import ExportJob, ExportReport
 from cifar_models.storage.atomic_files import read_json
-from cifar_models.storage.records import AtLeastOne, Pixels, Score, ShortText, from_json
+from cifar_models.storage.records import AtLeastOne, Pixels, Positive, Score, ShortText, from_json
 
 JSON_FILE, TEXT_FILE = CARD_FILES = "model_card.json", "README.md"
 CONFIDENCE = 0.95
@@ -39,7 +39,8 @@ class ModelCard:
     accuracy: Score  # of the network of the run
     accuracy_interval: tuple[float, float]  # 95 %, Wilson
     f1_macro: Score
-    expected_calibration_error: Score
+    temperature: Positive = 1.0  # by which the export divides the logits
+    expected_calibration_error: Score  # with this temperature
     compared_images: AtLeastOne
     compared_with: ShortText  # "digits test" or "noise"
     largest_difference: float  # of a probability, from the network of the run
@@ -76,6 +77,7 @@ def _card(job: ExportJob, report: ExportReport) -> ModelCard:
     images = info.validation_images if metrics.split == "validation" else info.test_images
     correct = round(metrics.accuracy * images)
     dataset = public_name(info.name)
+    scaling = metrics.temperature_scaling if report.temperature != 1 else None
     interval = stats.binomtest(correct, images).proportion_ci(CONFIDENCE, "wilson")
     return ModelCard(
         name=f"{metrics.recipe} on {dataset}",
@@ -96,7 +98,8 @@ def _card(job: ExportJob, report: ExportReport) -> ModelCard:
         accuracy=metrics.accuracy,
         accuracy_interval=(float(interval.low), float(interval.high)),
         f1_macro=metrics.f1_macro,
-        expected_calibration_error=metrics.expected_calibration_error,
+        temperature=report.temperature,
+        expected_calibration_error=(scaling or metrics).expected_calibration_error,
         compared_images=report.images,
         compared_with=report.source,
         largest_difference=report.largest_difference,

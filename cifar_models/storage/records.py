@@ -55,6 +55,16 @@ class ClassificationMetrics:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TemperatureScaling:
+    """Temperature scaling of a run, and its effect on the evaluation split."""
+
+    temperature: Positive  # by which the logits are divided
+    validation_images: AtLeastOne  # by which it was fitted
+    loss: Duration  # cross entropy on the evaluation split with it, nats
+    expected_calibration_error: Score  # on the evaluation split with it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunMetrics(ClassificationMetrics):
     """`metrics.json`: the result of a finished run."""
 
@@ -81,6 +91,8 @@ class RunMetrics(ClassificationMetrics):
     device: ShortText
     precision: ShortText  # Keras dtype policy
     process_seconds: Duration | None = None  # from the import of this package to this record
+    # None if the run has no validation images, or misclassifies none of them.
+    temperature_scaling: TemperatureScaling | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

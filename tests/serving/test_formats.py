@@ -19,12 +19,12 @@ from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.load import load_dataset
 from cifar_models.run.load import load_run
 from cifar_models.serving import export as export_module
-from cifar_models.serving.export import export
+from cifar_models.serving.export import ExportCheck, export
 from cifar_models.serving.export_job import ExportJob, ExportReport
 from cifar_models.serving.formats import EXPORT_FORMATS
 from cifar_models.serving.load_export import load_export
 from cifar_models.serving.model_card import read_card, write_card
-from cifar_models.storage.records import DatasetInfo, RunMetrics
+from cifar_models.storage.records import DatasetInfo, RunMetrics, TemperatureScaling
 from cifar_models.storage.run_folder import RunFolder
 from tests.conftest import as_overrides, refusal
 
@@ -157,7 +157,9 @@ def test_reduced_precisions_are_smaller_and_agree(name, exports, finished_run, t
         return sum(path.stat().st_size for path in folder.glob("model.*"))
 
     for precision in ("float16", "int8"):
-        report = export(finished_run, tmp_path / precision, name, precision, force=True)
+        report = export(
+            finished_run, tmp_path / precision, name, precision, check=ExportCheck(force=True)
+        )
         assert report.agreement >= LEAST[precision] and report.largest_difference > 1e-6
     assert size(tmp_path / "float16") < size(exports[name])
     if name == "litert":  # the operations that onnxruntime adds are larger than this small network
@@ -176,6 +178,36 @@ def test_an_int8_export_that_disagrees_is_refused_unless_forced(
     assert not list(tmp_path.iterdir())
     assert main([*command, "--out", str(out), "--force"]) == 0
     assert (out / "model.tflite").is_file()
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_calibrated_export_divides_the_logits(name, exports, finished_run, pictures, tmp_path):
+    folder = RunFolder(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    scaling = TemperatureScaling(
+        temperature=2.0, validation_images=9, loss=0.5, expected_calibration_error=0.0123
+    )
+    metrics = dataclasses.replace(folder.read(RunMetrics), temperature_scaling=scaling)
+    folder.write(metrics)
+    options = ["--format", name, "--calibrated"]
+    assert main(["export", str(folder.path), *options]) == 0
+    (out,) = folder.path.glob("export*-calibrated")
+    expected = np.stack(
+        [each.probabilities for each in load_export(exports[name]).predict([pictures])]
+    )
+    expected = np.sqrt(expected) / np.sqrt(expected).sum(axis=1, keepdims=True)
+    found = np.stack([each.probabilities for each in load_export(out).predict([pictures])])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    card = read_card(out)
+    assert (card.temperature, card.expected_calibration_error) == (2.0, 0.0123)
+    text = (out / "README.md").read_text()
+    assert "| expected calibration error | 0.0123 |" in text and "divided by 2.000" in text
+
+
+def test_a_run_without_a_temperature_cannot_be_exported_calibrated(finished_run, tmp_path, capsys):
+    folder = RunFolder(Path(shutil.copytree(finished_run, tmp_path / "run")))
+    folder.write(dataclasses.replace(folder.read(RunMetrics), temperature_scaling=None))
+    error = refusal(capsys, "export", folder.path, "--calibrated")
+    assert "has no temperature in metrics.json" in error and "validation_fraction=0.1" in error
 
 
 def test_wrong_requests(finished_run, tmp_path, monkeypatch, capsys):
@@ -229,7 +261,7 @@ def test_odd_class_names_in_cards(finished_run, tmp_path):
     folder.write(dataclasses.replace(metrics, per_class=per_class, recipe="x\n---\ny: z"))
     network = load_run(finished_run).load_network()
     job = ExportJob(load_run(folder.path), network, tmp_path, "float32", None)
-    write_card(job, ExportReport(tmp_path, "onnx", "float32", 0.0, 1.0, 256, "noise"))
+    write_card(job, ExportReport(tmp_path, "onnx", "float32", 1.0, 0.0, 1.0, 256, "noise"))
     assert read_card(tmp_path).class_names == names
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "/home/me" not in text and "\x1b" not in text
@@ -252,6 +284,8 @@ def test_every_family_format_and_precision(recipe, size, name, precision, tmp_pa
         options = as_overrides(["training.epochs=3", f"model.image_size={size}", *SMALL[recipe]])
         options += ["--set", "model.patch_size=4"] if recipe == "digits-vit" else []
         assert main(["train", recipe, *options, "--run", str(run)]) == 0
-    report = export(run, run / f"export-{name}-{precision}", name, precision, force=True)
+    report = export(
+        run, run / f"export-{name}-{precision}", name, precision, check=ExportCheck(force=True)
+    )
     assert report.agreement >= LEAST[precision]
     assert precision != "float32" or report.largest_difference <= 1e-5
