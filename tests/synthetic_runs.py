@@ -8,15 +8,9 @@ import numpy as np
 from cifar_models.config.recipe_file import read_recipe, recipe_toml
 from cifar_models.config.run_identity import fingerprints
 from cifar_models.evaluation.metrics import classification_metrics
+from cifar_models.storage.cost_records import Latency, RuntimeCost, ServingCost
 from cifar_models.storage.open_run import create_run_folder
-from cifar_models.storage.records import (
-    DatasetInfo,
-    Environment,
-    Latency,
-    Robustness,
-    RunMetrics,
-    ServingCost,
-)
+from cifar_models.storage.records import DatasetInfo, Environment, Robustness, RunMetrics
 
 CLASSES = ("cat", "dog", "eel")
 
@@ -108,6 +102,23 @@ def make_cost() -> ServingCost:
         model_bytes=2_000_000,
         device="CPU",
         precision="float32",
+    )
+
+
+def make_runtime_cost(latency: float, accuracy: float | None) -> RuntimeCost:
+    """Return the cost of a run in one runtime, with the median latency of an image in ms."""
+    return RuntimeCost(
+        latency_ms={
+            size: Latency(p50=latency, p95=2 * latency, p99=3 * latency) for size in ("1", "8")
+        },
+        images_per_second=80_000.0,
+        startup_seconds=1.0,
+        peak_memory_bytes=400_000_000,
+        memory_before_bytes=300_000_000,
+        model_bytes=2_000_000,
+        device="CPU",
+        precision="float32",
+        accuracy=accuracy,
     )
 
 

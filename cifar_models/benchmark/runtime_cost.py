@@ -25,8 +25,8 @@ from cifar_models.runtime.subprocesses import run_python
 from cifar_models.serving.formats import EXPORT_FORMATS, FLOAT32, PRECISIONS
 from cifar_models.serving.load_export import load_export
 from cifar_models.serving.model_card import CARD_FILES
+from cifar_models.storage.cost_records import RuntimeCost, RuntimeCosts
 from cifar_models.storage.open_run import open_finished_run
-from cifar_models.storage.records import RuntimeCost, RuntimeCosts
 from cifar_models.storage.run_folder import RunFolder
 
 logger = logging.getLogger("cifar_models")

@@ -12,8 +12,8 @@ from cifar_models.benchmark.isolated_process import measure_isolated, peak_memor
 from cifar_models.run.load import FinishedRun, load_run
 from cifar_models.runtime.memory import refuse_if_too_large
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+from cifar_models.storage.cost_records import Latency, ServingCost
 from cifar_models.storage.open_run import open_finished_run
-from cifar_models.storage.records import Latency, ServingCost
 from cifar_models.storage.run_folder import RunFolder
 
 BATCH_SIZES = (1, 128)  # the last one also gives the throughput

@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from cifar_models.benchmark.runtime_cost import BATCH_SIZES
 from cifar_models.benchmark.training_speed import TrainingSpeed
 from cifar_models.cli.tables import print_table, text_table
-from cifar_models.storage.records import RuntimeCost, RuntimeCosts, ServingCost
+from cifar_models.storage.cost_records import RuntimeCost, RuntimeCosts, ServingCost
 
 
 def _memory(measured: TrainingSpeed | ServingCost | RuntimeCost) -> str:

@@ -90,7 +90,7 @@ def draw_bars(
         axes: Axes to draw on.
         comparison: The comparison.
         names: Names of the N groups.
-        values_of: Function that returns the values (N,) of a model, in percent.
+        values_of: Function that returns the values (N,) of a model. NaN leaves out a bar.
     """
     width = 0.8 / len(comparison.models)
     for number, model in enumerate(comparison.models):
@@ -98,7 +98,6 @@ def draw_bars(
         positions = np.arange(len(names)) + offset
         axes.bar(positions, values_of(model), width, color=colour_of(comparison, model))
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set(ylim=(0, 100))
     axes.grid(axis="y", alpha=0.3)
 
 

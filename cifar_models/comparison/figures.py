@@ -18,6 +18,7 @@ from cifar_models.comparison.figure_style import (
     wrapped,
 )
 from cifar_models.comparison.models import Model
+from cifar_models.comparison.runtimes import RuntimeRow
 from cifar_models.evaluation.figure_text import readable_names
 from cifar_models.evaluation.metrics import CALIBRATION_BINS, confusion_matrix
 
@@ -26,11 +27,9 @@ PARETO_COSTS = {  # metric → axis label
     "train_seconds": "training time, s",
     "latency_1_p50": "latency of 1 image, ms",
 }
-# Kind of input in `Robustness.entropy` → label and colour.
-ENTROPY_INPUTS = {
-    "test": ("test images", GREY),
-    "noise": ("uniform noise", "#c4474f"),
-    "shuffled": ("shuffled pixels", "#d1772a"),
+RUNTIME_COSTS = {  # key of `RuntimeRow.values` → axis label
+    "latency_1_p50": "latency of 1 image, ms",
+    "images_per_second": "images/s, 128 at a time",
 }
 MAX_CLASSES_WITH_NAMES = 20  # on the axes of a confusion matrix
 
@@ -204,45 +203,26 @@ def draw_classes(comparison: Comparison) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         draw_bars(axes, comparison, names, lambda model: 100 * model.class_recall()[classes])
-        axes.set_ylabel("recall, %")
+        axes.set(ylabel="recall, %", ylim=(0, 100))
         add_legend_above(figure, comparison)
 
     return figure_svg("classes", draw, (max(7, 0.35 * len(names)), 3.6))
 
 
-def draw_corruptions(comparison: Comparison) -> str:
-    """Draw mean accuracy under each corruption; dashed lines show the uncorrupted images."""
-    measured = [each.accuracy for model in comparison.models for each in model.robustness()]
-    corruptions = [name for name in measured[0] if all(name in each for each in measured)]
-
-    def accuracies(model: Model) -> list[float]:
-        return [
-            100 * float(np.mean([measured.accuracy[name] for measured in model.robustness()]))
-            for name in corruptions
-        ]
+def draw_runtimes(comparison: Comparison, rows: Sequence[RuntimeRow]) -> str:
+    """Draw latency and throughput in each runtime, with one bar for each model."""
+    runtimes = list(dict.fromkeys(row.runtime for row in rows))
+    values = {(row.model, row.runtime): row.values for row in rows}
 
     def draw(figure: Figure) -> None:
-        axes = figure.subplots()
-        draw_bars(axes, comparison, [n.replace("_", " ") for n in corruptions], accuracies)
-        for model in comparison.models:
-            clean = np.mean([measured.clean_accuracy for measured in model.robustness()])
-            axes.axhline(100 * float(clean), color=colour_of(comparison, model), lw=1, ls="--")
-        axes.set_ylabel("accuracy, %")
+        for axes, key in zip(figure.subplots(1, 2), RUNTIME_COSTS, strict=True):
+
+            def values_of(model: Model, key: str = key) -> list[float]:
+                measured = [values.get((model.name, runtime), {}) for runtime in runtimes]
+                return [each.get(key, np.nan) for each in measured]
+
+            draw_bars(axes, comparison, runtimes, values_of)
+            axes.set_ylabel(RUNTIME_COSTS[key])
         add_legend_above(figure, comparison)
 
-    return figure_svg("corruptions", draw, (9, 4))
-
-
-def draw_entropies(comparison: Comparison) -> str:
-    """Draw histograms of predictive entropy on test images and out-of-distribution inputs."""
-
-    def draw(axes: Axes, model: Model) -> None:
-        edges = model.robustness()[0].entropy["bins"]
-        measured = [one for one in model.robustness() if one.entropy["bins"] == edges]
-        for name, (label, colour) in ENTROPY_INPUTS.items():
-            counts = np.sum([one.entropy[name] for one in measured], axis=0)
-            axes.stairs(counts / counts.sum(), edges, color=colour, label=label, lw=1.5)
-        axes.set(xlabel="predictive entropy, nats")
-        axes.legend(frameon=False)
-
-    return panels_svg("entropies", comparison, draw, "fraction of images", 3.2)
+    return figure_svg("runtimes", draw, (8, 3.8))

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from cifar_models.comparison import figures as plots
+from cifar_models.comparison import robustness_figures
 from cifar_models.comparison.comparison import Comparison
 from cifar_models.comparison.learning_curves import crossings
+from cifar_models.comparison.runtimes import RUNTIME_COLUMNS, runtime_rows, runtimes_csv
 from cifar_models.comparison.tables import cells, columns, csv_table, markdown
 from cifar_models.config.paths import as_argument
 from cifar_models.data.load import load_dataset
@@ -35,6 +37,8 @@ class Disagreement:
 def write_report(comparison: Comparison, out: Path, command: str) -> None:
     """Write report.html, comparison.md, comparison.csv and figures/*.svg.
 
+    If `benchmark` has measured one of the runs, runtimes.csv is written too.
+
     Args:
         comparison: A comparison of at least one model.
         out: Folder of the report. It is created if necessary; an older report is replaced.
@@ -46,8 +50,13 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
         WriteError: A file cannot be written.
     """
     figures = _draw_figures(comparison)
-    names = [f"figures/{name}.svg" for name in figures]
-    _refuse_other_files(out, [*names, "report.html", "comparison.md", "comparison.csv"])
+    files = {f"figures/{name}.svg": svg.encode() for name, svg in figures.items()}
+    files["report.html"] = page_bytes(_html(comparison, figures, command))
+    files["comparison.md"] = page_bytes(markdown(comparison))
+    files["comparison.csv"] = page_bytes(csv_table(comparison))
+    if rows := runtime_rows(comparison):
+        files["runtimes.csv"] = page_bytes(runtimes_csv(rows))
+    _refuse_other_files(out, list(files))
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -55,12 +64,9 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
             f"{out}: cannot be created: {error.strerror}; choose another --out"
         ) from None
     with locked(out):  # another process might write some of the files
-        for name, svg in figures.items():
+        for name, content in files.items():
             obey_stop()
-            write_bytes_atomic(out, f"figures/{name}.svg", svg.encode())
-        write_bytes_atomic(out, "report.html", page_bytes(_html(comparison, figures, command)))
-        write_bytes_atomic(out, "comparison.md", page_bytes(markdown(comparison)))
-        write_bytes_atomic(out, "comparison.csv", page_bytes(csv_table(comparison)))
+            write_bytes_atomic(out, name, content)
 
 
 def _refuse_other_files(out: Path, names: Sequence[str]) -> None:
@@ -88,10 +94,12 @@ def _draw_figures(comparison: Comparison) -> dict[str, str]:
         "classes": plots.draw_classes(comparison),
     }
     if all(model.robustness() for model in comparison.models):
-        figures["corruptions"] = plots.draw_corruptions(comparison)
-        figures["entropies"] = plots.draw_entropies(comparison)
+        figures["corruptions"] = robustness_figures.draw_corruptions(comparison)
+        figures["entropies"] = robustness_figures.draw_entropies(comparison)
     if comparison.curves:
         figures["learning_curves"] = plots.draw_learning_curves(comparison)
+    if rows := runtime_rows(comparison):
+        figures["runtimes"] = plots.draw_runtimes(comparison, rows)
     return figures
 
 
@@ -103,6 +111,8 @@ def _html(comparison: Comparison, figures: dict[str, str], command: str) -> str:
         titles=titles.values(),
         rows=[(model, list(cells(model, titles))) for model in comparison.models],
         figures=figures,
+        runtimes=runtime_rows(comparison),
+        runtime_titles=RUNTIME_COLUMNS.values(),
         shown_classes=len(comparison.shown_classes),
         robustness_images=_robustness_images(comparison),
         crossings=list(crossings(comparison.curves)),

@@ -1,20 +1,20 @@
-"""The table of a comparison: cells for HTML, Markdown and CSV."""
+"""The tables of a comparison: cells for HTML, Markdown and CSV."""
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cifar_models.comparison.comparison import Comparison
 from cifar_models.comparison.learning_curves import crossings
 from cifar_models.comparison.models import Model
 from cifar_models.comparison.run_metrics import COSTS, SCORES, scores_in_order
+from cifar_models.comparison.runtimes import NOT_MEASURED, RUNTIME_COLUMNS, runtime_rows
 from cifar_models.comparison.significance import Interval
 from cifar_models.runtime.text import markdown_escaped
 
 PERCENTAGES = set(SCORES) - {"loss"}
-NOT_MEASURED = "–"
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,14 @@ def _cost_text(cost: Interval) -> str:
 
 
 def markdown(comparison: Comparison) -> str:
-    """Return the table without the columns that were not measured, the conclusions and caveats."""
+    """Return the tables without the columns that were not measured, conclusions and caveats."""
     titles = columns(comparison)
     rows = [["model", "runs", *titles.values()]]
     rows += [
         [model.name, str(len(model.runs)), *(cell.text for cell in cells(model, titles))]
         for model in comparison.models
     ]
-    measured = [column for column in zip(*rows, strict=True) if set(column[1:]) != {NOT_MEASURED}]
-    header, *others = zip(*measured, strict=True)
-    escaped = [[markdown_escaped(text) for text in row] for row in (header, *others)]
-    escaped.insert(1, ["---"] * len(header))
-    lines = ["| " + " | ".join(row) + " |" for row in escaped]
-    parts = ["\n".join(lines)]
+    parts = [_markdown_table(rows)]
     conclusions = [pair.describe() for pair in comparison.pairs]
     conclusions += crossings(comparison.curves)
     for heading, sentences in (("Conclusions", conclusions), ("Caveats", comparison.caveats)):
@@ -79,7 +74,19 @@ def markdown(comparison: Comparison) -> str:
                 f"## {heading}",
                 "\n".join(f"- {markdown_escaped(each)}" for each in sentences),
             ]
+    if runtimes := runtime_rows(comparison):
+        rows = [["model", "runtime", "runs", *RUNTIME_COLUMNS.values()]]
+        rows += [[row.model, row.runtime, str(row.runs), *row.texts()] for row in runtimes]
+        parts += ["## Runtimes", _markdown_table(rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows, of which the first is the header, without columns that were not measured."""
+    measured = [column for column in zip(*rows, strict=True) if set(column[1:]) != {NOT_MEASURED}]
+    escaped = [[markdown_escaped(text) for text in row] for row in zip(*measured, strict=True)]
+    escaped.insert(1, ["---"] * len(measured))
+    return "\n".join("| " + " | ".join(row) + " |" for row in escaped)
 
 
 def csv_table(comparison: Comparison) -> str:

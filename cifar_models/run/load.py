@@ -18,14 +18,9 @@ from cifar_models.run.configure import configure_for_run
 from cifar_models.runtime.device import Runtime
 from cifar_models.runtime.onednn import choose_onednn
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
+from cifar_models.storage.cost_records import RuntimeCosts, ServingCost
 from cifar_models.storage.open_run import open_finished_run
-from cifar_models.storage.records import (
-    DatasetInfo,
-    Environment,
-    Robustness,
-    RunMetrics,
-    ServingCost,
-)
+from cifar_models.storage.records import DatasetInfo, Environment, Robustness, RunMetrics
 from cifar_models.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -73,6 +68,11 @@ class FinishedRun:
     def cost(self) -> ServingCost | None:
         """The serving cost that `benchmark` measured, or None if it was not measured."""
         return self.folder.read_if_there(ServingCost)
+
+    @cached_property
+    def runtimes(self) -> RuntimeCosts | None:
+        """The costs in several runtimes, or None if `benchmark` did not measure them."""
+        return self.folder.read_if_there(RuntimeCosts)
 
     @cached_property
     def robustness(self) -> Robustness | None:

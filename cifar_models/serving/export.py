@@ -107,23 +107,11 @@ def export(
         difference, agreement = _compare(job, chosen.read_script, compared)
         _refuse_difference(job, difference, agreement, check.force)
         report = ExportReport(
-            path=out,
-            format=format,
-            precision=precision,
-            temperature=temperature,
-            largest_difference=difference,
-            agreement=agreement,
-            images=len(compared),
-            source=source,
+            out, format, precision, temperature, difference, agreement, len(compared), source
         )
         write_card(job, report)
         obey_stop()
-        _refuse_if_taken(out)  # by another process meanwhile
-        try:
-            job.out.rename(out)
-        except OSError:
-            _refuse_if_taken(out)
-            raise
+        _move(job.out, out)
     return report
 
 
@@ -217,6 +205,16 @@ def _refuse_difference(job: ExportJob, difference: float, agreement: float, forc
             f"that the model gives, less than {MIN_AGREEMENT:.0%}; nothing was written; choose "
             "another --precision, or accept it with --force"
         )
+
+
+def _move(finished: Path, out: Path) -> None:
+    """Give an export its path, which another process may have taken meanwhile."""
+    _refuse_if_taken(out)
+    try:
+        finished.rename(out)
+    except OSError:
+        _refuse_if_taken(out)
+        raise
 
 
 def _refuse_if_taken(out: Path) -> None:

@@ -11,7 +11,8 @@ from msgspec import Meta
 from cifar_models.runtime.text import markdown_escaped, printable
 from cifar_models.serving.export_job import ExportJob, ExportReport
 from cifar_models.storage.atomic_files import read_json
-from cifar_models.storage.records import AtLeastOne, Pixels, Positive, Score, ShortText, from_json
+from cifar_models.storage.field_types import AtLeastOne, Pixels, Positive, Score, ShortText
+from cifar_models.storage.records import from_json
 
 JSON_FILE, TEXT_FILE = CARD_FILES = "model_card.json", "README.md"
 CONFIDENCE = 0.95

@@ -12,22 +12,23 @@ import msgspec
 from msgspec import Meta
 
 from cifar_models.errors import RequestError
+from cifar_models.storage.cost_records import RuntimeCosts, ServingCost
+from cifar_models.storage.field_types import (
+    MAX_NUMBER,
+    AtLeastOne,
+    Count,
+    Duration,
+    FileRemark,
+    Pixels,
+    Positive,
+    Score,
+    ShortText,
+)
 
 # Name in files of earlier versions → current name.
 RENAMED_FIELDS = {"test_views": "tta_views"}
 
 AnyRecord = TypeVar("AnyRecord")
-
-MAX_COUNT = 2**63 - 1
-MAX_NUMBER = 1e300  # so that sums are finite too
-Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
-AtLeastOne = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
-Pixels = Annotated[int, Meta(ge=1, le=65536)]
-Score = Annotated[float, Meta(ge=0, le=1 + 1e-9)]  # rounding may exceed 1
-Duration = Annotated[float, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
-ShortText = Annotated[str, Meta(max_length=1000)]
-FileRemark = Annotated[str, Meta(max_length=10_000)]  # "PATH: what about it"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,51 +126,6 @@ class Environment:
     python: str | None = None
     platform: str | None = None
     packages: dict[str, str] = dataclasses.field(default_factory=dict)  # name → version
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Latency:
-    """Percentiles of the duration of one call, milliseconds."""
-
-    p50: Positive
-    p95: Positive
-    p99: Positive | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ServingCost:
-    """`cost.json`: the serving cost of a finished run, as `benchmark` measures it."""
-
-    latency_ms: dict[str, Latency]  # batch size → latency, pixels to probabilities
-    images_per_second: Positive  # at the largest batch size
-    memory_of: ShortText  # measured memory: "gpu" if there is one, otherwise "process"
-    peak_memory_bytes: Count
-    memory_before_bytes: Count  # the same peak before the model was built
-    model_bytes: Count  # size of model.keras
-    device: ShortText
-    precision: ShortText  # Keras dtype policy
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RuntimeCost:
-    """The cost of a finished run in one runtime."""
-
-    latency_ms: dict[str, Latency]  # batch size → latency, pixels to probabilities
-    images_per_second: Positive  # at the largest batch size, median
-    startup_seconds: Positive  # from the import of this package to the first prediction
-    peak_memory_bytes: Count  # of the process
-    memory_before_bytes: Count  # the same peak before the model was loaded
-    model_bytes: Count  # size of the model's files
-    device: ShortText
-    precision: ShortText
-    accuracy: Score | None  # on the test split; None if the data cannot be loaded
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RuntimeCosts:
-    """`runtimes.json`: the cost of a finished run in several runtimes."""
-
-    runtimes: Annotated[dict[ShortText, RuntimeCost], Meta(min_length=1, max_length=100)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

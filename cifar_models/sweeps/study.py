@@ -14,8 +14,9 @@ from cifar_models.runtime.signals import Interruption
 from cifar_models.runtime.subprocesses import run_command
 from cifar_models.runtime.text import duration_in_words
 from cifar_models.storage.atomic_files import WriteError, locked
+from cifar_models.storage.cost_records import ServingCost
 from cifar_models.storage.disk_errors import disk_errors
-from cifar_models.storage.records import Robustness, ServingCost
+from cifar_models.storage.records import Robustness
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.sweeps.study_file import PlannedRun, plan_runs, read_study
 

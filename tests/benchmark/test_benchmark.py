@@ -17,7 +17,8 @@ from cifar_models.evaluation.flops import flops_per_image
 from cifar_models.run import load
 from cifar_models.run.load import load_run
 from cifar_models.runtime.device import Runtime
-from cifar_models.storage.records import Environment, Latency, ServingCost
+from cifar_models.storage.cost_records import Latency, ServingCost
+from cifar_models.storage.records import Environment
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.training import fit
 from tests.conftest import refusal

@@ -8,7 +8,7 @@ from cifar_models.cli.main import main
 from cifar_models.errors import RunError
 from cifar_models.run.load import load_run
 from cifar_models.serving.export import export
-from cifar_models.storage.records import RuntimeCosts
+from cifar_models.storage.cost_records import RuntimeCosts
 from cifar_models.storage.run_folder import RunFolder
 from tests.conftest import read_metrics, refusal
 

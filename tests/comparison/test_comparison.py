@@ -19,9 +19,16 @@ from cifar_models.comparison.figures import pareto_front
 from cifar_models.comparison.learning_curves import LearningCurve, Point, crossings
 from cifar_models.comparison.runs import by_recipe, read_runs
 from cifar_models.comparison.significance import Interval, compare_models
+from cifar_models.storage.cost_records import RuntimeCosts
 from cifar_models.storage.run_folder import RunFolder
 from tests.conftest import refusal
-from tests.synthetic_runs import make_cost, make_predictions, make_robustness, make_run
+from tests.synthetic_runs import (
+    make_cost,
+    make_predictions,
+    make_robustness,
+    make_run,
+    make_runtime_cost,
+)
 
 IMAGES = 900
 
@@ -259,6 +266,28 @@ def test_cost_and_robustness_are_in_the_table(tmp_path, labels):
     assert model.interval("latency_1_p95").mean == 2.5
     assert model.interval("peak_memory_megabytes").mean == 400
     assert model.interval("mean_corrupted_accuracy").mean == pytest.approx(0.6)
+
+
+def test_runtimes_are_on_the_page_and_in_a_file(tmp_path, labels):
+    paths = make_models(tmp_path / "runs", labels, cnn=0.8, vit=0.9)
+    keras, onnx = make_runtime_cost(1.5, accuracy=0.8), make_runtime_cost(0.5, accuracy=None)
+    for path in paths[:2]:  # two runs of the CNN
+        RunFolder(path).write(RuntimeCosts(runtimes={"keras": keras}))
+    slower = make_runtime_cost(2.5, accuracy=0.9)
+    RunFolder(paths[2]).write(RuntimeCosts(runtimes={"keras": slower, "onnx": onnx}))
+    out = tmp_path / "out"
+    assert main(["compare", str(tmp_path / "runs"), "--out", str(out)]) == 0
+    with (out / "runtimes.csv").open() as file:
+        rows = {(row["model"], row["runtime"]): row for row in csv.DictReader(file)}
+    assert set(rows) == {("digits-cnn", "keras"), ("digits-cnn", "onnx")}
+    row = rows["digits-cnn", "keras"]
+    assert float(row["latency_1_p50"]) == pytest.approx((1.5 + 1.5 + 2.5) / 3)
+    assert float(row["accuracy"]) == pytest.approx(100 * (0.8 + 0.8 + 0.9) / 3)
+    assert (row["runs"], rows["digits-cnn", "onnx"]["runs"]) == ("3", "1")
+    assert rows["digits-cnn", "onnx"]["accuracy"] == ""
+    report = (out / "report.html").read_text()
+    assert "<h2>Runtimes</h2>" in report and "<td>1.83</td>" in report
+    assert "| digits-cnn | onnx | 1 | 0.50 |" in (out / "comparison.md").read_text()
 
 
 def test_a_metric_is_averaged_over_the_runs_that_have_it(tmp_path, labels):

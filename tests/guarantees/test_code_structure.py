@@ -106,6 +106,7 @@ def test_each_heavy_library_is_imported_in_few_places():
             "evaluation/figure_text.py",
             "comparison/figures.py",
             "comparison/figure_style.py",
+            "comparison/robustness_figures.py",
             "explain/figures.py",
             "explain/map_figure.py",
         },
