@@ -137,7 +137,7 @@ def _tune(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from cifar_models.comparison.compare_runs import compare
 
-    print(compare(options.runs, options.out))
+    print(compare(options.runs, options.out, options.explain))
 
 
 def _study(options: argparse.Namespace) -> None:

@@ -141,6 +141,11 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=path_of, required=True, metavar="DIR", help="folder of the report"
     )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="show where the models look in the images on which they disagree most",
+    )
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:

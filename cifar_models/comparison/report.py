@@ -2,39 +2,26 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from cifar_models.comparison import figures as plots
 from cifar_models.comparison import robustness_figures
 from cifar_models.comparison.comparison import Comparison
+from cifar_models.comparison.disagreements import Disagreement, largest_disagreements
 from cifar_models.comparison.learning_curves import crossings
 from cifar_models.comparison.runtimes import RUNTIME_COLUMNS, runtime_rows, runtimes_csv
 from cifar_models.comparison.tables import cells, columns, csv_table, markdown
 from cifar_models.config.paths import as_argument
-from cifar_models.data.load import load_dataset
-from cifar_models.errors import RequestError, RunError
-from cifar_models.evaluation.pages import page_bytes, page_template, png_base64
+from cifar_models.errors import RequestError
+from cifar_models.evaluation.pages import page_bytes, page_template
 from cifar_models.runtime.signals import obey_stop
 from cifar_models.storage.atomic_files import locked, write_bytes_atomic
 from cifar_models.storage.safe_open import read_bytes
 
 MAX_REPORT_BYTES = 100_000_000
-MAX_DISAGREEMENTS = 24  # images in the report
 
 
-@dataclass(frozen=True)
-class Disagreement:
-    """A test image that some models classify correctly and others do not."""
-
-    png: str  # base64
-    true_class: str
-    probabilities: dict[str, float]  # model name → mean probability of the true class
-
-
-def write_report(comparison: Comparison, out: Path, command: str) -> None:
+def write_report(comparison: Comparison, out: Path, command: str, explain: bool = False) -> None:
     """Write report.html, comparison.md, comparison.csv and figures/*.svg.
 
     If `benchmark` has measured one of the runs, runtimes.csv is written too.
@@ -43,15 +30,18 @@ def write_report(comparison: Comparison, out: Path, command: str) -> None:
         comparison: A comparison of at least one model.
         out: Folder of the report. It is created if necessary; an older report is replaced.
         command: Command that reproduces the report.
+        explain: Whether to show where the models look.
 
     Raises:
         RequestError: The folder cannot be created, or holds a file of the same name that is not
-            of an older report, or another process is writing a report there.
+            of an older report, or another process is writing a report there; or `explain` lacks
+            data or models.
         WriteError: A file cannot be written.
     """
+    disagreements = largest_disagreements(comparison, explain)
     figures = _draw_figures(comparison)
     files = {f"figures/{name}.svg": svg.encode() for name, svg in figures.items()}
-    files["report.html"] = page_bytes(_html(comparison, figures, command))
+    files["report.html"] = page_bytes(_html(comparison, figures, disagreements, command))
     files["comparison.md"] = page_bytes(markdown(comparison))
     files["comparison.csv"] = page_bytes(csv_table(comparison))
     if rows := runtime_rows(comparison):
@@ -103,7 +93,12 @@ def _draw_figures(comparison: Comparison) -> dict[str, str]:
     return figures
 
 
-def _html(comparison: Comparison, figures: dict[str, str], command: str) -> str:
+def _html(
+    comparison: Comparison,
+    figures: dict[str, str],
+    disagreements: Sequence[Disagreement],
+    command: str,
+) -> str:
     """Return the HTML of the report."""
     titles = columns(comparison)
     return page_template("cifar_models.comparison", "report.html").render(
@@ -116,7 +111,7 @@ def _html(comparison: Comparison, figures: dict[str, str], command: str) -> str:
         shown_classes=len(comparison.shown_classes),
         robustness_images=_robustness_images(comparison),
         crossings=list(crossings(comparison.curves)),
-        disagreements=largest_disagreements(comparison),
+        disagreements=disagreements,
         command=command,
         recipe_paths=[
             shlex.quote(as_argument(run.folder.recipe_path))
@@ -130,34 +125,3 @@ def _robustness_images(comparison: Comparison) -> str:
     """Return the number of test images that were corrupted, which may differ between runs."""
     numbers = {measured.images for model in comparison.models for measured in model.robustness()}
     return " or ".join(f"{number:,}" for number in sorted(numbers))
-
-
-def largest_disagreements(comparison: Comparison) -> list[Disagreement]:
-    """Return the test images on which the models' probabilities of the true class differ most.
-
-    The list is empty if there is only one model, or if the data are not on this machine.
-    """
-    first = comparison.models[0].runs[0]
-    if len(comparison.models) == 1:
-        return []
-    try:
-        test = load_dataset(first.recipe, may_download=False).test
-    except (RequestError, RunError):
-        return []
-    if not np.array_equal(test.labels, first.labels):
-        return []
-    rows = np.arange(len(first.labels))
-    probabilities = {
-        model.name: np.mean([run.probabilities[rows, run.labels] for run in model.runs], axis=0)
-        for model in comparison.models
-    }  # model → (N,)
-    ranges = np.ptp(list(probabilities.values()), axis=0)
-    chosen = np.argsort(-ranges, kind="stable")[:MAX_DISAGREEMENTS]
-    return [
-        Disagreement(
-            png=png_base64(image),
-            true_class=first.dataset.class_names[first.labels[index]],
-            probabilities={name: float(row[index]) for name, row in probabilities.items()},
-        )
-        for index, image in zip(chosen, test.images_at(chosen), strict=True)
-    ]

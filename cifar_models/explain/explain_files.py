@@ -16,11 +16,9 @@ from cifar_models.evaluation.figure_text import readable_names
 from cifar_models.evaluation.image_predictions import refuse_other_shapes
 from cifar_models.explain.map_figure import draw_contact_sheet, draw_maps
 from cifar_models.explain.saliency import (
-    ClassAttention,
-    GradCAM,
     deletion_and_insertion,
     enlarged_map,
-    has_attention,
+    fitting_method,
     occlusion,
     probabilities,
 )
@@ -115,7 +113,7 @@ class _Explainer:
         self._network = without_test_time_augmentation(run.network)
         self._names, self._label = run.class_names, label
         self._shown_as = readable_names(run.class_names)
-        self._method = (ClassAttention if has_attention(self._network) else GradCAM)(self._network)
+        self._method = fitting_method(self._network)
         self._is_grey = run.dataset.image_shape[2] == 1
         self._on_sheet: list[tuple[np.ndarray, np.ndarray, str]] = []  # image, map, class
 

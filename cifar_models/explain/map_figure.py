@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from cifar_models.evaluation.figure_text import OWN_STYLE
 
 INCHES = 2.4  # of a picture
+MAX_OPACITY = 0.75  # of a map over its picture
 SHEET_COLUMNS = 6  # pairs of a picture and its map
 
 
@@ -77,10 +78,20 @@ def _show(axes: Axes, image: np.ndarray, **options) -> None:
 
 
 def _overlay(axes: Axes, image: np.ndarray, values: np.ndarray) -> None:
-    """Show a map over a grey copy of the picture; negative values are left out."""
-    grey = image.mean(axis=-1)
-    _show(axes, grey)
+    _show(axes, overlaid(image, values))
+
+
+def overlaid(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return a map over a grey copy of a picture, uint8 (H, W, 3); negative values are left out.
+
+    Args:
+        image: Image, uint8 (H, W, C).
+        values: Map, float (H, W).
+    """
     positive = np.maximum(values, 0)
     peak = positive.max()
     strength = positive / peak if peak > 0 else positive
-    axes.imshow(strength, cmap="inferno", vmin=0, vmax=1, alpha=0.75 * strength)
+    colours = 255 * matplotlib.colormaps["inferno"](strength)[..., :3]
+    opacity = MAX_OPACITY * strength[..., np.newaxis]
+    grey = image.mean(axis=-1, keepdims=True)
+    return (opacity * colours + (1 - opacity) * grey).round().astype(np.uint8)

@@ -23,6 +23,15 @@ def has_attention(network: keras.Model) -> bool:
     return any(isinstance(layer, TransformerEncoderBlock) for layer in network.layers)
 
 
+def fitting_method(network: keras.Model) -> "GradCAM | ClassAttention":
+    """Return the attention for a class if a network has attention, otherwise Grad-CAM.
+
+    Args:
+        network: uint8 images (B, H, W, C) → logits (B, K), without test-time augmentation.
+    """
+    return (ClassAttention if has_attention(network) else GradCAM)(network)
+
+
 class GradCAM:
     """Grad-CAM: the feature maps that raise the logit of a class.
 

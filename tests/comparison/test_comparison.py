@@ -1,6 +1,8 @@
 """Comparisons of runs with known predictions: conclusions, refusals and caveats."""
 
+import base64
 import csv
+import io
 import re
 import shutil
 import subprocess
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
 
 from cifar_models.cli.main import main
@@ -21,7 +24,7 @@ from cifar_models.comparison.runs import by_recipe, read_runs
 from cifar_models.comparison.significance import Interval, compare_models
 from cifar_models.storage.cost_records import RuntimeCosts
 from cifar_models.storage.run_folder import RunFolder
-from tests.conftest import refusal
+from tests.conftest import as_overrides, refusal
 from tests.synthetic_runs import (
     make_cost,
     make_predictions,
@@ -459,6 +462,37 @@ def test_a_browser_draws_the_figures_and_sorts_the_table(report, tmp_path):
     worst = "digits-cnn digits-vit digits-hybrid"
     alphabetic = "digits-vit digits-hybrid digits-cnn"
     assert f'"seen":["{best}","{best}","{worst}","{alphabetic}"]' in found[1]
+
+
+def test_the_report_shows_where_the_models_look(finished_run, tmp_path, capsys):
+    vit = tmp_path / "vit"
+    options = as_overrides(["model.num_layers=1", "training.epochs=1"])
+    assert main(["train", "digits-vit", *options, "--run", str(vit)]) == 0
+    out = tmp_path / "out"
+    assert main(["compare", str(finished_run), str(vit), "--out", str(out), "--explain"]) == 0
+    report = (out / "report.html").read_text()
+    assert f"{vit} --out {out} --explain" in report
+    table = report.split("<h2>Where the models look</h2>")[1].split("</table>")[0]
+    for name in ("digits-cnn", "digits-vit"):
+        encoded = re.findall(rf'alt="map of {name}" src="data:image/png;base64,([^"]*)"', table)
+        maps = [np.asarray(Image.open(io.BytesIO(base64.b64decode(each)))) for each in encoded]
+        assert len(maps) == 12 and {each.shape for each in maps} == {(8, 8, 3)}
+        is_coloured = [(each.max(axis=-1) > each.min(axis=-1)).any() for each in maps]
+        assert np.mean(is_coloured) > 0.5  # Grad-CAM is empty where nothing speaks for the class
+
+    (vit / "model.keras").unlink()
+    command = ["compare", finished_run, vit, "--out", out, "--explain"]
+    assert "model.keras" in refusal(capsys, *command)
+    assert "--explain: needs runs of at least two recipes" in refusal(
+        capsys, "compare", finished_run, "--out", out, "--explain"
+    )
+    assert (out / "report.html").read_text() == report  # the older report is left
+
+
+def test_maps_need_the_data(tmp_path, labels, capsys):
+    make_models(tmp_path / "runs", labels, cnn=0.8, vit=0.9)
+    command = ["compare", tmp_path / "runs", "--out", tmp_path / "out", "--explain"]
+    assert "--explain: needs the test images" in refusal(capsys, *command)
 
 
 def test_learning_curves_and_where_they_cross(tmp_path, labels):

@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe
+from cifar_models.explain.map_figure import overlaid
 from cifar_models.explain.saliency import (
     ClassAttention,
     GradCAM,
@@ -153,6 +154,15 @@ def test_the_maps_of_every_family_depend_on_the_weights(recipe, values):
         if one.max() > 0 and other.max() > 0
     ]
     assert np.mean(correlations) < 0.7
+
+
+def test_a_map_over_a_picture_by_hand():
+    image = np.array([[[30, 60, 90], [0, 0, 0]]], np.uint8)  # grey values 60 and 0
+    inferno = 255 * np.array([0.988362, 0.998364, 0.644924])  # its last colour, for the peak
+    pixels = overlaid(image, np.array([[2.0, -1.0]]))
+    np.testing.assert_allclose(pixels[0, 0], 0.75 * inferno + 0.25 * 60, atol=0.51)
+    assert pixels[0, 1].tolist() == [0, 0, 0]  # a negative value leaves the picture as it is
+    np.testing.assert_array_equal(overlaid(image, np.zeros((1, 2)))[0, 0], [60, 60, 60])
 
 
 def test_pictures_are_explained(finished_run, tmp_path, capsys):
