@@ -75,7 +75,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=list(PRECISIONS),
         default=PRECISIONS[0],
-        help=f"precision of the weights, for onnx and litert (default: {PRECISIONS[0]})",
+        help=f"bfloat16: for saved_model; float16, int8: for others (default: {PRECISIONS[0]})",
     )
     parser.add_argument(
         "--out",
@@ -89,7 +89,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         help="divide the logits by the temperature that was fitted on validation images",
     )
     parser.add_argument(
-        "--force", action="store_true", help="accept float16 and int8 that often disagree"
+        "--force", action="store_true", help="accept a precision that often disagrees with float32"
     )
     add_dataset(parser, MOVED)
     add_data_dir(parser)

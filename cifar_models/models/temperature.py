@@ -12,5 +12,5 @@ def with_temperature(network: keras.Model, temperature: float) -> keras.Model:
     """
     if temperature == 1:
         return network
-    divide = keras.layers.Rescaling(1 / temperature, name="temperature")
+    divide = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")
     return keras.Model(network.input, divide(network.output), name=network.name)

@@ -101,7 +101,7 @@ def export(
     with disk_errors(out.parent, "repeat the command"), temporary_folder(out) as folder:
         with tf.device("CPU"):  # a GPU rounds float32 products
             network = with_temperature(run.load_network(), temperature)
-            job = ExportJob(run, network, folder / out.name, precision, calibration)
+            job = ExportJob(run, network, folder / out.name, precision, calibration, temperature)
             chosen.write_model(job)
         obey_stop()
         difference, agreement = _compare(job, chosen.read_script, compared)

@@ -23,6 +23,7 @@ class ExportJob:
         precision: A precision of the format.
         calibration: Training images by which int8 ranges are chosen, uint8 (N, H, W, C). None: the
             precision needs none.
+        temperature: By which the logits of the network are divided.
     """
 
     run: "FinishedRun"
@@ -30,6 +31,7 @@ class ExportJob:
     out: Path
     precision: str
     calibration: "np.ndarray | None"
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)

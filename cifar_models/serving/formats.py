@@ -13,7 +13,7 @@ from cifar_models.serving.export_job import ExportJob
 if TYPE_CHECKING:
     import numpy as np
 
-FLOAT32, FLOAT16, INT8 = PRECISIONS = "float32", "float16", "int8"
+FLOAT32, BFLOAT16, FLOAT16, INT8 = PRECISIONS = "float32", "bfloat16", "float16", "int8"
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,12 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
     "saved_model": ExportFormat(
         "cifar_models.serving.saved_model",
         "TensorFlow SavedModel, from images or JPEG and PNG files to probabilities and a label",
+        precisions=(FLOAT32, BFLOAT16),
     ),
     "onnx": ExportFormat(
         "cifar_models.serving.onnx_file",
         "ONNX file, from images to probabilities",
-        precisions=PRECISIONS,
+        precisions=(FLOAT32, FLOAT16, INT8),
         packages=("onnxruntime",),
         export_packages=("tf2onnx",),
         extra="onnx",
@@ -70,7 +71,7 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
     "litert": ExportFormat(
         "cifar_models.serving.litert_file",
         "LiteRT (TensorFlow Lite) file, from images to probabilities",
-        precisions=PRECISIONS,
+        precisions=(FLOAT32, FLOAT16, INT8),
         packages=("ai_edge_litert",),
         extra="litert",
     ),

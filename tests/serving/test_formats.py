@@ -34,7 +34,7 @@ SMALL = {
     "digits-hybrid": ["model.num_layers=1"],
 }
 # Least agreement, of networks that are trained for a few epochs only: their classes are close.
-LEAST = {"float32": 1.0, "float16": 0.98, "int8": 0.9}
+LEAST = {"float32": 1.0, "bfloat16": 0.97, "float16": 0.98, "int8": 0.9}
 INSTALLED = [
     name
     for name, each in EXPORT_FORMATS.items()
@@ -166,6 +166,19 @@ def test_reduced_precisions_are_smaller_and_agree(name, exports, finished_run, t
         assert size(tmp_path / "int8") < size(tmp_path / "float16")
 
 
+def test_a_saved_model_in_bfloat16_computes_in_it(exports, finished_run, tmp_path):
+    report = export(finished_run, tmp_path / "out", "saved_model", "bfloat16")
+    assert 1e-5 < report.largest_difference < 0.05
+    products = {}
+    for name, path in (("float32", exports["saved_model"]), ("bfloat16", report.path)):
+        graph = tf.saved_model.load(str(path)).signatures["serving_default"].graph.as_graph_def()
+        nodes = [node for function in graph.library.function for node in function.node_def]
+        products[name] = {
+            tf.dtypes.as_dtype(node.attr["T"].type).name for node in nodes if node.op == "Conv2D"
+        }
+    assert products == {"float32": {"float32"}, "bfloat16": {"bfloat16"}}
+
+
 @pytest.mark.skipif("litert" not in INSTALLED, reason="needs the extra litert")
 def test_an_int8_export_that_disagrees_is_refused_unless_forced(
     finished_run, tmp_path, monkeypatch, capsys
@@ -212,7 +225,7 @@ def test_a_run_without_a_temperature_cannot_be_exported_calibrated(finished_run,
 
 def test_wrong_requests(finished_run, tmp_path, monkeypatch, capsys):
     error = refusal(capsys, "export", finished_run, "--precision", "int8")
-    assert "--precision int8: saved_model can be float32; choose another" in error
+    assert "--precision int8: saved_model can be float32, bfloat16; choose another" in error
     monkeypatch.setattr("cifar_models.serving.formats.find_spec", lambda package: None)
     error = refusal(capsys, "export", finished_run, "--format", "onnx")
     assert "needs onnxruntime, tf2onnx; install it: pip install 'cifar-models[onnx]'" in error
