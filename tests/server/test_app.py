@@ -1,8 +1,10 @@
 """The web application: answers, TensorFlow Serving's interface, and requests that are refused."""
 
 import base64
+import gc
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from cifar_models.server.app import create_app
 from cifar_models.server.served_model import load_models, names_of
 
 RNG = np.random.default_rng(0)
+PROC = Path("/proc/self/fd")  # open files; nothing outside Linux
 
 
 def png(size: int = 20) -> bytes:
@@ -203,23 +206,13 @@ def test_the_metrics_count_requests_and_images(models, name):
     assert f'cifar_models_images_total{{model="{name}"}} 1.0' in text
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    content=st.one_of(
-        st.binary(max_size=200),
-        st.binary(max_size=60).map(lambda noise: b"\x89PNG\r\n\x1a\n" + noise),
-        st.binary(max_size=60).map(lambda noise: b"\xff\xd8\xff" + noise),
-        st.integers(0, 200).map(lambda cut: png()[:cut]),
-    )
+MALFORMED_IMAGES = st.one_of(
+    st.binary(max_size=200),
+    st.binary(max_size=60).map(lambda noise: b"\x89PNG\r\n\x1a\n" + noise),
+    st.binary(max_size=60).map(lambda noise: b"\xff\xd8\xff" + noise),
+    st.integers(0, 200).map(lambda cut: png()[:cut]),
 )
-def test_malformed_images_are_answered(content, client, name):
-    response = client.post(f"/api/predict?model={name}", files=[("files", ("x", content))])
-    assert response.status_code == 200
-    (answer,) = response.json()
-    assert bool(answer["problem"]) != bool(answer["classes"])
-
-
-json_values = st.recursive(
+JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3)
@@ -227,18 +220,48 @@ json_values = st.recursive(
     ),
     max_leaves=8,
 )
+EXAMPLES = [150, pytest.param(2000, marks=pytest.mark.slow)]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    keys=st.lists(st.sampled_from(["instances", "inputs", "x"]), unique=True, max_size=2),
-    signature=st.sampled_from(["serving_default", "image_files", "", None, 3, [], {}]),
-    value=json_values,
-)
-def test_malformed_requests_are_answered(keys, signature, value, client, name):
-    body = {key: value for key in keys} | {"signature_name": signature}
-    response = client.post(f"/v1/models/{name}:predict", content=json.dumps(body))
-    assert response.status_code == 400 and response.json()["error"]
+@pytest.fixture
+def nothing_leaks(client, name):
+    """Check that the same answer is given, with the same open files, after a test as before it."""
+    files = {"files": ("good", png())}
+    before = client.post(f"/api/predict?model={name}", files=files).json()
+    num_open = len(list(PROC.glob("*")))
+    yield
+    assert client.post(f"/api/predict?model={name}", files=files).json() == before
+    gc.collect()
+    assert len(list(PROC.glob("*"))) <= num_open + 2  # of the client's event loop
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_malformed_images_are_answered(examples, client, name, nothing_leaks):
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(MALFORMED_IMAGES)
+    def check(content):
+        response = client.post(f"/api/predict?model={name}", files=[("files", ("x", content))])
+        assert response.status_code == 200
+        (answer,) = response.json()
+        assert bool(answer["problem"]) != bool(answer["classes"])
+
+    check()
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_malformed_requests_are_answered(examples, client, name, nothing_leaks):
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        keys=st.lists(st.sampled_from(["instances", "inputs", "x"]), unique=True, max_size=2),
+        signature=st.sampled_from(["serving_default", "image_files", "", None, 3, [], {}]),
+        value=JSON_VALUES,
+    )
+    def check(keys, signature, value):
+        body = {key: value for key in keys} | {"signature_name": signature}
+        response = client.post(f"/v1/models/{name}:predict", content=json.dumps(body))
+        assert response.status_code == 400 and response.json()["error"]
+
+    check()
 
 
 def test_names_are_those_of_the_folders_with_their_parents_if_needed(tmp_path):
