@@ -175,12 +175,12 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 
 def _map_drawer(run: FinishedRun) -> DrawMap | None:
     """Return the function that draws maps, or None if the network has no feature maps."""
-    from cifar_models.explain.saliency import ClassAttention, GradCAM, enlarged_map, has_attention
+    from cifar_models.explain.saliency import enlarged_map, fitting_method
     from cifar_models.models.test_time_augmentation import without_test_time_augmentation
 
     network = without_test_time_augmentation(run.network)
     try:
-        method = (ClassAttention if has_attention(network) else GradCAM)(network)
+        method = fitting_method(network)
     except ValueError:
         return None
 
