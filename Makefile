@@ -37,8 +37,8 @@ help: ## list the targets and their variables
 	@printf '%s\n' '' \
 		'RECIPE      a name from `python -m cifar_models list recipes`, or a TOML file; for study, a name from' \
 		'            experiments/studies/, or a TOML file' \
-		'DATASET     digits, folder:PATH, or a data set of TensorFlow Datasets, which are kept in DATA_DIR' \
-		'RUN         a run folder; compare and benchmark accept several, "runs/a runs/b" or "runs/cnn-*": if the' \
+		'DATASET     digits, folder:PATH, folder:TABLE.csv, or a data set of TensorFlow Datasets (kept in DATA_DIR)' \
+		'RUN         a run folder; compare, benchmark and serve accept several, "runs/a runs/b" or "runs/cnn-*": if the' \
 		'            whole value is an existing path, it is one run, even if it contains spaces' \
 		'OUT         where the result is written' \
 		'ARGS        more options of the command, quoted as in the shell: ARGS="--set training.ema_decay=0.999"' \
