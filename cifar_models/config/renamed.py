@@ -29,6 +29,7 @@ EARLIER_VALUES: dict[str, object] = {
     "training.momentum_form": "keras",
     "runtime.onednn": "auto",
     "data.resize": "stretch",
+    "training.min_steps_per_epoch": 1,
 }
 
 
@@ -74,9 +75,12 @@ def earlier_values(architecture: object, optimizer: object) -> dict[str, object]
     """
     model = ARCHITECTURES.get(str(architecture), ARCHITECTURES["residual_cnn"]).config
     reads = OPTIMIZERS.get(str(optimizer), OPTIMIZERS[TrainingConfig().optimizer]).reads
-    read = {f"model.{each.name}" for each in fields(model)} | {f"training.{key}" for key in reads}
-    for table, config in (("runtime", RuntimeConfig), ("data", DataConfig)):
+    read = {f"model.{each.name}" for each in fields(model)}
+    tables = (("training", TrainingConfig), ("runtime", RuntimeConfig), ("data", DataConfig))
+    for table, config in tables:
         read |= {f"{table}.{each.name}" for each in fields(config)}
+    of_optimizers = set().union(*(each.reads for each in OPTIMIZERS.values()))
+    read -= {f"training.{key}" for key in of_optimizers.difference(reads)}
     return {key: value for key, value in EARLIER_VALUES.items() if key in read}
 
 

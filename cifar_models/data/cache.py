@@ -1,6 +1,7 @@
 """The folder of files that can be made again from the data."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -11,6 +12,8 @@ import platformdirs
 from cifar_models.runtime.signals import obey_stop
 from cifar_models.storage.atomic_files import FolderInUse, locked
 from cifar_models.storage.disk_errors import disk_errors
+
+logger = logging.getLogger("cifar_models")
 
 PIXELS = "pixels.bin"
 MAX_BYTES_IN_MEMORY = 256 * 10**6  # of the images of a data set, with data.storage = "auto"
@@ -49,11 +52,15 @@ def locked_cache(kind: str, identity: bytes) -> Iterator[Path]:
     with disk_errors(folder, "free some space, or set data.storage=memory"):
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
+            is_waiting = False
             while True:
                 try:
                     stack.enter_context(locked(folder))
                     break
-                except FolderInUse:
+                except FolderInUse as in_use:
+                    if not is_waiting:
+                        logger.info("waiting for another process that prepares images: %s", in_use)
+                    is_waiting = True
                     obey_stop()
                     time.sleep(WAIT_SECONDS)
             yield folder

@@ -10,7 +10,7 @@ import numpy as np
 
 from cifar_models.config.paths import FOLDER
 from cifar_models.config.recipe import DataConfig
-from cifar_models.data.duplicates import equal_images, near_duplicates
+from cifar_models.data.duplicates import image_hashes, near_duplicates
 from cifar_models.data.splits import (
     ClassTooSmall,
     Split,
@@ -25,6 +25,7 @@ from cifar_models.storage.records import DatasetInfo
 
 logger = logging.getLogger("cifar_models")
 
+MAX_LISTED_CHARACTERS = 2_000_000  # of the unusable files in dataset.json
 MAX_IMBALANCE = 10  # images of the largest class for each image of the smallest one
 
 
@@ -91,8 +92,18 @@ class Dataset:
         return subsample_train(splits, config.train_fraction, seed)
 
 
-def describe(dataset: Dataset, splits: Splits) -> DatasetInfo:
-    """Return the content of dataset.json."""
+def describe(
+    dataset: Dataset, splits: Splits, train_hashes: np.ndarray | None = None
+) -> DatasetInfo:
+    """Return the content of dataset.json.
+
+    Args:
+        dataset: The data set.
+        splits: Its splits for the run.
+        train_hashes: `image_hashes` of the training images, if they have been computed.
+    """
+    if train_hashes is None:
+        train_hashes = image_hashes(splits.train)
     return DatasetInfo(
         name=dataset.name,
         image_shape=dataset.train.image_shape,
@@ -100,10 +111,18 @@ def describe(dataset: Dataset, splits: Splits) -> DatasetInfo:
         train_images=len(splits.train),
         validation_images=len(splits.validation),
         test_images=len(splits.test),
-        test_images_in_train=int(equal_images(splits.train, splits.test).sum()),
+        test_images_in_train=int(np.isin(image_hashes(splits.test), train_hashes).sum()),
         sha256=data_sha256(dataset),
-        unusable_files=dataset.findings.unusable,
+        unusable_files=_listed(dataset.findings.unusable),
     )
+
+
+def _listed(remarks: list[str]) -> list[str]:
+    """Return remarks about files, and the number of those for which a file has no space."""
+    sizes = np.cumsum([len(remark) for remark in remarks])
+    count = int(np.searchsorted(sizes, MAX_LISTED_CHARACTERS, "right"))
+    more = [f"and {len(remarks) - count} more"] if count < len(remarks) else []
+    return [*remarks[:count], *more]
 
 
 def changes_since(info: DatasetInfo, dataset: Dataset, splits: Splits) -> list[str]:
@@ -160,7 +179,8 @@ def warn_of_odd_data(info: DatasetInfo, splits: Splits) -> None:
     if is_skewed(counts):
         logger.warning(
             "class %s has %d training images and class %s has %d; accuracy hides how well the "
-            "small classes do, so look at recall_macro and at the metrics of each class",
+            "small classes do, so look at recall_macro and at the metrics of each class; "
+            "training.class_weights=balanced gives all classes the same weight",
             printable(info.class_names[counts.argmax()]),
             counts.max(),
             printable(info.class_names[counts.argmin()]),

@@ -1,9 +1,7 @@
 """The files of an image folder: its classes and splits. No image is opened here."""
 
 import errno
-import hashlib
 import os
-import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +9,6 @@ import numpy as np
 
 from cifar_models.errors import RequestError
 
-TEST_FRACTION = 0.2  # of each class, if the folder has no test split
 SPLITS = ("train", "validation", "test")
 ALL = "all"  # the one split of a folder that has none
 # Name of a folder → its split. The order matters: train comes first.
@@ -52,11 +49,13 @@ class FolderLayout(NamedTuple):
             all files.
         class_names: Names of the K classes.
         ignored: Files and folders that belong to no class, and are not read.
+        table_folder: Folder of the table that lists the files. None: the folder has class folders.
     """
 
     splits: dict[str, ImageFiles]
     class_names: tuple[str, ...]
     ignored: list[str]
+    table_folder: Path | None = None
 
 
 def find_images(folder: Path, class_names: tuple[str, ...] | None = None) -> FolderLayout:
@@ -179,70 +178,3 @@ def _files_of_classes(folder: Path, names: tuple[str, ...], may_lack: bool) -> I
         paths += [entry.path for entry in of_class]
         labels += [label] * len(of_class)
     return ImageFiles(paths, np.array(labels, np.int64))
-
-
-def with_test_split(layout: FolderLayout) -> dict[str, ImageFiles]:
-    """Return the files of train, test and, if the folder has it, validation.
-
-    Without a test folder, the files of `held_out_by_name` are the test split.
-    """
-    none = ImageFiles([], np.array([], np.int64))
-    if ALL not in layout.splits and "test" in layout.splits:
-        return {"train": none, **layout.splits}
-    whole = layout.splits.get(ALL, layout.splits.get("train", none))
-    held_out = held_out_by_name(whole, layout.class_names)
-    validation = {name: files for name, files in layout.splits.items() if name == "validation"}
-    return validation | {
-        "train": whole.subset(np.flatnonzero(~held_out)),
-        "test": whole.subset(np.flatnonzero(held_out)),
-    }
-
-
-def refuse_small_classes(splits: dict[str, ImageFiles], class_names: tuple[str, ...]) -> None:
-    """Raise RequestError if a class has no files in train or test, which `with_test_split` gave."""
-    counts = (
-        np.bincount(splits[key].labels, minlength=len(class_names)) for key in ("train", "test")
-    )
-    for name, train, test in zip(class_names, *counts, strict=True):
-        if not train or not test:
-            raise RequestError(
-                f"class {name} has {train + test} images, too few for both training and test; add "
-                "images of it, remove it, or put its test images in PATH/test"
-            )
-
-
-def held_out_by_name(files: ImageFiles, class_names: tuple[str, ...]) -> np.ndarray:
-    """Choose about a fifth of the files of each class as the test split, by their names.
-
-    Whether a file is held out depends on a hash of its class and its name, so that it stays where
-    it is if other files are added or if the folder is moved. A class in which no hash is small
-    enough holds out the file with the smallest one. When files are added, that file may go to
-    train, but no file ever goes from train to test.
-
-    Args:
-        files: The N files.
-        class_names: Names of the K classes.
-
-    Returns:
-        Whether each file is held out, bool (N,). Of a class with few files, it may be all of them.
-    """
-    ranks = np.array(
-        [
-            _rank(class_names[label], path.rpartition(os.sep)[2])
-            for path, label in zip(files.paths, files.labels, strict=True)
-        ],
-        np.float64,
-    )
-    held_out = ranks < TEST_FRACTION
-    for label in np.setdiff1d(files.labels, files.labels[held_out]):
-        of_class = np.flatnonzero(files.labels == label)
-        held_out[of_class[ranks[of_class].argmin()]] = True
-    return held_out
-
-
-def _rank(class_name: str, file_name: str) -> float:
-    """Return a number in [0, 1) that looks random, and depends on the names only."""
-    # macOS stores an accent as a character of its own.
-    name = unicodedata.normalize("NFC", f"{class_name}/{file_name}")
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64

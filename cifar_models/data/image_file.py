@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import stat
 import warnings
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 50_000_000  # of one image; a larger one may be a decompression bomb
 MAX_FILE_BYTES = 8 * MAX_PIXELS  # of one image; some decoders read the whole file first
 MAX_ASPECT_RATIO = 4  # without a remark
-MAX_12_BITS = 2**12 - 1
+MAX_12_BITS, MAX_14_BITS = 2**12 - 1, 2**14 - 1
 # A JPEG is decoded to at least this multiple of the size that it is resized to, as in Pillow's
 # `thumbnail`, and not to all its pixels.
 DRAFT_FACTOR = 2
@@ -40,6 +41,7 @@ ONE_COLOUR = "a single colour"
 SEVERAL_FRAMES = "several frames or pages, of which the first is read"
 LONG_SIDE = f"a side that is more than {MAX_ASPECT_RATIO} times the other"
 TWELVE_BITS = "16-bit values of at most 4,095, which are read as 12-bit values"
+FOURTEEN_BITS = "16-bit values of at most 16,383, so that it is dark"
 
 
 class ReadImage(NamedTuple):
@@ -49,14 +51,13 @@ class ReadImage(NamedTuple):
         pixels: uint8 (S, S, 3).
         size: Width and height in the file, pixels.
         remarks: Some of the constants above.
-        file_status: Size of the file in bytes, and time of its last change in nanoseconds, before
-            it was read. It is (0, 0) of a file that has no name.
+        file_status: `status_of` the file before it was read. () of a file that has no name.
     """
 
     pixels: np.ndarray
     size: tuple[int, int]
     remarks: tuple[str, ...]
-    file_status: tuple[int, int] = (0, 0)
+    file_status: tuple[int, ...] = ()
 
 
 def read_image(path: Path, size: int, resize: str) -> ReadImage:
@@ -104,12 +105,15 @@ def decode_image(file: Path | BinaryIO, size: int, resize: str) -> ReadImage:
             remarks.append(SEVERAL_FRAMES)
         scale = DRAFT_FACTOR * size / min(image.size)
         image.draft("RGB", (round(scale * image.width), round(scale * image.height)))
+        has_16_bits = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
         image.load()
         orientation = _orientation(image)
         if image.mode.startswith("I;16"):
-            rgb, is_12_bits = _from_16_bits(image)
-            remarks += [TWELVE_BITS] * is_12_bits
+            rgb, remark = _from_16_bits(image)
+            remarks += filter(None, [remark])
         else:
+            if has_16_bits:
+                _refuse_12_bit_colours(image)
             rgb = _as_rgb(image)
     if orientation in UPRIGHT:
         rgb = rgb.transpose(UPRIGHT[orientation])
@@ -144,8 +148,17 @@ def _opened(file: Path | BinaryIO) -> Image.Image:
         raise ValueError(f"more than {MAX_PIXELS:,} pixels; shrink it") from None
 
 
-def _status_of_readable(path: Path) -> tuple[int, int]:
-    """Return the `file_status` of a file; raise ValueError if it should not be opened."""
+def status_of(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Return what changes if a file is changed, replaced or exchanged for another one.
+
+    That is its size in bytes, its number in the file system, and the times at which its content
+    and its metadata were changed, nanoseconds. A program can set all of them but the last one.
+    """
+    return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _status_of_readable(path: Path) -> tuple[int, int, int, int]:
+    """Return the `status_of` a file; raise ValueError if it should not be opened."""
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"the suffix is not one of {', '.join(sorted(SUFFIXES))}")
     status = path.stat()
@@ -153,7 +166,7 @@ def _status_of_readable(path: Path) -> tuple[int, int]:
         raise ValueError("it is not a regular file")
     if status.st_size > MAX_FILE_BYTES:
         raise ValueError(f"{status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}")
-    return status.st_size, status.st_mtime_ns
+    return status_of(status)
 
 
 def _orientation(image: Image.Image) -> object:
@@ -167,15 +180,28 @@ def _orientation(image: Image.Image) -> object:
         return None
 
 
-def _from_16_bits(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Return an image with 16 bits a pixel in RGB, and whether its values fit 12 bits.
+def _from_16_bits(image: Image.Image) -> tuple[Image.Image, str]:
+    """Return a grey image with 16 bits a pixel in RGB, and a remark or "".
 
     Cameras and microscopes often store 12-bit values in 16 bits. Their upper 8 bits are all black.
     """
     values = np.asarray(image)
     is_12_bits = 0 < values.max() <= MAX_12_BITS
     upper = (values >> (4 if is_12_bits else 8)).astype(np.uint8)
-    return Image.fromarray(upper).convert("RGB"), bool(is_12_bits)
+    is_14_bits = MAX_12_BITS < values.max() <= MAX_14_BITS
+    remark = TWELVE_BITS if is_12_bits else FOURTEEN_BITS if is_14_bits else ""
+    return Image.fromarray(upper).convert("RGB"), remark
+
+
+def _refuse_12_bit_colours(image: Image.Image) -> None:
+    """Raise ValueError if a colour image with 16-bit values is nearly black in the upper 8 bits.
+
+    Pillow gives the upper 8 bits only, so that the values are lost.
+    """
+    colours = [band for band in image.getbands() if band != "A"]
+    highest = max(np.asarray(image.getchannel(band)).max() for band in colours)
+    if 0 < highest <= MAX_12_BITS >> 8:
+        raise ValueError("16-bit colours of at most 4,095, which look black; save it with 8 bits")
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -18,9 +18,8 @@ from cifar_models.data.folder_layout import (
     FolderLayout,
     ImageFiles,
     find_images,
-    refuse_small_classes,
-    with_test_split,
 )
+from cifar_models.data.held_out_files import refuse_small_classes, with_test_split
 from cifar_models.data.image_file import as_grey
 from cifar_models.data.label_table import read_label_table
 from cifar_models.data.memory import refuse_data_that_does_not_fit

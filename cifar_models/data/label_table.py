@@ -33,9 +33,9 @@ def read_label_table(path: Path, class_names: tuple[str, ...] | None = None) -> 
     seen: set[str] = set()
     for line, row in rows:
         file = os.path.join(path.parent, row[PATH])  # noqa: PTH118  # a million of them
-        if file in seen:
+        if (normal := os.path.normpath(file)) in seen:
             raise RequestError(f"{path}, line {line}: {row[PATH]} is listed twice; remove one")
-        seen.add(file)
+        seen.add(normal)
         if row[LABEL] not in label_of:
             raise RequestError(
                 f"{path}, line {line}: label {row[LABEL]} is not one of the trained classes, "
@@ -56,6 +56,7 @@ def read_label_table(path: Path, class_names: tuple[str, ...] | None = None) -> 
         },
         names,
         [],
+        table_folder=path.parent,
     )
 
 

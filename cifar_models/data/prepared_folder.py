@@ -9,23 +9,25 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+import PIL
 
 from cifar_models.data.cache import PIXELS, locked_cache
 from cifar_models.data.dataset import Findings
 from cifar_models.data.folder_layout import ImageFiles
-from cifar_models.data.image_file import ReadImage
+from cifar_models.data.image_file import ReadImage, status_of
 from cifar_models.data.pixel_file import DiskSplit, PixelFile
 from cifar_models.data.read_images import read_all
+from cifar_models.errors import RunError
 from cifar_models.runtime.signals import obey_stop
 
-VERSION = 1  # of the files, and of what `read_image` returns
+VERSION = 2  # of the files, and of what `read_image` returns
 INDEX = "index.sqlite"
 FILES_PER_BLOCK = 256  # that are read again after a kill, at most
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS images (
-    path BLOB PRIMARY KEY, bytes INTEGER, modified INTEGER, number INTEGER, checksum INTEGER,
-    width INTEGER, height INTEGER, remarks TEXT
+    path BLOB PRIMARY KEY, bytes INTEGER, inode INTEGER, modified INTEGER, changed INTEGER,
+    number INTEGER, checksum INTEGER, width INTEGER, height INTEGER, remarks TEXT
 )
 """
 
@@ -34,8 +36,10 @@ class Entry(NamedTuple):
     """What the index of the cache knows of a file.
 
     Attributes:
-        bytes: Size of the file.
-        modified: Time of its last change, nanoseconds.
+        bytes: Size of the file. This and the next three are those of `status_of`.
+        inode: Number of the file in its file system.
+        modified: Time of the last change of its content, nanoseconds.
+        changed: Time of the last change of its metadata, nanoseconds.
         number: Number of its image in the file of pixels.
         checksum: CRC-32 of the pixels.
         width: Width of the image in its file, pixels.
@@ -44,7 +48,9 @@ class Entry(NamedTuple):
     """
 
     bytes: int
+    inode: int
     modified: int
+    changed: int
     number: int
     checksum: int
     width: int
@@ -66,15 +72,24 @@ def prepared_folder(folder: Path, size: int, resize: str) -> Iterator["PreparedF
     Raises:
         WriteError: The cache cannot be written.
     """
-    identity = f"{VERSION}\0{size}\0{resize}\0".encode() + os.fsencode(folder.absolute())
+    identity = f"{VERSION}\0{PIL.__version__}\0{size}\0{resize}\0".encode()
+    identity += os.fsencode(folder.absolute())
     with locked_cache("folders", identity) as cache:
         try:
             prepared = PreparedFolder(cache, size, resize)
-        except sqlite3.DatabaseError:  # damaged, such as by a power cut
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):  # such as a disk that fails
+                raise RunError(f"{cache / INDEX}: {error}; set data.storage=memory") from None
+            # It is damaged, such as by a power cut.
             _remove_files(cache)
             prepared = PreparedFolder(cache, size, resize)
         with contextlib.closing(prepared.index):
             yield prepared
+
+
+def _signed(numbers: Sequence[int]) -> tuple[int, ...]:
+    """Return numbers of up to 64 bits as SQLite can store them, which has no unsigned ones."""
+    return tuple((number + 2**63) % 2**64 - 2**63 for number in numbers)
 
 
 def _remove_files(cache: Path) -> None:
@@ -97,6 +112,8 @@ class PreparedFolder:
         self.size, self.resize = size, resize
         self.index = sqlite3.connect(cache / INDEX, isolation_level=None)
         self.index.execute("PRAGMA synchronous = OFF")  # checksums find what a power cut loses
+        if self.index.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("damaged")
         self.index.execute(TABLE)
         self.pixels.path.touch()
         self.count = self.pixels.path.stat().st_size // self.pixels.image_bytes
@@ -153,8 +170,7 @@ class PreparedFolder:
             status = Path(path).stat()
         except OSError:
             return None
-        is_same = (status.st_size, status.st_mtime_ns) == (entry.bytes, entry.modified)
-        return entry if is_same else None
+        return entry if entry[:4] == _signed(status_of(status)) else None
 
     def _prepare(self, paths: Sequence[str]) -> dict[str, str]:
         """Read files, and add their images to the file of pixels and their entries to the index.
@@ -182,8 +198,10 @@ class PreparedFolder:
         file.seek(number * self.pixels.image_bytes)
         file.write(pixels)
         self.count += 1
+        size, inode, modified, changed = _signed(image.file_status)
         remarks = "\n".join(image.remarks)
-        return Entry(*image.file_status, number, zlib.crc32(pixels), *image.size, remarks)
+        checksum = zlib.crc32(pixels)
+        return Entry(size, inode, modified, changed, number, checksum, *image.size, remarks)
 
     def _add(self, rows: list[tuple]) -> None:
         self.index.execute("BEGIN")

@@ -1,14 +1,15 @@
 """Splits of a data set: labelled images that are addressed by index, disjoint and stratified."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from cifar_models.runtime.signals import obey_stop
 
-IMAGES_PER_CHUNK = 4096  # that are read at once
+CHUNK_BYTES = 64 * 10**6  # of images that are read at once
 
 
 class Split(Protocol):
@@ -76,22 +77,55 @@ class Splits:
 
 
 def chunks(split: Split) -> Iterator[np.ndarray]:
-    """Yield the images of a split in order, uint8 (B, H, W, C), IMAGES_PER_CHUNK at a time."""
-    for first in range(0, len(split), IMAGES_PER_CHUNK):
+    """Yield the images of a split in order, uint8 (B, H, W, C), up to CHUNK_BYTES at a time."""
+    size = max(1, CHUNK_BYTES // int(np.prod(split.image_shape)))
+    for first in range(0, len(split), size):
         obey_stop()
-        yield split.images_at(slice(first, first + IMAGES_PER_CHUNK))
+        yield split.images_at(slice(first, first + size))
 
 
-def joined(splits: Sequence[Split]) -> Split:
-    """Return one split with the images of several, in memory.
+@dataclass(frozen=True)
+class JoinedSplit:
+    """The images of several splits, one after the other.
 
-    Args:
-        splits: The splits. Their images have one shape.
+    Attributes:
+        parts: The splits. Their images have one shape.
     """
-    if len(splits) == 1:
-        return splits[0]
-    images = np.concatenate([split.images_at(slice(None)) for split in splits])
-    return ArraySplit(images, np.concatenate([split.labels for split in splits]))
+
+    parts: tuple[Split, ...]
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return np.concatenate([part.labels for part in self.parts])
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.parts[0].image_shape
+
+    @property
+    def files(self) -> np.ndarray | None:
+        files = [part.files for part in self.parts if part.files is not None]
+        return np.concatenate(files) if len(files) == len(self.parts) else None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def images_at(self, indices: np.ndarray | slice) -> np.ndarray:
+        chosen = np.arange(len(self))[indices]
+        images = np.empty((len(chosen), *self.image_shape), np.uint8)
+        first = 0
+        for part in self.parts:
+            is_inside = (first <= chosen) & (chosen < first + len(part))
+            images[is_inside] = part.images_at(chosen[is_inside] - first)
+            first += len(part)
+        return images
+
+    def subset(self, indices: np.ndarray) -> Split:
+        return ArraySplit(
+            self.images_at(indices),
+            self.labels[indices],
+            None if self.files is None else self.files[indices],
+        )
 
 
 def bytes_in_memory(split: Split) -> int:

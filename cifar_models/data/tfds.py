@@ -13,6 +13,7 @@ import numpy as np
 from cifar_models.config.recipe import Recipe
 from cifar_models.data.cache import is_kept_on_disk
 from cifar_models.data.dataset import Dataset
+from cifar_models.data.folder_layout import SPLITS
 from cifar_models.data.load import DATA_SOURCES
 from cifar_models.data.memory import refuse_data_that_does_not_fit
 from cifar_models.data.prepared_tfds import prepared_tfds
@@ -63,12 +64,13 @@ def load_tfds(recipe: Recipe, may_download: bool) -> Dataset:
             f"dataset {name}: its images differ in size or are not uint8; export them and use "
             "folder:PATH"
         )
-    train, test = (splits[part].num_examples for part in ("train", "test"))
+    used = [part for part in SPLITS if part in splits]
+    train, *others = (splits[part].num_examples for part in used)
     shape = features["image"].shape
-    is_on_disk = is_kept_on_disk(config.storage, (train + test) * int(np.prod(shape)))
+    is_on_disk = is_kept_on_disk(config.storage, (train + sum(others)) * int(np.prod(shape)))
     if not is_on_disk:
         fix = "choose a smaller data set or set data.storage=disk"
-        refuse_data_that_does_not_fit(config, train, test, shape, fix)
+        refuse_data_that_does_not_fit(config, train, sum(others), shape, fix)
 
     def read(split: str) -> Split:
         obey_stop()
@@ -77,7 +79,14 @@ def load_tfds(recipe: Recipe, may_download: bool) -> Dataset:
         content = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
         return ArraySplit(content["image"], content["label"].astype(np.int64))
 
-    return Dataset(name, read("train"), read("test"), tuple(features["label"].names))
+    read_splits = {part: read(part) for part in used}
+    return Dataset(
+        name,
+        read_splits["train"],
+        read_splits["test"],
+        tuple(features["label"].names),
+        read_splits.get("validation"),
+    )
 
 
 def _check_name(name: str, known: list[str]) -> None:

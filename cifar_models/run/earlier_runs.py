@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_models.config.recipe import Recipe
+from cifar_models.data.splits import Splits
 from cifar_models.run.load import FinishedRun, load_run
+from cifar_models.run.seen_images import has_seen_validation
 from cifar_models.run.teacher import open_teacher
 from cifar_models.storage.records import DatasetInfo
 from cifar_models.storage.safe_open import open_regular
@@ -31,12 +33,13 @@ class EarlierRuns:
         return {"teacher_sha256": _sha256(self.teacher), "start_sha256": _sha256(self.start)}
 
 
-def open_earlier_runs(recipe: Recipe, data: DatasetInfo) -> EarlierRuns:
+def open_earlier_runs(recipe: Recipe, data: DatasetInfo, splits: Splits) -> EarlierRuns:
     """Open the runs that a recipe names.
 
     Args:
         recipe: Recipe of the new run.
         data: Description of its data.
+        splits: Its splits.
 
     Raises:
         RequestError: A run is not finished, or the teacher cannot teach the recipe.
@@ -44,24 +47,14 @@ def open_earlier_runs(recipe: Recipe, data: DatasetInfo) -> EarlierRuns:
     start = None
     if recipe.training.start_from:
         start = load_run(Path(recipe.training.start_from))
-        _warn_of_seen_validation_images(start, recipe, data)
-    return EarlierRuns(open_teacher(recipe, data), start)
-
-
-def _warn_of_seen_validation_images(start: FinishedRun, recipe: Recipe, data: DatasetInfo) -> None:
-    """Warn if the earlier run was trained on images of the new validation split."""
-    if not data.validation_images or start.dataset.sha256 != data.sha256:
-        return
-    then, now = start.recipe, recipe
-    if (then.data.validation_fraction, then.runtime.seed) != (
-        now.data.validation_fraction,
-        now.runtime.seed,
-    ):
-        logger.warning(
-            "%s was trained on validation images of this run, so the validation accuracy will be "
-            "too high; give both the same seed and data.validation_fraction",
-            start.path,
-        )
+        if has_seen_validation(start, recipe, data, splits):
+            logger.warning(
+                "%s was trained on validation images of this run, so the validation accuracy will "
+                "be too high; if the data are the same, give both runs the same seed and "
+                "data.validation_fraction",
+                start.path,
+            )
+    return EarlierRuns(open_teacher(recipe, data, splits), start)
 
 
 def _sha256(run: FinishedRun | None) -> str | None:

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cifar_models.config.paths import FOLDER, absolute_dataset
+from cifar_models.config.paths import FOLDER, absolute_dataset, user_path
 from cifar_models.config.recipe_file import with_values
 from cifar_models.data.dataset import Dataset, changes_since, data_sha256
 from cifar_models.data.folder_layout import ALL, SPLITS
 from cifar_models.data.image_folder import load_labelled_folder
-from cifar_models.data.splits import Split, Splits, joined
+from cifar_models.data.splits import JoinedSplit, Split, Splits
 from cifar_models.errors import RequestError
 from cifar_models.run.load import FinishedRun, load_run
+from cifar_models.run.seen_images import warn_of_seen_images
 from cifar_models.storage.records import ClassificationMetrics
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class NamedSplit(NamedTuple):
 def _load_other_data(run: FinishedRun, name: str, data_dir: str | None, split: str) -> NamedSplit:
     """Load a split of a data set that a user names, and say what it is to the run."""
     recipe = with_values(run.recipe, {"data.dataset": absolute_dataset(name)})
-    is_own = recipe.data.dataset == run.recipe.data.dataset
+    is_own = _is_same(recipe.data.dataset, run.recipe.data.dataset)
     if name.startswith(FOLDER):
         info = run.dataset
         dataset = load_labelled_folder(recipe, tuple(info.class_names), info.image_shape)
@@ -112,14 +113,46 @@ def _load_other_data(run: FinishedRun, name: str, data_dir: str | None, split: s
         dataset = run.load_dataset(name, data_dir)
     is_moved = not is_own and data_sha256(dataset) == run.dataset.sha256
     if not (is_own or is_moved):
-        chosen = ALL if dataset.is_test_held_out else split
-        return NamedSplit(name, chosen, _part(_by_name(dataset), chosen, name))
+        other = _split_of_other_data(dataset, split)
+        warn_of_seen_images(run, other.images)
+        return other
     splits = dataset.splits(recipe.data, recipe.runtime.seed)
+    part = _part(_by_name(splits), split, name)
     if is_own and (changes := changes_since(run.dataset, dataset, splits)):
         logger.warning(
             "the data of %s have changed since training: %s", run.path, "; ".join(changes)
         )
-    return NamedSplit(name, split, _part(_by_name(splits), split, name))
+        if split in ("validation", "test"):
+            warn_of_seen_images(run, part)
+    return NamedSplit(name, split, part)
+
+
+def _is_same(dataset: str, other: str) -> bool:
+    """Return whether two names are of the same data set, or of the same folder."""
+    if dataset == other:
+        return True
+    if not (dataset.startswith(FOLDER) and other.startswith(FOLDER)):
+        return False
+    paths = [user_path(each.removeprefix(FOLDER)) for each in (dataset, other)]
+    try:
+        return paths[0].samefile(paths[1])
+    except OSError:  # one of them does not exist
+        return False
+
+
+def _split_of_other_data(dataset: Dataset, split: str) -> NamedSplit:
+    """Return a split of data that have nothing to do with training.
+
+    Images that are held out as a test split belong to train again, or to all images if the test
+    split is asked for.
+    """
+    parts = _by_name(dataset)
+    if dataset.is_test_held_out:
+        held_out = [parts.pop(name) for name in ("train", "test") if name in parts]
+        if held_out:
+            parts = {"train": JoinedSplit(tuple(held_out)), **parts}
+        split = ALL if split == "test" else split
+    return NamedSplit(dataset.name, split, _part(parts, split, dataset.name))
 
 
 def _by_name(data: Dataset | Splits) -> dict[str, Split]:
@@ -130,8 +163,10 @@ def _by_name(data: Dataset | Splits) -> dict[str, Split]:
 
 def _part(parts: Mapping[str, Split], split: str, dataset: str) -> Split:
     """Return one of the splits, or all of them joined."""
+    if not parts:
+        raise RequestError(f"{dataset}: holds no images of the run's classes; check the folder")
     if split == ALL:
-        return joined(list(parts.values()))
+        return JoinedSplit(tuple(parts.values()))
     if split not in parts:
         raise RequestError(
             f"{dataset}: has no {split} split; choose {', '.join([*parts, ALL])} (--split)"

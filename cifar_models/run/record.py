@@ -175,7 +175,12 @@ def _warn_of_unpredicted_classes(predictions: Predictions) -> None:
     missing = [names[label] for label in np.setdiff1d(np.arange(len(names)), predicted)]
     if missing:
         names_shown = printable(", ".join(missing[:MAX_CLASSES_NAMED]))
-        logger.warning("no image was classified as %s", names_shown)
+        more = f" and {len(missing) - MAX_CLASSES_NAMED} more"
+        logger.warning(
+            "no image was classified as %s%s; training.class_weights=balanced helps small classes",
+            names_shown,
+            more if len(missing) > MAX_CLASSES_NAMED else "",
+        )
 
 
 def _log_end(metrics: RunMetrics, report: FitReport, context: RunContext) -> None:

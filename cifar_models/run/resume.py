@@ -58,7 +58,7 @@ def resume(
         split = then.get("evaluation_split", then.get("measure_on"))
         data = RunData(dataset, splits, "validation" if split == "validation" else "test")
         info = describe(dataset, splits)
-        earlier = open_earlier_runs(recipe, info)
+        earlier = open_earlier_runs(recipe, info, splits)
         now = fingerprints(
             recipe,
             info.class_names,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from cifar_models.config.model_tables import TransformerConfig
 from cifar_models.config.recipe import Recipe
-from cifar_models.data.splits import Split
+from cifar_models.data.splits import Split, Splits
 from cifar_models.errors import RequestError
 from cifar_models.run.load import FinishedRun, load_run
+from cifar_models.run.seen_images import has_seen_validation
 from cifar_models.storage.records import DatasetInfo
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cifar_models")
 
 
-def open_teacher(recipe: Recipe, data: DatasetInfo) -> FinishedRun | None:
+def open_teacher(recipe: Recipe, data: DatasetInfo, splits: Splits) -> FinishedRun | None:
     """Open the teacher that a recipe names, or return None if it has none.
 
     Args:
         recipe: Recipe of the new run.
         data: Description of its data.
+        splits: Its splits.
 
     Raises:
         RequestError: The recipe needs a teacher and names none; or the teacher is no finished run,
@@ -39,12 +41,12 @@ def open_teacher(recipe: Recipe, data: DatasetInfo) -> FinishedRun | None:
             "--run DIR, and name it with --teacher DIR"
         )
     teacher = load_run(Path(recipe.training.teacher))
-    if problem := _problem(teacher, recipe, data):
+    if problem := _problem(teacher, recipe, data, splits):
         raise RequestError(f"{teacher.path}: cannot teach {recipe.name}: {problem}")
     return teacher
 
 
-def _problem(teacher: FinishedRun, recipe: Recipe, data: DatasetInfo) -> str:
+def _problem(teacher: FinishedRun, recipe: Recipe, data: DatasetInfo, splits: Splits) -> str:
     """Return why a finished run cannot teach a recipe, or "" if it can."""
     if isinstance(teacher.recipe.model, TransformerConfig):
         return f"it is a {teacher.recipe.architecture}; choose a run of a CNN"
@@ -57,12 +59,7 @@ def _problem(teacher: FinishedRun, recipe: Recipe, data: DatasetInfo) -> str:
             f"it was trained on {teacher.dataset.train_images:,} images, and this run has "
             f"{data.train_images:,}; give both the same table [data]"
         )
-    then, now = teacher.recipe, recipe
-    same_split = (then.data.validation_fraction, then.runtime.seed) == (
-        now.data.validation_fraction,
-        now.runtime.seed,
-    )
-    if data.validation_images and not same_split:
+    if has_seen_validation(teacher, recipe, data, splits):
         return (
             "it was trained on validation images of this run; set data.validation_fraction to 0, "
             "or give both the same seed and fraction"

@@ -11,6 +11,7 @@ from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_toml
 from cifar_models.config.run_identity import fingerprints
 from cifar_models.data.dataset import Dataset, describe, warn_of_odd_data
+from cifar_models.data.duplicates import image_hashes
 from cifar_models.data.load import load_dataset
 from cifar_models.data.recipe_fit import check_fits, warn_of_many_tokens, with_fitting_batch
 from cifar_models.data.splits import Splits
@@ -66,11 +67,12 @@ def train(
         fitted = with_fitting_batch(recipe, splits.train)
         check_fits(fitted, splits.train)
         warn_of_many_tokens(fitted)
-        info = describe(dataset, splits)
+        train_hashes = image_hashes(splits.train)
+        info = describe(dataset, splits, train_hashes)
         warn_of_odd_data(info, splits)
         # Only to refuse the name of a class that does not exist, before the folder is made.
         class_weights(recipe.training.class_weights, splits.train.labels, dataset.class_names)
-        earlier = open_earlier_runs(recipe, info)
+        earlier = open_earlier_runs(recipe, info, splits)
         import_tensorflow()  # takes seconds, so wrong requests are refused before it
         check_memory(fitted, dataset, splits, earlier.teacher)
     folder = create_run_folder(Path(path), toml)
@@ -79,6 +81,7 @@ def train(
         folder.write_recipe(toml)
         folder.write(environment(runtime))
         folder.write(info)
+        folder.write_training_hashes(train_hashes)
         identity = fingerprints(
             recipe, info.class_names, info.sha256, evaluation_split, earlier.hashes()
         )

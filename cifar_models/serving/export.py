@@ -137,6 +137,7 @@ def _images(
     """
     import numpy as np
 
+    from cifar_models.data.dataset import data_sha256
     from cifar_models.data.splits import evenly_spaced
 
     try:
@@ -151,6 +152,13 @@ def _images(
         logger.warning("the export is compared on noise, because of its data: %s", error)
         shape = COMPARED_IMAGES, *run.dataset.image_shape
         return np.random.default_rng(0).integers(0, 256, shape, np.uint8), None, "noise"
+    if data_sha256(dataset) != run.dataset.sha256:
+        if check.dataset:
+            raise RequestError(
+                f"--dataset {check.dataset}: these are not the images that {run.path} was trained "
+                "on; give their new place, or leave out --dataset"
+            )
+        logger.warning("the data of %s have changed since training", run.path)
     test, calibration = dataset.test, None
     compared = test.images_at(evenly_spaced(len(test), COMPARED_IMAGES))
     if precision == INT8:

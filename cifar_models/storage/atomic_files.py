@@ -7,6 +7,7 @@ their size.
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import re
 import shutil
@@ -22,6 +23,8 @@ from cifar_models.storage.safe_open import (
     opened_folder,
     read_bytes,
 )
+
+logger = logging.getLogger("cifar_models")
 
 LOCK = ".lock"
 PARTIAL = ".partial-"  # prefix of the temporary name under which a file is written
@@ -66,12 +69,15 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             # The operating system releases the lock, even if the process is killed.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             process = file.read(100).decode(errors="replace").strip()
             raise FolderInUse(
                 f"{folder}: process {process or 'unknown'} is using this folder; wait for it or "
                 "stop it"
             ) from None
+        except OSError as error:  # some network file systems lock no file
+            reason = error.strerror or error
+            logger.warning("%s: cannot be locked (%s); use it in one process only", folder, reason)
         if not re.fullmatch(rb"[0-9]{0,20}\s*", file.read(100)):
             raise RequestError(f"{folder / LOCK}: is no lock of this tool; remove it")
         with contextlib.suppress(OSError):  # on a full disk, only the process id is missing

@@ -1,4 +1,4 @@
-"""The encoding of predictions as an .npz file, and its validation if it may be untrusted.
+"""The encoding of predictions and hashes as .npz files, which may be untrusted when they are read.
 
 NumPy allocates an array as the header of its file demands, before it reads a number. Therefore, the
 headers are compared with the data set and with the size of the file first.
@@ -71,6 +71,34 @@ def decode_predictions(
         row = outside[0]
         raise ValueError(f"row {row} has label {labels[row]}, outside the {num_classes} classes")
     return labels, probabilities
+
+
+def encode_hashes(hashes: np.ndarray) -> bytes:
+    """Return an .npz file that holds a hash of each training image, uint64 (N,)."""
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, train=hashes)
+    return content.getvalue()
+
+
+def max_hashes_bytes(num_images: int) -> int:
+    """Return the size above which a file cannot hold a hash of each of N images."""
+    return min(8 * num_images + MAX_OVERHEAD_BYTES, MAX_BYTES)
+
+
+def decode_hashes(content: bytes, num_images: int) -> np.ndarray:
+    """Return the hashes of N training images, uint64 (N,), of an .npz file.
+
+    Raises:
+        ValueError: The file is damaged, or holds another array.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            hashes = _read_array(archive, "train", "u")
+    except Exception as error:  # as above
+        raise ValueError(str(error).strip("'\"") or type(error).__name__) from None
+    if hashes.shape != (num_images,) or hashes.dtype != np.uint64:
+        raise ValueError(f"holds {hashes.dtype} {hashes.shape} for {num_images} images")
+    return hashes
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, kinds: str) -> np.ndarray:

@@ -5,9 +5,7 @@ incomplete file. A folder may be untrusted: no link in it is followed.
 """
 
 import json
-import re
 import shlex
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,27 +17,16 @@ from cifar_models.config.paths import as_argument
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import parse_saved_recipe
 from cifar_models.errors import RequestError
-from cifar_models.storage import records
+from cifar_models.storage import predictions_file, records
 from cifar_models.storage.atomic_files import (
-    PARTIAL,
     read_json,
     write_atomic,
     write_bytes_atomic,
 )
 from cifar_models.storage.history import history_from_csv, history_to_csv
-from cifar_models.storage.predictions_file import (
-    decode_predictions,
-    encode_predictions,
-    max_predictions_bytes,
-)
-from cifar_models.storage.safe_open import entries_below, read_bytes
+from cifar_models.storage.partial_files import CHECKPOINT, remove_partial_files
+from cifar_models.storage.safe_open import read_bytes
 
-CHECKPOINT = re.compile(r"step-[0-9]{10,}\.safetensors")
-# What a process may have been writing, relative to the run folder.
-PARTIAL_FILE = re.compile(
-    rf"(plots/|checkpoints/)?{re.escape(PARTIAL)}"
-    rf"([a-z]+\.(json|toml|csv|npz|keras)|[a-z_]+\.png|{CHECKPOINT.pattern})"
-)
 CHECKPOINTS_KEPT = 2  # the newest one, and the one before it in case the newest is damaged
 MAX_TEXT_BYTES = 10_000_000  # of the recipe, and of the history, which grows with the epochs
 
@@ -100,10 +87,7 @@ class RunFolder:
 
     def remove_partial_files(self) -> None:
         """Remove the files that a killed process was writing."""
-        for path, status in entries_below(self.path):
-            relative = path.relative_to(self.path).as_posix()
-            if PARTIAL_FILE.fullmatch(relative) and stat.S_ISREG(status.st_mode):
-                path.unlink()
+        remove_partial_files(self.path)
 
     def checkpoint_paths(self) -> list[Path]:
         """Return the paths of the checkpoints, the newest first. Files of other names are not."""
@@ -193,7 +177,7 @@ class RunFolder:
         self, labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]
     ) -> None:
         """Write labels (N,), probabilities (N, K) and class names (K,)."""
-        content = encode_predictions(labels, probabilities, class_names)
+        content = predictions_file.encode_predictions(labels, probabilities, class_names)
         write_bytes_atomic(self.path, "predictions.npz", content)
 
     def read_predictions(self) -> tuple[np.ndarray, np.ndarray]:
@@ -209,13 +193,34 @@ class RunFolder:
         num_images = {dataset.test_images, dataset.validation_images}
         num_classes = len(dataset.class_names)
         try:
-            max_bytes = max_predictions_bytes(max(num_images), num_classes)
+            max_bytes = predictions_file.max_predictions_bytes(max(num_images), num_classes)
             content = read_bytes(self.path, "predictions.npz", max_bytes)
-            return decode_predictions(content, num_images, num_classes)
+            return predictions_file.decode_predictions(content, num_images, num_classes)
         except (OSError, ValueError) as error:
             raise RequestError(
                 f"{self.predictions_path}: {error}; remove the file and write it again: {evaluate}"
             ) from None
+
+    def write_training_hashes(self, hashes: np.ndarray) -> None:
+        """Write a hash of each training image, uint64 (N,)."""
+        write_bytes_atomic(self.path, "hashes.npz", predictions_file.encode_hashes(hashes))
+
+    def read_training_hashes(self) -> np.ndarray | None:
+        """Return the hashes of the training images, uint64 (N,), or None of an earlier version.
+
+        Raises:
+            RequestError: The file is damaged, or does not fit dataset.json.
+        """
+        path, num_images = self.path / "hashes.npz", self.read(records.DatasetInfo).train_images
+        if not path.is_file():
+            return None
+        try:
+            content = read_bytes(
+                self.path, path.name, predictions_file.max_hashes_bytes(num_images)
+            )
+            return predictions_file.decode_hashes(content, num_images)
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{path}: cannot be read: {error}; remove it") from None
 
     def write_model(self, network) -> None:
         # The public `network.save` takes only a path, which might lead to a link.

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar_models.data.folder_layout import (
-    ImageFiles,
-    find_images,
+from cifar_models.data.folder_layout import ImageFiles, find_images
+from cifar_models.data.held_out_files import (
     held_out_by_name,
     refuse_small_classes,
     with_test_split,
@@ -69,10 +68,15 @@ def test_an_accent_counts_as_the_same_character_on_every_system():
     assert held_out(*(unicodedata.normalize("NFD", name) for name in names)) == decomposed
 
 
-def test_a_class_that_is_too_small_to_split_is_named_with_its_count(tmp_path):
-    write(tmp_path, *(f"cat/{number}.png" for number in range(20)), "owl/0.png")
+def test_all_classes_that_are_too_small_to_split_are_named_with_their_counts(tmp_path):
+    write(tmp_path, *(f"cat/{number}.png" for number in range(20)), "eel/0.png", "owl/0.png")
     layout = find_images(tmp_path)
-    with pytest.raises(RequestError, match=r"class owl has 1 images, too few .* test images in"):
+    with pytest.raises(RequestError) as error:
+        refuse_small_classes(with_test_split(layout), layout.class_names)
+    assert "eel (0 training, 1 test), owl (0 training, 1 test); each class" in str(error.value)
+    write(tmp_path, *(f"{number}/0.png" for number in range(10)))
+    layout = find_images(tmp_path)
+    with pytest.raises(RequestError, match=r"4 \(0 training, 1 test\) and 7 more; each class"):
         refuse_small_classes(with_test_split(layout), layout.class_names)
 
 

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cifar_models.data.image_file import (
+    FOURTEEN_BITS,
     LONG_SIDE,
     ONE_COLOUR,
     SEVERAL_FRAMES,
@@ -58,7 +60,7 @@ def test_an_image_without_a_visible_pixel_is_unusable(tmp_path):
     ("mode", "colour", "expected"),
     [
         ("I;16", 0x8000, 0x80),  # half of the range of 16 bits
-        ("I;16", 0x1000, 0x10),
+        ("I;16", 0x4000, 0x40),
         ("I;16", 0x0FFF, 0xFF),  # the largest value of 12 bits
         ("I;16", 0x0800, 0x80),
         ("RGBA", (0, 0, 0, 255), 0),
@@ -76,6 +78,42 @@ def test_the_modes_of_an_image_are_converted(mode, colour, expected, suffix, tmp
     assert (image.pixels == expected).all()
     is_12_bits = mode == "I;16" and colour < 4096
     assert image.remarks == (TWELVE_BITS,) * is_12_bits + (ONE_COLOUR,)
+
+
+def png_of_16_bits(values: np.ndarray) -> bytes:
+    """Return a PNG file with 16 bits a value, (H, W, C): grey with alpha, RGB or RGBA.
+
+    Pillow cannot write it.
+    """
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_colours_of_16_bits_that_would_be_black_are_unusable(channels, tmp_path):
+    values = np.full((8, 8, channels), 0x8000)
+    values[..., -1] = 0xFFFF if channels != 3 else 0x8000
+    (tmp_path / "x.png").write_bytes(png_of_16_bits(values))
+    assert (read_image(tmp_path / "x.png", 8, "crop").pixels == 0x80).all()
+    values[..., : channels - (channels != 3)] = 0x0FFF
+    (tmp_path / "x.png").write_bytes(png_of_16_bits(values))
+    with pytest.raises(ValueError, match="16-bit colours of at most 4,095"):
+        read_image(tmp_path / "x.png", 8, "crop")
+
+
+def test_values_of_14_bits_get_a_remark(tmp_path):
+    Image.new("I;16", (8, 8), 0x3FFF).save(tmp_path / "x.png")
+    read = read_image(tmp_path / "x.png", 8, "crop")
+    assert (read.pixels == 0x3F).all()
+    assert FOURTEEN_BITS in read.remarks and TWELVE_BITS not in read.remarks
 
 
 def test_values_of_32_bits_are_unusable(tmp_path):

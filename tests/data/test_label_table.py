@@ -8,6 +8,7 @@ from PIL import Image
 
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe
+from cifar_models.data.held_out_files import with_test_split
 from cifar_models.data.label_table import read_label_table
 from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError
@@ -66,6 +67,23 @@ def test_a_table_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "labels.csv").write_bytes(b"path,label\n\xff\xfe,cat\n")
     with pytest.raises(RequestError, match="cannot be read"):
         read_label_table(tmp_path / "labels.csv")
+
+
+def test_files_of_the_same_name_are_held_out_by_their_folders(tmp_path):
+    rows = [f"scan_{number:03d}/t1.png,{('cat', 'dog')[number % 2]}" for number in range(300)]
+    splits = with_test_split(read_label_table(table(tmp_path, "path,label", *rows)))
+    # 60 of 300, with a standard deviation of 7
+    assert 35 < len(splits["test"].paths) < 85
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    moved = with_test_split(read_label_table(table(elsewhere, "path,label", *rows)))
+    names = [Path(path).parent.name for path in splits["test"].paths]
+    assert [Path(path).parent.name for path in moved["test"].paths] == names
+
+
+def test_a_file_that_is_written_in_two_ways_is_listed_twice(tmp_path):
+    with pytest.raises(RequestError, match=r"line 3: ./a/1.png is listed twice"):
+        read_label_table(table(tmp_path, "path,label", "a/1.png,cat", "./a/1.png,dog"))
 
 
 def test_a_run_is_trained_on_a_table(tmp_path):

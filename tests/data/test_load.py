@@ -1,7 +1,9 @@
 """The digits, TensorFlow Datasets, splits and fingerprints."""
 
 import re
+import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,11 @@ from sklearn.datasets import load_digits
 
 from cifar_models.config.recipe import DataConfig, Recipe
 from cifar_models.config.recipe_file import read_recipe, with_values
-from cifar_models.data.dataset import Dataset, data_sha256, describe, warn_of_odd_data
+from cifar_models.data.dataset import Dataset, Findings, data_sha256, describe, warn_of_odd_data
 from cifar_models.data.load import load_dataset
 from cifar_models.data.pixel_file import DiskSplit
 from cifar_models.data.recipe_fit import warn_of_many_tokens, with_fitting_batch
-from cifar_models.data.splits import ArraySplit, hold_out_validation
+from cifar_models.data.splits import ArraySplit, JoinedSplit, hold_out_validation
 from cifar_models.errors import RequestError, RunError
 
 
@@ -66,11 +68,59 @@ def test_a_data_set_of_tfds_on_the_disk_equals_one_in_memory(tmp_path, monkeypat
     )
     assert isinstance(disk.train, DiskSplit)
     assert data_sha256(memory) == data_sha256(disk)
+    np.testing.assert_array_equal(again.test.images_at(slice(None)), memory.test.images)
     (cached, _) = sorted((tmp_path / "cache").rglob("pixels.bin"))
     cached.write_bytes(cached.read_bytes()[:-1])  # an interrupted copy is made again
     repaired = load_dataset(with_values(recipe_of("cifar10", tmp_path), {"data.storage": "disk"}))
-    for split in (again.test, repaired.test):
-        np.testing.assert_array_equal(split.images_at(slice(None)), memory.test.images)
+    np.testing.assert_array_equal(repaired.test.images_at(slice(None)), memory.test.images)
+    (cached, other) = sorted((tmp_path / "cache").rglob("pixels.bin"))
+    for path in (cached, other):  # a flipped bit is found by a checksum
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    repaired = load_dataset(with_values(recipe_of("cifar10", tmp_path), {"data.storage": "disk"}))
+    assert data_sha256(repaired) == data_sha256(memory)
+
+
+def test_a_data_set_of_tfds_that_was_replaced_is_prepared_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recipe = with_values(recipe_of("cifar10", tmp_path), {"data.storage": "disk"})
+    write_tfds("cifar10", (32, 32, 3), 10, tmp_path)
+    before = load_dataset(recipe)
+    shutil.rmtree(tmp_path / "cifar10")
+    write_tfds("cifar10", (32, 32, 3), 10, tmp_path, brighter=1)
+    after = load_dataset(recipe)
+    assert (after.train.images_at(slice(9)) == before.train.images_at(slice(9)) + 1).all()
+
+
+def test_the_validation_split_of_a_data_set_of_tfds_is_used(tmp_path):
+    write_tfds("fashion_mnist", (28, 28, 1), 10, tmp_path, parts=("train", "validation", "test"))
+    dataset = load_dataset(recipe_of("fashion_mnist", tmp_path))
+    splits = dataset.splits(DataConfig(validation_fraction=0.5), seed=0)
+    assert [len(each) for each in (splits.train, splits.validation, splits.test)] == [20, 10, 10]
+
+
+def test_a_long_list_of_unusable_files_is_cut():
+    dataset = load_dataset(recipe_of("digits"))
+    remarks = [f"/images/{number}.txt: the suffix is not one of .png" for number in range(100_000)]
+    long = replace(dataset, findings=Findings(unusable=remarks))
+    splits = long.splits(DataConfig(), seed=0)
+    listed = describe(long, splits).unusable_files
+    assert listed[:-1] == remarks[: len(listed) - 1]
+    assert listed[-1] == f"and {100_001 - len(listed):,} more".replace(",", "")
+    assert sum(map(len, listed)) < 2_100_000
+
+
+def test_joined_splits_equal_an_array():
+    images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1), np.uint8)
+    whole = ArraySplit(images, np.arange(10), np.array([f"{number}.png" for number in range(10)]))
+    parts = [whole.subset(np.arange(first, end)) for first, end in ((0, 3), (3, 4), (4, 10))]
+    joined = JoinedSplit(tuple(parts))
+    assert (joined.files == whole.files).all() and joined.labels.tolist() == list(range(10))
+    for indices in (slice(2, 7), slice(None), np.array([9, 0, 3, 3])):
+        np.testing.assert_array_equal(joined.images_at(indices), images[indices])
+        if not isinstance(indices, slice):
+            assert joined.subset(indices).files.tolist() == whole.files[indices].tolist()
 
 
 def test_a_data_set_without_a_test_split_is_refused(tmp_path):
@@ -80,18 +130,23 @@ def test_a_data_set_without_a_test_split_is_refused(tmp_path):
 
 
 def write_tfds(
-    name: str, shape: tuple[int, ...], num_classes: int, folder: Path, parts=("train", "test")
+    name: str,
+    shape: tuple[int, ...],
+    num_classes: int,
+    folder: Path,
+    parts=("train", "test"),
+    brighter: int = 0,
 ) -> None:
     """Write a small data set with the builder of TFDS that has this name.
 
-    Each pixel is equal to the label.
+    Each pixel is equal to the label, or brighter.
     """
     builder = tfds.builder(name, data_dir=folder)
 
     def examples(count):
         for number in range(count):
             label = number % num_classes
-            example = {"image": np.full(shape, label, np.uint8), "label": label}
+            example = {"image": np.full(shape, label + brighter, np.uint8), "label": label}
             if "coarse_label" in builder.info.features:
                 example["coarse_label"] = label // 5
             if "id" in builder.info.features:
@@ -99,7 +154,7 @@ def write_tfds(
             yield number, example
 
     builder._split_generators = lambda *arguments, **options: {
-        part: examples({"train": 2, "test": 1}[part] * num_classes) for part in parts
+        part: examples((2 if part == "train" else 1) * num_classes) for part in parts
     }
     builder.download_and_prepare()
 
@@ -237,6 +292,7 @@ def test_skewed_classes_and_known_test_images_are_warned_of(caplog):
     warn_of_odd_data(describe(dataset, splits), splits)
     assert "13 of the 13 test images are also training images" in caplog.text
     assert "class cat has 200 training images and class dog has 3" in caplog.text
+    assert "training.class_weights=balanced" in caplog.text
 
 
 def test_ordinary_data_are_not_warned_of(caplog):

@@ -103,6 +103,22 @@ def test_a_second_run_reads_only_what_has_changed(images, opened):
     assert_equal(changed, load(images, "memory"))
 
 
+def test_files_that_were_exchanged_are_read_again(images, opened):
+    """Two BMPs have the same size, and an archive may give them the same time."""
+    paths = [images / name / "swapped.bmp" for name in ("cat", "dog")]
+    for path, colour in zip(paths, ("red", "blue"), strict=True):
+        Image.new("RGB", (8, 8), colour).save(path)
+        os.utime(path, ns=(10**18, 10**18))
+    load(images, "disk")
+    opened.clear()
+    paths[0].rename(images / "x.bmp")
+    paths[1].rename(paths[0])
+    (images / "x.bmp").rename(paths[1])
+    changed = load(images, "disk")
+    assert opened == ["swapped.bmp"] * 2
+    assert_equal(changed, load(images, "memory"))
+
+
 def test_another_size_or_geometry_is_prepared_anew(images, opened):
     for options in ({}, {"size": 16}, {"resize": "pad"}):
         opened.clear()
@@ -110,17 +126,22 @@ def test_another_size_or_geometry_is_prepared_anew(images, opened):
         assert len(opened) == 80
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "gone", "index"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone", "index", "page of the index"])
 def test_damaged_files_of_the_cache_are_made_again(images, damage):
     load(images, "disk")
-    path = prepared_file("index.sqlite" if damage == "index" else "pixels.bin")
+    path = prepared_file("index.sqlite" if "index" in damage else "pixels.bin")
     content = bytearray(path.read_bytes())
     if damage == "gone":
         path.unlink()
     else:
         content[len(content) // 2] ^= 255
         path.write_bytes(
-            {"flipped": content, "cut": content[: len(content) // 2], "index": b"x" * 5000}[damage]
+            {
+                "flipped": content,
+                "cut": content[: len(content) // 2],
+                "index": b"x" * 5000,
+                "page of the index": content[:4096] + bytes(4096) + content[8192:],
+            }[damage]
         )
     assert_equal(load(images, "disk"), load(images, "memory"))
 

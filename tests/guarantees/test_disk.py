@@ -135,6 +135,7 @@ SAVES = {
     "recipe.toml",
     "environment.json",
     "dataset.json",
+    "hashes.npz",
     "fingerprints.json",
     *(f"step-{step:010d}.safetensors" for step in range(1, 21)),
     "history.csv",

@@ -99,6 +99,49 @@ def test_the_test_split_stays_when_images_are_added(trained, run, capsys):
         assert table["accuracy"] == f"{before['accuracy']:.6f}"
 
 
+@pytest.mark.parametrize("place", ["link", "dots"])
+def test_the_folder_of_training_is_recognized_by_any_name(trained, run, tmp_path, capsys, place):
+    added = trained / "images" / "bee" / "added.png"
+    Image.new("RGB", (8, 8), "red").save(added)
+    (tmp_path / "link").symlink_to(trained / "images")
+    path = {"link": tmp_path / "link", "dots": f"{trained}/run/../images"}[place]
+    table = evaluated(capsys, run, "--dataset", f"folder:{path}")
+    validation = evaluated(capsys, run, "--dataset", f"folder:{path}", "--split", "validation")
+    added.unlink()
+    assert table["split"] == "test" and "have changed since training" in table["output"]
+    assert "training images of" not in table["output"]  # those of the test split are not
+    # The validation images of the larger folder are other ones.
+    assert "images are training images of" in validation["output"]
+
+
+def test_training_images_among_other_images_are_counted(trained, run, tmp_path, capsys):
+    moved = Path(shutil.copytree(trained / "images", tmp_path / "moved"))
+    Image.new("RGB", (8, 8), "red").save(moved / "bee" / "added.png")
+    table = evaluated(capsys, run, "--dataset", f"folder:{moved}")
+    info = json.loads((run / "dataset.json").read_text())
+    expected = f"{info['train_images']} of the 61 images are training images of"
+    assert table["split"] == "all" and expected in " ".join(table["output"].split())
+
+
+def test_a_validation_split_beside_a_training_split_is_measured(run, tmp_path, capsys):
+    for name, count in (("train", 5), ("val", 3)):
+        write_noise_images(tmp_path / "other" / name, CLASSES, count)
+    other = f"folder:{tmp_path / 'other'}"
+    expected = {"validation": 9, "train": 15, "test": 24, "all": 24}
+    for split, images in expected.items():
+        table = evaluated(capsys, run, "--dataset", other, "--split", split)
+        assert table["images"] == str(images), split
+        assert table["split"] == ("all" if split == "test" else split)
+
+
+def test_a_folder_without_images_of_the_classes_is_refused(run, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    (flat / "bee").mkdir(parents=True)
+    Image.new("RGB", (8, 8), "red").save(flat / "red.png")
+    error = refusal(capsys, "evaluate", run, "--dataset", f"folder:{flat}")
+    assert "holds no images of the run's classes" in error
+
+
 def test_another_folder_is_measured_whole_and_may_lack_classes(trained, run, tmp_path, capsys):
     folder = write_noise_images(tmp_path / "other", ("ant", "cat"), 3)
     table = evaluated(capsys, run, "--dataset", f"folder:{folder}")
@@ -161,6 +204,9 @@ def test_a_run_is_exported_without_its_images_or_with_moved_ones(
     assert f"on {12 if has_data else 256} " in output or has_data
     assert ("noise images" in output) != has_data
     assert main(["export", str(run), "--dataset", "folder:/nowhere", "--out", "x"]) == 2
+    other = write_noise_images(tmp_path / "other", CLASSES, 10)
+    error = refusal(capsys, "export", run, "--dataset", f"folder:{other}", "--out", "x")
+    assert "these are not the images that" in error
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe
@@ -23,6 +24,7 @@ from cifar_models.training.start_weights import (
 from tests.conftest import (
     SAVE_EVERY_STEP,
     TINY_CNN,
+    as_overrides,
     outcome_of,
     read_history,
     refusal,
@@ -197,3 +199,33 @@ def test_validation_images_that_the_earlier_run_has_seen_are_said(start, tmp_pat
     options = ["--from", str(start), "--seed", "7", "--set", "training.epochs=1"]
     assert main([*TINY_CNN, *options, "--run", str(tmp_path / "run")]) == 0
     assert "was trained on validation images of this run" in capsys.readouterr().out
+
+
+def test_a_grown_folder_with_other_validation_images_is_said(tmp_path, capsys):
+    images = write_noise_images(tmp_path / "images", ("cat", "dog"), 40)
+    options = ["--dataset", f"folder:{images}", *as_overrides(["training.epochs=1"])]
+    first, again, grown = (str(tmp_path / name) for name in ("first", "again", "grown"))
+    assert main([*TINY_CNN, *options, "--run", first]) == 0
+    assert main([*TINY_CNN, *options, "--from", first, "--run", again]) == 0
+    assert "was trained on validation images" not in capsys.readouterr().out
+    Image.new("RGB", (8, 8), "red").save(images / "cat" / "new.png")
+    assert main([*TINY_CNN, *options, "--from", first, "--run", grown]) == 0
+    assert "was trained on validation images of this run" in capsys.readouterr().out
+
+
+def test_other_seeds_have_the_same_validation_folder(tmp_path, capsys):
+    for name, count in (("train", 20), ("val", 5), ("test", 5)):
+        write_noise_images(tmp_path / "images" / name, ("cat", "dog"), count)
+    shutil.rmtree(tmp_path / "images" / "val")
+    rng = np.random.default_rng(1)  # the helper would write the same noise
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / "val" / name).mkdir(parents=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(
+            tmp_path / "images" / "val" / name / "0.png"
+        )
+    dataset = f"folder:{tmp_path / 'images'}"
+    options = ["--dataset", dataset, *as_overrides(["training.epochs=1"])]
+    first, other = str(tmp_path / "first"), str(tmp_path / "other")
+    assert main([*TINY_CNN, *options, "--run", first]) == 0
+    assert main([*TINY_CNN, *options, "--seed", "3", "--from", first, "--run", other]) == 0
+    assert "was trained on validation images" not in capsys.readouterr().out

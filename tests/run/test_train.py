@@ -65,6 +65,7 @@ def test_the_run_folder_is_complete(finished_run):
         "recipe.toml",
         "environment.json",
         "dataset.json",
+        "hashes.npz",
         "history.csv",
         "metrics.json",
         "predictions.npz",
@@ -191,7 +192,7 @@ def test_a_trial_of_a_search_never_predicts_the_test_split(monkeypatch, tmp_path
         test_images=1,
         sha256="",
     )
-    monkeypatch.setattr(run_module, "describe", lambda dataset, splits: info)
+    monkeypatch.setattr(run_module, "describe", lambda *arguments: info)
     recipe = read_recipe("digits-cnn", ["training.epochs=1", "model.stage_filters=[4, 4]"])
     metrics = run_module.train(recipe, tmp_path / "trial", evaluation_split="validation")
     assert metrics.split == "validation"

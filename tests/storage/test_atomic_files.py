@@ -1,9 +1,13 @@
 """Writes of several processes to one file at the same time."""
 
+import errno
 import subprocess
 import sys
 
-from cifar_models.storage.atomic_files import write_atomic
+import pytest
+
+from cifar_models.storage import atomic_files
+from cifar_models.storage.atomic_files import FolderInUse, locked, write_atomic
 
 OTHER_PROCESS = """
 import sys
@@ -35,3 +39,14 @@ def test_of_two_writes_at_once_each_is_whole_and_none_fails(tmp_path):
     others[0].stdout.close()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"theirs"
+
+
+def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, caplog):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with locked(tmp_path), pytest.raises(FolderInUse), locked(tmp_path):
+        pass
+    monkeypatch.setattr(atomic_files.fcntl, "flock", flock)
+    with locked(tmp_path):
+        assert "cannot be locked (No locks available); use it in one process only" in caplog.text
