@@ -17,6 +17,7 @@ from cifar_models.benchmark.isolated_process import (
     print_record,
 )
 from cifar_models.benchmark.serving_cost import latency_of, time_calls
+from cifar_models.config.paths import as_argument
 from cifar_models.errors import RequestError, RunError
 from cifar_models.run.load import FinishedRun, load_run
 from cifar_models.runtime.device import processor_name
@@ -56,6 +57,8 @@ def default_runtimes() -> list[str]:
 
 def measure_runtimes(paths: Sequence[Path], names: Sequence[str]) -> dict[Path, RuntimeCosts]:
     """Measure finished runs in several runtimes, and record the results in their run folders.
+
+    Earlier results of other runtimes are kept.
 
     Each measurement runs in a new process, one after the other. Runtimes other than keras get an
     export, which is written to a temporary folder.
@@ -99,7 +102,8 @@ def _measure_and_record(folder: RunFolder, names: Sequence[str]) -> RuntimeCosts
                 logger.warning("%s: is left out: %s", name, error)
     if not costs:
         raise RunError(f"{folder.path}: could be measured in none of {', '.join(names)}")
-    record = RuntimeCosts(runtimes=costs)
+    earlier = folder.read_if_there(RuntimeCosts)
+    record = RuntimeCosts(runtimes={**(earlier.runtimes if earlier else {}), **costs})
     folder.write(record)
     return record
 
@@ -108,7 +112,7 @@ def _exported(run: Path, name: str, scratch: Path) -> str:
     """Export a run in a new process, and return the path of the export."""
     format, _, precision = name.rpartition("-") if name.endswith(REDUCED) else (name, "", "")
     out = scratch / name
-    command = ["-m", "cifar_models", "export", str(run), "--out", str(out), "--force"]
+    command = ["-m", "cifar_models", "export", as_argument(run), "--out", str(out), "--force"]
     command += ["--format", format, "--precision", precision or FLOAT32]
     run_python(command, failure=f"{run}: {name}: cannot be measured")
     return str(out)
@@ -146,15 +150,15 @@ def measure_runtime(run: FinishedRun, export: str) -> RuntimeCost:
 
 def _opened(run: FinishedRun, export: str) -> tuple[Predict, str, str, int]:
     """Return the function that predicts, the device, the precision, and the size in bytes."""
+    runtime = run.configure(deterministic=False)
     if export:
         model = load_export(export)
         files = [each for each in Path(export).rglob("*") if each.is_file()]
         size = sum(each.stat().st_size for each in files if each.name not in CARD_FILES)
         predict = model.load()
         is_on_gpu = model.card.format == "saved_model"
-        device = run.configure().device if is_on_gpu else processor_name()
+        device = runtime.device if is_on_gpu else processor_name()
         return predict, device, model.card.precision, size
-    runtime = run.configure(deterministic=False)
     network = run.load_network()
     import keras
     import tensorflow as tf

@@ -16,6 +16,7 @@ from cifar_models.config.recipe_file import read_recipe, recipe_toml
 from cifar_models.data.load import load_dataset
 from cifar_models.data.recipe_fit import check_fits, with_fitting_batch
 from cifar_models.data.splits import Split
+from cifar_models.errors import RequestError
 from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.onednn import choose_onednn
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
@@ -88,8 +89,15 @@ def measure_training_speeds(recipes: Sequence[Recipe]) -> list[TrainingSpeed]:
         recipes: The recipes, resolved.
 
     Raises:
-        RequestError, RunError: The data cannot be loaded, or the process failed.
+        RequestError, RunError: A recipe needs a teacher, the data cannot be loaded, or the process
+            failed.
     """
+    for recipe in recipes:
+        if recipe.training.teacher_weight:
+            raise RequestError(
+                f"{recipe.name}: its step needs the features of a teacher, which benchmark does "
+                "not have; measure it without: --set training.teacher_weight=0"
+            )
     speeds = []
     for recipe in recipes:
         with tempfile.TemporaryDirectory() as folder:

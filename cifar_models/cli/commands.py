@@ -176,8 +176,10 @@ def _benchmark(options: argparse.Namespace) -> None:
 def _list(options: argparse.Namespace) -> None:
     from cifar_models.cli import tables
 
+    if options.under and options.what != "runs":
+        raise RequestError(f"list {options.what}: --under applies to runs only; leave it out")
     if options.what == "runs":
-        tables.print_runs(options.under)
+        tables.print_runs(options.under or Path("runs"))
     else:
         {
             "recipes": tables.print_recipes,

@@ -165,7 +165,6 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--under",
         type=path_of,
-        default=Path("runs"),
         metavar="DIR",
         help="with runs: folder to search for runs (default: runs)",
     )

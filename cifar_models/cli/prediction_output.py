@@ -7,13 +7,21 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_models.errors import RunError
+from cifar_models.errors import RequestError, RunError
 from cifar_models.evaluation.image_predictions import ImagePrediction
 from cifar_models.runtime.text import printable
 from cifar_models.storage.atomic_files import write_bytes_atomic
 
 if TYPE_CHECKING:
     from cifar_models.explain.explain_files import Explanation
+
+
+def check_target(path: Path) -> None:
+    """Raise RequestError if a file cannot be written, before hours of work are lost."""
+    if not path.parent.is_dir():
+        raise RequestError(f"{path}: there is no folder {path.parent}; create it")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise RequestError(f"{path}: is no regular file; choose another name")
 
 
 def checked(predictions: Iterable[ImagePrediction], is_strict: bool) -> Iterator[ImagePrediction]:
@@ -83,4 +91,8 @@ def write_json(predictions: Iterable[ImagePrediction], top: int, path: Path) -> 
 
 
 def _write(path: Path, text: str) -> None:
-    write_bytes_atomic(path.parent, path.name, text.encode("utf-8", "surrogateescape"))
+    try:
+        content = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # the name of a class in an untrusted file
+        content = text.encode("utf-8", "backslashreplace")
+    write_bytes_atomic(path.parent, path.name, content)

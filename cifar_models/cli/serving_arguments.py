@@ -81,7 +81,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=path_of,
         metavar="DIR",
-        help="folder of the export (default: RUN/export, or RUN/export-FORMAT-PRECISION)",
+        help="folder of the export (default: in RUN, such as RUN/export-onnx-int8)",
     )
     parser.add_argument(
         "--calibrated",

@@ -12,12 +12,13 @@ from cifar_models.errors import RequestError
 def predict_command(options: argparse.Namespace) -> None:
     if options.top < 1:
         raise RequestError(f"--top {options.top}: must be at least 1")
+    from cifar_models.cli import prediction_output as output
     from cifar_models.run.load import load_run
     from cifar_models.serving.load_export import is_export, load_export
 
+    if target := options.csv or options.json:
+        output.check_target(target)
     model = load_export(options.run) if is_export(options.run) else load_run(options.run)
-    from cifar_models.cli import prediction_output as output
-
     predictions = output.checked(model.predict(options.inputs), options.strict)
     top = min(options.top, len(model.class_names))
     if options.csv:

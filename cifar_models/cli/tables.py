@@ -16,7 +16,7 @@ from cifar_models.storage.records import Robustness, RunMetrics
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.storage.safe_open import find_files
 
-FILE_WIDTH = 200  # columns if the output is not a terminal, so that no path is folded
+FILE_WIDTH = 5000  # columns if the output is not a terminal, so that no path is folded
 
 
 def print_recipes() -> None:

@@ -77,8 +77,9 @@ def _selection_on_test_split(models: Sequence[Model]) -> Iterator[str]:
     variants: dict[str, list[str]] = defaultdict(list)
     for model in models:
         variants[model.runs[0].recipe.architecture].append(model.name)
+    is_test = models[0].runs[0].metrics.split == "test"
     for architecture, names in variants.items():
-        if len(names) > 1:
+        if len(names) > 1 and is_test:
             yield (
                 f"{', '.join(names)} are {architecture} with different settings. Choosing the best "
                 "of them by this report means choosing on the test split; `evaluate --split "

@@ -85,6 +85,16 @@ class Comparison:
     def dataset(self) -> DatasetInfo:
         return self.models[0].runs[0].dataset
 
+    @property
+    def split(self) -> str:
+        """The split that the runs were measured on: "test", or "validation" for trials."""
+        return self.models[0].runs[0].metrics.split
+
+    @property
+    def num_images(self) -> int:
+        """The number of images in that split."""
+        return len(self.models[0].runs[0].labels)
+
     @cached_property
     def shown_classes(self) -> np.ndarray:
         """The classes that figures show: all, or those with the most mistakes, int (C,)."""

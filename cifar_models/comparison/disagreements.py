@@ -1,13 +1,16 @@
-"""The test images on which the models of a comparison disagree most."""
+"""The images on which the models of a comparison disagree most."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cifar_models.comparison.comparison import Comparison
+from cifar_models.data.dataset import data_sha256
 from cifar_models.data.load import load_dataset
+from cifar_models.data.splits import Split
 from cifar_models.errors import RequestError, RunError
 from cifar_models.evaluation.pages import png_base64
+from cifar_models.run.load import FinishedRun
 
 MAX_DISAGREEMENTS = 24  # images in the report
 MAX_EXPLAINED = 12  # of them, if the models explain them
@@ -15,7 +18,7 @@ MAX_EXPLAINED = 12  # of them, if the models explain them
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A test image that some models classify correctly and others do not.
+    """An image to which the models give different probabilities of its true class.
 
     Attributes:
         png: The image, in base64.
@@ -31,7 +34,7 @@ class Disagreement:
 
 
 def largest_disagreements(comparison: Comparison, explain: bool) -> list[Disagreement]:
-    """Return the test images on which the models' probabilities of the true class differ most.
+    """Return the images on which the models' probabilities of the true class differ most.
 
     The list is empty if there is only one model, or if the data are not on this machine.
 
@@ -49,12 +52,10 @@ def largest_disagreements(comparison: Comparison, explain: bool) -> list[Disagre
             raise RequestError("--explain: needs runs of at least two recipes")
         return []
     try:
-        test = load_dataset(first.recipe, may_download=False).test
-        if not np.array_equal(test.labels, first.labels):
-            raise RequestError(f"{first.path}: its data have changed since training")
+        split = _measured_split(first)
     except (RequestError, RunError) as error:
         if explain:
-            raise RequestError(f"--explain: needs the test images: {error}") from None
+            raise RequestError(f"--explain: needs the images: {error}") from None
         return []
     rows = np.arange(len(first.labels))
     probabilities = {
@@ -63,7 +64,7 @@ def largest_disagreements(comparison: Comparison, explain: bool) -> list[Disagre
     }  # model → (N,)
     ranges = np.ptp(list(probabilities.values()), axis=0)
     chosen = np.argsort(-ranges, kind="stable")[:MAX_DISAGREEMENTS]
-    images, labels = test.images_at(chosen), first.labels[chosen]
+    images, labels = split.images_at(chosen), first.labels[chosen]
     maps = _draw_maps(comparison, images, labels) if explain else [{} for _ in chosen]
     return [
         Disagreement(
@@ -74,6 +75,22 @@ def largest_disagreements(comparison: Comparison, explain: bool) -> list[Disagre
         )
         for index, image, label, of_models in zip(chosen, images, labels, maps, strict=True)
     ]
+
+
+def _measured_split(run: FinishedRun) -> Split:
+    """Return the images on which a run was measured.
+
+    Raises:
+        RequestError: The data have changed since training.
+        RunError: The data cannot be loaded.
+    """
+    dataset = load_dataset(run.recipe, may_download=False)
+    splits = dataset.splits(run.recipe.data, run.recipe.runtime.seed)
+    split = splits.validation if run.metrics.split == "validation" else splits.test
+    is_same = data_sha256(dataset) == run.dataset.sha256
+    if not (is_same and np.array_equal(split.labels, run.labels)):
+        raise RequestError(f"{run.path}: its data have changed since training")
+    return split
 
 
 def _draw_maps(

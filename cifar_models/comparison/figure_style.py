@@ -97,7 +97,8 @@ def draw_bars(
         offset = (number - (len(comparison.models) - 1) / 2) * width
         positions = np.arange(len(names)) + offset
         axes.bar(positions, values_of(model), width, color=colour_of(comparison, model))
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    shown = [printable(name) for name in names]  # an axis writes its texts anew when it is drawn
+    axes.set_xticks(range(len(names)), shown, rotation=45, ha="right", rotation_mode="anchor")
     axes.grid(axis="y", alpha=0.3)
 
 

@@ -50,7 +50,8 @@ def draw_accuracies(comparison: Comparison) -> str:
                 axes.plot(bounds, [row, row], color=colour, lw=2)
         axes.set_yticks(range(len(comparison.models)))
         axes.set_yticklabels([wrapped(model.name) for model in reversed(comparison.models)])
-        axes.set(xlabel="test accuracy, %", ylim=(-0.6, len(comparison.models) - 0.4))
+        axes.set_xlabel(f"{comparison.split} accuracy, %")
+        axes.set_ylim(-0.6, len(comparison.models) - 0.4)
         axes.grid(axis="x", alpha=0.3)
 
     return figure_svg("accuracies", draw, (7, 1 + 0.45 * len(comparison.models)))
@@ -90,7 +91,8 @@ def draw_learning_curves(comparison: Comparison) -> str:
             high = [100 * point.accuracy.high for point in curve.points]
             axes.plot(images, mean, "o-", color=colour, label=wrapped(curve.name))
             axes.fill_between(images, low, high, color=colour, alpha=0.15, lw=0)
-        axes.set(xlabel="training images", ylabel="test accuracy, %", ylim=(None, 100))
+        axes.set(xlabel="training images", ylabel=f"{comparison.split} accuracy, %")
+        axes.set_ylim(top=100)
         set_log_axis(axes)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
@@ -107,7 +109,7 @@ def draw_pareto(comparison: Comparison) -> str:
         for axes, (label, values) in zip(grid, costs.items(), strict=True):
             _draw_front(axes, comparison, values)
             axes.set_xlabel(label)
-        grid[0].set_ylabel("test accuracy, %")
+        grid[0].set_ylabel(f"{comparison.split} accuracy, %")
 
     return figure_svg("pareto", draw, (4 * len(costs), 3.4))
 

@@ -40,8 +40,9 @@ def write_report(comparison: Comparison, out: Path, command: str, explain: bool 
     """
     disagreements = largest_disagreements(comparison, explain)
     figures = _draw_figures(comparison)
-    files = {f"figures/{name}.svg": svg.encode() for name, svg in figures.items()}
-    files["report.html"] = page_bytes(_html(comparison, figures, disagreements, command))
+    # First, because it marks the folder as one of a report, which may be replaced.
+    files = {"report.html": page_bytes(_html(comparison, figures, disagreements, command))}
+    files |= {f"figures/{name}.svg": page_bytes(svg) for name, svg in figures.items()}
     files["comparison.md"] = page_bytes(markdown(comparison))
     files["comparison.csv"] = page_bytes(csv_table(comparison))
     if rows := runtime_rows(comparison):

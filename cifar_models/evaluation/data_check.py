@@ -13,6 +13,7 @@ from cifar_models.data.dataset import Dataset
 from cifar_models.data.duplicates import near_duplicates, pixel_digests
 from cifar_models.data.load import load_dataset
 from cifar_models.data.splits import Split
+from cifar_models.errors import RequestError
 from cifar_models.storage.atomic_files import write_atomic, write_bytes_atomic
 
 CONTACT_SHEET, PROBLEMS = "contact_sheet.png", "problems.txt"
@@ -48,8 +49,10 @@ def check_dataset(name: str, out: Path, image_size: int, data_dir: str | None = 
         data_dir: Folder in which TensorFlow Datasets keeps its data. None: its default.
 
     Raises:
-        RequestError, RunError: As `load_dataset`, but unusable files are problems.
+        RequestError, RunError: As `load_dataset`, but unusable files are problems; or `out` holds
+            a file of the same name that is not of an earlier check.
     """
+    _refuse_other_files(out)
     overrides = [f"data.dataset={toml_text(name)}", "data.bad_files=skip"]
     if data_dir:
         overrides.append(f"data.data_dir={toml_text(data_dir)}")
@@ -119,6 +122,13 @@ def _image_names(splits: dict[str, Split]) -> list[str]:
             else [f"{part}[{index}]" for index in range(len(split))]
         )
     return names
+
+
+def _refuse_other_files(out: Path) -> None:
+    """Raise RequestError if a file would be replaced that is not of an earlier check."""
+    existing = [name for name in (PROBLEMS, CONTACT_SHEET) if (out / name).exists()]
+    if len(existing) == 1:  # an earlier check has left both
+        raise RequestError(f"{out / existing[0]}: is not of a check; choose another --out")
 
 
 def _write(report: DataCheck, splits: dict[str, Split], out: Path) -> None:

@@ -142,7 +142,7 @@ def draw_sample_predictions(split: Split, predictions: Predictions, file: Binary
         text = f"{names[best]} {probabilities[best]:.0%}"
         if best != label:
             text += f"\n(is {names[label]})"
-        axes.imshow(image, cmap="gray")
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
         axes.set_title(text, fontsize=8, color="black" if best == label else "#b00020")
     figure.suptitle("Predicted class and confidence")
     add_notes(figure, "sample predictions", unreadable_names(predictions.class_names, shown))

@@ -56,6 +56,20 @@ def probabilities_of(network: keras.Model, images: np.ndarray, size: int) -> np.
     return _softmax(network.predict_on_batch(_padded(images, size))[: len(images)])
 
 
+def predict_images(network: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Return the probabilities of images, float32 (N, K), in batches that fit in memory.
+
+    Args:
+        network: uint8 images (B, H, W, C) → logits (B, K).
+        images: At least one image, uint8 (N, H, W, C).
+    """
+    size = batch_size_for(network, len(images))
+    starts = range(0, len(images), size)
+    return np.concatenate(
+        [probabilities_of(network, images[first : first + size], size) for first in starts]
+    )
+
+
 def _softmax(logits: np.ndarray) -> np.ndarray:
     from scipy.special import softmax
 

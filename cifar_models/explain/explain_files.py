@@ -14,13 +14,13 @@ from cifar_models.data.read_images import read_all
 from cifar_models.errors import RequestError, RunError
 from cifar_models.evaluation.figure_text import readable_names
 from cifar_models.evaluation.image_predictions import refuse_other_shapes
+from cifar_models.evaluation.predictions import predict_images
 from cifar_models.explain.map_figure import draw_contact_sheet, draw_maps
 from cifar_models.explain.saliency import (
     deletion_and_insertion,
     enlarged_map,
     fitting_method,
     occlusion,
-    probabilities,
 )
 from cifar_models.models.test_time_augmentation import without_test_time_augmentation
 from cifar_models.run.load import FinishedRun
@@ -110,6 +110,7 @@ class _Explainer:
     """The network of a run and its methods, which are built once."""
 
     def __init__(self, run: FinishedRun, label: str | None):
+        self._whole_network = run.network  # with test-time augmentation, as `predict` has it
         self._network = without_test_time_augmentation(run.network)
         self._names, self._label = run.class_names, label
         self._shown_as = readable_names(run.class_names)
@@ -120,7 +121,7 @@ class _Explainer:
     def explain(self, path: str, rgb: np.ndarray, figure: Path) -> Explanation:
         """Explain a picture, uint8 (H, W, 3), and draw its figure."""
         image = as_grey(rgb[np.newaxis])[0] if self._is_grey else rgb
-        (scores,) = probabilities(self._network, image[np.newaxis])
+        (scores,) = predict_images(self._whole_network, image[np.newaxis])
         target = int(scores.argmax()) if self._label is None else self._names.index(self._label)
         maps = self._maps(image, target)
         areas = {
@@ -128,7 +129,7 @@ class _Explainer:
             for method, values in maps.items()
         }
         best = np.argsort(-scores, kind="stable")[:SHOWN_CLASSES]
-        bars = {self._shown_as[index]: float(scores[index]) for index in best}
+        bars = [(self._shown_as[index], float(scores[index])) for index in best]
         draw_maps(image, maps, bars, self._shown_as[target], figure)
         if len(self._on_sheet) < MAX_ON_SHEET:
             self._on_sheet.append((image, maps[self._method.name], self._shown_as[target]))

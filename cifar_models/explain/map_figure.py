@@ -19,7 +19,7 @@ SHEET_COLUMNS = 6  # pairs of a picture and its map
 def draw_maps(
     image: np.ndarray,
     maps: dict[str, np.ndarray],
-    classes: dict[str, float],
+    classes: Sequence[tuple[str, float]],
     label: str,
     path: Path,
 ) -> None:
@@ -28,7 +28,7 @@ def draw_maps(
     Args:
         image: Image, uint8 (H, W, C).
         maps: Method → map, float (H, W).
-        classes: Classes with their probabilities, the highest first. Here and below, classes are
+        classes: Class and probability, the highest first. Here and below, classes are
             written as `readable_names` gives them.
         label: The class that the maps explain.
         path: File of the figure.
@@ -41,10 +41,9 @@ def draw_maps(
         _overlay(each, image, values)
         each.set_title(f"{method}: {label}", fontsize=9)
     bars = axes[-1]
-    bars.barh(range(len(classes)), list(classes.values()), color="#4477aa")
-    bars.set(
-        yticks=range(len(classes)), yticklabels=list(classes), xlim=(0, 1), xlabel="probability"
-    )
+    names, heights = zip(*classes, strict=True)
+    bars.barh(range(len(names)), heights, color="#4477aa")
+    bars.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 1), xlabel="probability")
     bars.tick_params(labelsize=8)
     bars.invert_yaxis()
     figure.savefig(path, dpi=110)

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from cifar_models.evaluation.predictions import batch_size_for, probabilities_of
+from cifar_models.evaluation.predictions import predict_images
 from cifar_models.explain.attention import attention_to_patches
 from cifar_models.layers.encoder_block import TransformerEncoderBlock
 
@@ -167,8 +167,8 @@ def occlusion(
     hidden = np.repeat(image[np.newaxis], len(corners), axis=0)
     for number, (top, left) in enumerate(corners):
         hidden[number, top : top + patch, left : left + patch] = mean
-    (before,) = probabilities(network, image[np.newaxis])[:, label]
-    falls = before - probabilities(network, hidden)[:, label]
+    (before,) = predict_images(network, image[np.newaxis])[:, label]
+    falls = before - predict_images(network, hidden)[:, label]
     total, count = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     for (top, left), fall in zip(corners, falls, strict=True):
         total[top : top + patch, left : left + patch] += fall
@@ -180,15 +180,6 @@ def _places(side: int, patch: int, stride: int) -> list[int]:
     """Return where squares begin along a side, so that they cover all of it."""
     last = max(side - patch, 0)
     return sorted({*range(0, last + 1, stride), last})
-
-
-def probabilities(network: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Return the probabilities of images, float32 (N, K), in batches that fit in memory."""
-    size = batch_size_for(network, len(images))
-    starts = range(0, len(images), size)
-    return np.concatenate(
-        [probabilities_of(network, images[first : first + size], size) for first in starts]
-    )
 
 
 def enlarged_map(values: np.ndarray, side: int) -> np.ndarray:
@@ -227,6 +218,6 @@ def deletion_and_insertion(
         rows, columns = np.unravel_index(order[:count], saliency.shape)
         deleted[number, rows, columns] = mean
         inserted[number, rows, columns] = image[rows, columns]
-    curves = probabilities(network, np.concatenate([deleted, inserted]))[:, label]
+    curves = predict_images(network, np.concatenate([deleted, inserted]))[:, label]
     both = np.trapezoid(curves.reshape(2, -1), dx=1 / steps)
     return float(both[0]), float(both[1])

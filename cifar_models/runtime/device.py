@@ -58,8 +58,7 @@ def configure(recipe: RuntimeConfig) -> Runtime:
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
+    let_gpu_memory_grow()
     precision = choose_precision(recipe)
     keras.config.set_dtype_policy(precision)
     keras.utils.set_random_seed(recipe.seed)
@@ -77,6 +76,14 @@ def configure(recipe: RuntimeConfig) -> Runtime:
         resident_bytes={"auto": resident_bytes, "on": sys.maxsize, "off": 0}[recipe.data_on_device],
         steps_per_execution=recipe.steps_per_execution or (GPU_STEPS_PER_EXECUTION if gpus else 1),
     )
+
+
+def let_gpu_memory_grow() -> None:
+    """Let TensorFlow take GPU memory as it needs it. Call it before TensorFlow uses a GPU."""
+    import tensorflow as tf
+
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def choose_precision(recipe: RuntimeConfig) -> str:

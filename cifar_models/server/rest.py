@@ -47,10 +47,15 @@ async def predict(model: ServedModel, body: bytes) -> tuple[dict[str, Any], int]
         Overloaded: Too many images are waiting.
     """
     pixel_bytes = MAX_IMAGES * math.prod(model.classifier.image_shape) * BYTES_OF_NUMBER
-    if b'"b64"' not in body and len(body) > pixel_bytes + 10_000:
-        raise BadRequest(f"a request must have 1 to {MAX_IMAGES} images")
-    signature, is_row, inputs = _inputs(_parsed(body))
-    images = _pixels(model, inputs) if signature == PIXELS else await _decoded(model, inputs)
+    if FILES.encode() not in body and len(body) > pixel_bytes + 10_000:
+        raise BadRequest(
+            f"the body is too long for {MAX_IMAGES} images; send fewer, or write no spaces"
+        )
+    signature, is_row, inputs = await model.in_thread(lambda: _inputs(_parsed(body)))
+    if signature == PIXELS:
+        images = await model.in_thread(lambda: _pixels(model, inputs))
+    else:
+        images = await _decoded(model, inputs)
     rows = await model.batcher.predict(images)
     names = model.class_names
     outputs = [

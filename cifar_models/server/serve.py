@@ -20,6 +20,7 @@ from cifar_models.server.served_model import load_models
 HOST = "127.0.0.1"
 MAX_CONNECTIONS = 256
 HEAD_SECONDS = 10.0  # in which the head of a request must have arrived
+ANSWER_SECONDS = 30.0  # after which a client that does not read an answer is disconnected
 KEEP_ALIVE_SECONDS = 30
 STOP_SECONDS = 10  # in which requests may end after a signal
 
@@ -28,6 +29,7 @@ class _TimedProtocol(H11Protocol):
     """uvicorn's protocol, which closes connections that are too many, or wait for too long."""
 
     _timer: asyncio.TimerHandle | None = None
+    _answer_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -43,8 +45,17 @@ class _TimedProtocol(H11Protocol):
         elif self._timer is None:
             self._start_timer()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._answer_timer = self.loop.call_later(ANSWER_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._stop_answer_timer()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_answer_timer()
         super().connection_lost(exc)
 
     def _is_waiting(self) -> bool:
@@ -58,6 +69,11 @@ class _TimedProtocol(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _stop_answer_timer(self) -> None:
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+            self._answer_timer = None
 
     def _close_if_waiting(self) -> None:
         self._timer = None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -24,10 +25,11 @@ from cifar_models.serving.load_export import is_export, load_export
 logger = logging.getLogger("cifar_models")
 
 BATCH_SIZES = (1, 8, 64)  # images; a network of a run is compiled for each of them
-MAX_DECODERS = 4  # threads, of which each may hold a large image
+MAX_THREADS = 4  # that read files, of which each may be a large image
 MAP_COLOUR = (255, 106, 0)
 MAP_OPACITY = 200  # of 255, where the map is highest
 
+AnyResult = TypeVar("AnyResult")
 DrawMap = Callable[[np.ndarray, int], bytes]
 
 
@@ -56,13 +58,20 @@ class ServedModel:
     Args:
         name: Name in addresses.
         classifier: The model.
+        threads: Threads that read requests and files, of all models.
         draw_map: Function (image, class) that returns a map as a PNG file. None: there are none.
 
     Raises:
         RequestError: The model takes images that are not square.
     """
 
-    def __init__(self, name: str, classifier: ImageClassifier, draw_map: DrawMap | None = None):
+    def __init__(
+        self,
+        name: str,
+        classifier: ImageClassifier,
+        threads: ThreadPoolExecutor,
+        draw_map: DrawMap | None = None,
+    ):
         refuse_other_shapes(classifier.image_shape)
         self.name = name
         self.classifier = classifier
@@ -76,7 +85,7 @@ class ServedModel:
             return classifier.probabilities(images, size)
 
         self.batcher = MicroBatcher(predict, largest)
-        self._decoders = ThreadPoolExecutor(max_workers=min(usable_cores(), MAX_DECODERS))
+        self._threads = threads
         for size in sizes:  # before the first request waits for it
             predict(np.zeros((size, *classifier.image_shape), np.uint8))
 
@@ -119,14 +128,17 @@ class ServedModel:
         Raises:
             UnreadableImage: The content is no image, or too large.
         """
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._decoders, self._decode, content)
+            return await self.in_thread(lambda: self._decode(content))
         except UnidentifiedImageError:
             problem = f"it has none of the formats {', '.join(FORMATS)}"
         except Exception as error:  # Pillow raises many types
             problem = str(error) or type(error).__name__
         raise UnreadableImage(printable(f"cannot be read: {problem}"))
+
+    async def in_thread(self, work: Callable[[], AnyResult]) -> AnyResult:
+        """Do work that would keep other requests waiting in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _decode(self, content: bytes) -> np.ndarray:
         size, _, channels = self.classifier.image_shape
@@ -136,7 +148,7 @@ class ServedModel:
     def close(self) -> None:
         """End the threads of the model, after what they are doing."""
         self.batcher.close()
-        self._decoders.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
 
 
 def load_models(paths: Sequence[Path]) -> dict[str, ServedModel]:
@@ -150,18 +162,20 @@ def load_models(paths: Sequence[Path]) -> dict[str, ServedModel]:
             are not square.
     """
     models = {}
+    threads = ThreadPoolExecutor(max_workers=min(usable_cores(), MAX_THREADS))
     for name, path in zip(names_of(paths), paths, strict=True):
         if is_export(path):
-            models[name] = ServedModel(name, load_export(path).classifier)
+            models[name] = ServedModel(name, load_export(path).classifier, threads)
         else:
             run = load_run(path)
-            models[name] = ServedModel(name, run.classifier, _map_drawer(run))
+            models[name] = ServedModel(name, run.classifier, threads, _map_drawer(run))
     return models
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
     """Return a name for each path: that of its folder, after its parents if another has it too."""
-    parts = [Path(os.path.abspath(path)).parts[1:] for path in paths]  # noqa: PTH100  # no ".."
+    absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100  # no ".."
+    parts = [path.parts[1:] or ("root",) for path in absolute]
     names = []
     for own in parts:
         for count in range(1, len(own) + 1):

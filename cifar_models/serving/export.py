@@ -170,12 +170,14 @@ def _images(
 
 def _compare(job: ExportJob, read_script: str, images: "np.ndarray") -> tuple[float, float]:
     """Return the largest difference of a probability, and the agreement of the classes."""
-    import keras
     import numpy as np
     import tensorflow as tf
 
+    from cifar_models.evaluation.predictions import predict_images
+
+    job.network.jit_compile = False
     with tf.device("CPU"):
-        expected = keras.ops.softmax(job.network(images, training=False)).numpy()
+        expected = predict_images(job.network, images)
     found = _predict_in_new_process(job.out, read_script, images)
     agreement = (found.argmax(axis=1) == expected.argmax(axis=1)).mean()
     return float(np.abs(found - expected).max()), float(agreement)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cifar_models.data.image_paths import find_image_files
 from cifar_models.errors import RequestError
+from cifar_models.runtime.device import let_gpu_memory_grow
 from cifar_models.runtime.memory import refuse_if_too_large
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.serving.formats import find_format
@@ -49,16 +50,18 @@ class Export:
         card = self.card
         if card.format == "saved_model":
             import_tensorflow()
-        predict = find_format(card.format).load_model(self.path)
+            let_gpu_memory_grow()
         what = f"{self.path}: {BATCH} images of {card.image_shape[1]}x{card.image_shape[0]} pixels"
         refuse_if_too_large(BATCH * math.prod(card.image_shape), what, "export the run again")
         expected = 1, len(card.class_names)
         try:
+            predict = find_format(card.format).load_model(self.path)
             found = predict(np.zeros((1, *card.image_shape), np.uint8)).shape
         except Exception as error:  # each runtime has types of its own
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise RequestError(
-                f"{self.path}: does not take the images of {JSON_FILE}: "
-                f"{str(error).splitlines()[0]}; export the run again"
+                f"{self.path}: cannot be loaded, or does not take the images of {JSON_FILE}: "
+                f"{reason}; export the run again"
             ) from None
         if found != expected:
             raise RequestError(

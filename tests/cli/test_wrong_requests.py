@@ -49,6 +49,8 @@ WRONG_REQUESTS = [
     (["export", LONG], "300 bytes, more than 255"),
     (["benchmark", LONG], "300 bytes, more than 255"),
     (["list", "runs", "--under", LONG], "300 bytes, more than 255"),
+    (["list", "recipes", "--under", "runs"], "--under applies to runs only"),
+    (["benchmark", "vit-laptop-taught"], "its step needs the features of a teacher"),
     (["train", "cnn", "more\x1b[2J\narguments"], r"more\x1b[2J\narguments"),
 ]
 

@@ -55,6 +55,13 @@ def test_every_kind_of_problem_is_listed(tmp_path, capsys):
     )
 
 
+def test_a_file_that_is_not_of_a_check_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "problems.txt").write_text("mine")
+    assert main(["check", "digits", "--out", str(tmp_path)]) == 2
+    assert "problems.txt: is not of a check" in capsys.readouterr().err
+    assert (tmp_path / "problems.txt").read_text() == "mine"
+
+
 def test_data_without_files_are_checked_too(tmp_path, capsys):
     assert main(["check", "digits", "--out", str(tmp_path)]) == 0
     assert "360" in capsys.readouterr().out

@@ -6,12 +6,13 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 from scipy.stats import spearmanr
 
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe
-from cifar_models.explain.map_figure import overlaid
+from cifar_models.explain.map_figure import draw_maps, overlaid
 from cifar_models.explain.saliency import (
     ClassAttention,
     GradCAM,
@@ -163,6 +164,19 @@ def test_a_map_over_a_picture_by_hand():
     np.testing.assert_allclose(pixels[0, 0], 0.75 * inferno + 0.25 * 60, atol=0.51)
     assert pixels[0, 1].tolist() == [0, 0, 0]  # a negative value leaves the picture as it is
     np.testing.assert_array_equal(overlaid(image, np.zeros((1, 2)))[0, 0], [60, 60, 60])
+
+
+def test_classes_whose_shown_names_are_equal_have_a_bar_each(tmp_path, monkeypatch):
+    heights, real = [], Axes.barh
+
+    def barh(axes: Axes, positions, widths, **options):
+        heights.extend(widths)
+        return real(axes, positions, widths, **options)
+
+    monkeypatch.setattr(Axes, "barh", barh)
+    image, maps = np.zeros((8, 8, 3), np.uint8), {"x": np.zeros((8, 8))}
+    draw_maps(image, maps, [("a long name", 0.7), ("a long name", 0.2)], "a", tmp_path / "x.png")
+    assert heights == [0.7, 0.2]
 
 
 def test_pictures_are_explained(finished_run, tmp_path, capsys):

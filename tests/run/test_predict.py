@@ -104,3 +104,11 @@ def test_wrong_requests_are_refused(inputs, problem, finished_run, tmp_path, mon
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     assert problem in refusal(capsys, "predict", finished_run, *inputs)
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(finished_run, tmp_path, capsys):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for target, reason in (("none/p.csv", "there is no folder"), ("link", "is no regular file")):
+        options = ["--csv", tmp_path / target]
+        assert reason in refusal(capsys, "predict", finished_run, tmp_path / "red.png", *options)

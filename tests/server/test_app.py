@@ -268,6 +268,7 @@ def test_names_are_those_of_the_folders_with_their_parents_if_needed(tmp_path):
     paths = [tmp_path / name for name in ("a/run", "b/run", "c")]
     assert names_of(paths[1:]) == ["run", "c"]
     assert names_of(paths) == ["a-run", "b-run", "c"]
+    assert names_of([Path("/")]) == ["root"]
 
 
 def test_an_overloaded_model_says_so(client, name, monkeypatch):

@@ -1,6 +1,7 @@
 """The running server: many clients, slow clients, and its end."""
 
 import asyncio
+import contextlib
 import re
 import socket
 import subprocess
@@ -23,7 +24,7 @@ CLIENTS, REQUESTS = 64, 640
 PROGRAM = """
 import sys
 from cifar_models.server import limits, serve
-limits.BODY_SECONDS = serve.HEAD_SECONDS = 1.0
+limits.BODY_SECONDS = serve.HEAD_SECONDS = serve.ANSWER_SECONDS = 1.0
 from cifar_models.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -110,6 +111,21 @@ def test_slow_clients_are_disconnected_and_others_are_answered(server):
         answer = answer_of(connection)
         assert answer == b"" if number % 3 < 2 else answer.startswith(b"HTTP/1.1 408 ")
     assert time.monotonic() - began < 30
+    assert httpx.get(f"{address}/api/models").status_code == 200
+
+
+@pytest.mark.slow
+def test_a_client_that_does_not_read_is_disconnected(server):
+    _, address = server
+    host, port = address.removeprefix("http://").split(":")
+    request = b"GET /static/page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.settimeout(0.5)
+        began = time.monotonic()
+        with pytest.raises((ConnectionError, BrokenPipeError)):  # some of many
+            while time.monotonic() - began < 60:
+                with contextlib.suppress(TimeoutError):
+                    connection.sendall(100 * request)
     assert httpx.get(f"{address}/api/models").status_code == 200
 
 

@@ -240,7 +240,7 @@ def test_wrong_requests(finished_run, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("image_shape", [8, 8, 3], "does not take the images of model_card.json"),
+        ("image_shape", [8, 8, 3], "or does not take the images of model_card.json"),
         ("image_shape", [65536, 65536, 3], "of memory, and"),
         ("class_names", ["a", "b"], "returns an array of shape (1, 10), and model_card.json says"),
         ("format", "core_ml", "format 'core_ml': must be one of saved_model"),
@@ -252,6 +252,17 @@ def test_a_card_that_does_not_fit_its_model(key, value, message, exports, tmp_pa
     (folder / "model_card.json").write_text(json.dumps(card | {key: value}))
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
     assert message in refusal(capsys, "predict", folder, tmp_path / "red.png")
+
+
+def test_half_an_export_is_refused(exports, tmp_path, capsys):
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    for name, path in exports.items():
+        folder = shutil.copytree(path, tmp_path / name)
+        for file in (*folder.glob("model.*"), *folder.glob("*.pb")):
+            if file.name != "model_card.json":
+                file.write_bytes(file.read_bytes()[:100])
+        error = refusal(capsys, "predict", folder, tmp_path / "red.png")
+        assert "cannot be loaded" in error, name
 
 
 def test_odd_class_names_in_cards(finished_run, tmp_path):

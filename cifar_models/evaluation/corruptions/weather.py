@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cifar_models.data.image_file import LUMA
 from cifar_models.evaluation.corruptions.blurs import enlarge, scale_of, smear
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # weights of red, green and blue, ITU-R BT.601
+GREY_WEIGHTS = np.array(LUMA, np.float32)  # of red, green and blue
 
 # Statistics of the published photographs of frost at a fifth of their size, values 0 to 255.
 FROST_RGB = np.array([146, 167, 179], np.float32)  # mean red, green and blue
@@ -49,7 +50,7 @@ def snow(pixels: np.ndarray, flakes: Flakes, kept: float, rng: np.random.Generat
     layer = 255 * np.clip(np.where(noise < flakes.threshold, 0, noise), 0, 1)
     degrees = rng.uniform(-135, -45, (count,))
     layer = smear(layer, flakes.smear_radius, flakes.smear_deviation, degrees)  # (N, H, W, 1)
-    gray = pixels if pixels.shape[3] == 1 else (pixels @ LUMA)[..., None]
+    gray = pixels if pixels.shape[3] == 1 else (pixels @ GREY_WEIGHTS)[..., None]
     whitened = kept * pixels + (1 - kept) * np.maximum(pixels, 1.5 * gray + 127.5)
     return whitened + layer + layer[:, ::-1, ::-1]
 
@@ -74,7 +75,7 @@ def frost(pixels: np.ndarray, kept: float, strength: float, rng: np.random.Gener
     texture = plasma(count, height, width, 2.0, rng)
     texture -= texture.mean(axis=(1, 2), keepdims=True)
     texture *= FROST_DEVIATION_WITHIN / np.maximum(texture.std(axis=(1, 2), keepdims=True), 1e-6)
-    color = FROST_RGB if channels == 3 else FROST_RGB @ LUMA
+    color = FROST_RGB if channels == 3 else FROST_RGB @ GREY_WEIGHTS
     brightness = rng.normal(0, FROST_DEVIATION_BETWEEN, (count, 1, 1, 1)).astype(np.float32)
     return kept * pixels + strength * np.clip(texture + brightness + color, 0, 255)
 

@@ -101,6 +101,8 @@ async function classify(files) {
   const chosen = chosenModels();
   if (!files.length) return;
   if (!chosen.length) return say("Choose a model first.");
+  const left = files.length - MAX_SHOWN;
+  files = files.slice(0, MAX_SHOWN);
   const pictures = files.length === 1 ? "1 picture" : `${files.length} pictures`;
   say(`Classifying ${pictures} …`);
   const results = files.map(newResult);
@@ -120,7 +122,8 @@ async function classify(files) {
     for (let task = tasks.shift(); task; task = tasks.shift()) await task();
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  say(`Classified ${pictures}.`);
+  const limit = left > 0 ? ` ${left} more were left out: ${MAX_SHOWN} are shown at once.` : "";
+  say(`Classified ${pictures}.${limit}`);
 }
 
 async function openCamera() {
