@@ -125,13 +125,17 @@ def test_a_run_without_a_table_keeps_its_behaviour(tmp_path):
 
 
 def test_a_study_is_not_continued_with_a_network_of_another_version(tmp_path):
-    """Fingerprints of an earlier version lack the key, but the run had the earlier padding."""
+    """Fingerprints of an earlier version lack these keys, but the run had its behaviour."""
     path = tmp_path / "recipe.toml"
     path.write_text('[model]\narchitecture = "resnet18"\n[training]\noptimizer = "adamw"\n')
     now = identifying_values(read_recipe(str(path)))
-    then = {key: value for key, value in now.items() if key != "model.padding"}
+    new = ("model.padding", "training.min_steps_per_epoch")
+    then = {key: value for key, value in now.items() if key not in new}
     differences = recipe_differences({"recipe": then}, now)
-    assert differences == ["model.padding was 'same' and is 'symmetric'"]
+    assert differences == [
+        "model.padding was 'same' and is 'symmetric'",
+        "training.min_steps_per_epoch was 1 and is 8",
+    ]
     assert (
         recipe_differences(
             {"recipe": then}, identifying_values(parse_saved_recipe(path.read_text(), path))
