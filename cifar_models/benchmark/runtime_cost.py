@@ -150,15 +150,15 @@ def measure_runtime(run: FinishedRun, export: str) -> RuntimeCost:
 
 def _opened(run: FinishedRun, export: str) -> tuple[Predict, str, str, int]:
     """Return the function that predicts, the device, the precision, and the size in bytes."""
-    runtime = run.configure(deterministic=False)
     if export:
         model = load_export(export)
+        # Only a SavedModel needs TensorFlow, which is configured before it is used.
+        uses_tensorflow = model.card.format == "saved_model"
+        device = run.configure(deterministic=False).device if uses_tensorflow else processor_name()
         files = [each for each in Path(export).rglob("*") if each.is_file()]
         size = sum(each.stat().st_size for each in files if each.name not in CARD_FILES)
-        predict = model.load()
-        is_on_gpu = model.card.format == "saved_model"
-        device = runtime.device if is_on_gpu else processor_name()
-        return predict, device, model.card.precision, size
+        return model.load(), device, model.card.precision, size
+    runtime = run.configure(deterministic=False)
     network = run.load_network()
     import keras
     import tensorflow as tf

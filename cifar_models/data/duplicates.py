@@ -86,17 +86,14 @@ def near_duplicates(train: Split, test: Split) -> list[tuple[int, int]]:
             nearest = np.argsort(distances[row], kind="stable")[:MAX_CANDIDATES]
             candidates = nearest[distances[row, nearest] <= MAX_HASH_DISTANCE]
             image = test.images_at(np.array([first + row]))[0]
-            differences = [_difference(each, image) for each in _one_by_one(train, candidates)]
+            # One by one, so that a single one of them is in memory.
+            differences = [
+                _difference(train.images_at(np.array([index]))[0], image) for index in candidates
+            ]
             contrast = _difference(image, image.mean(axis=(0, 1)))
             if contrast and min(differences) <= MAX_DIFFERENCE * contrast:
                 found.append((int(first + row), int(candidates[np.argmin(differences)])))
     return found
-
-
-def _one_by_one(split: Split, indices: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield images, uint8 (H, W, C), of which one is in memory."""
-    for index in indices:
-        yield split.images_at(np.array([index]))[0]
 
 
 def _difference(image: np.ndarray, other: np.ndarray) -> float:

@@ -44,8 +44,10 @@ def has_seen_validation(
         return False
     trained = earlier.folder.read_training_hashes()
     if trained is not None:
-        validation, own = image_hashes(splits.validation), image_hashes(splits.train)
-        return bool((np.isin(validation, trained) & ~np.isin(validation, own)).any())
+        validation = image_hashes(splits.validation)
+        seen = validation[np.isin(validation, trained)]
+        # The training images are read again only if there is something to explain.
+        return bool(len(seen) and not np.isin(seen, image_hashes(splits.train)).all())
     # The run is of an earlier version.
     then, now = earlier.recipe, recipe
     return earlier.dataset.sha256 == data.sha256 and (

@@ -17,7 +17,7 @@ from cifar_models.config.paths import as_argument
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import parse_saved_recipe
 from cifar_models.errors import RequestError
-from cifar_models.storage import predictions_file, records
+from cifar_models.storage import npz_files, records
 from cifar_models.storage.atomic_files import (
     read_json,
     write_atomic,
@@ -177,7 +177,7 @@ class RunFolder:
         self, labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]
     ) -> None:
         """Write labels (N,), probabilities (N, K) and class names (K,)."""
-        content = predictions_file.encode_predictions(labels, probabilities, class_names)
+        content = npz_files.encode_predictions(labels, probabilities, class_names)
         write_bytes_atomic(self.path, "predictions.npz", content)
 
     def read_predictions(self) -> tuple[np.ndarray, np.ndarray]:
@@ -193,9 +193,9 @@ class RunFolder:
         num_images = {dataset.test_images, dataset.validation_images}
         num_classes = len(dataset.class_names)
         try:
-            max_bytes = predictions_file.max_predictions_bytes(max(num_images), num_classes)
+            max_bytes = npz_files.max_predictions_bytes(max(num_images), num_classes)
             content = read_bytes(self.path, "predictions.npz", max_bytes)
-            return predictions_file.decode_predictions(content, num_images, num_classes)
+            return npz_files.decode_predictions(content, num_images, num_classes)
         except (OSError, ValueError) as error:
             raise RequestError(
                 f"{self.predictions_path}: {error}; remove the file and write it again: {evaluate}"
@@ -203,7 +203,7 @@ class RunFolder:
 
     def write_training_hashes(self, hashes: np.ndarray) -> None:
         """Write a hash of each training image, uint64 (N,)."""
-        write_bytes_atomic(self.path, "hashes.npz", predictions_file.encode_hashes(hashes))
+        write_bytes_atomic(self.path, "hashes.npz", npz_files.encode_hashes(hashes))
 
     def read_training_hashes(self) -> np.ndarray | None:
         """Return the hashes of the training images, uint64 (N,), or None of an earlier version.
@@ -215,10 +215,8 @@ class RunFolder:
         if not path.is_file():
             return None
         try:
-            content = read_bytes(
-                self.path, path.name, predictions_file.max_hashes_bytes(num_images)
-            )
-            return predictions_file.decode_hashes(content, num_images)
+            content = read_bytes(self.path, path.name, npz_files.max_hashes_bytes(num_images))
+            return npz_files.decode_hashes(content, num_images)
         except (OSError, ValueError) as error:
             raise RequestError(f"{path}: cannot be read: {error}; remove it") from None
 

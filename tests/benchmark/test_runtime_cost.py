@@ -1,5 +1,8 @@
 """The cost of a run in each runtime. No test depends on the speed of the machine."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -61,6 +64,18 @@ def test_the_numbers_come_from_the_timed_calls(finished_run, tmp_path, monkeypat
     assert cost.accuracy == read_metrics(finished_run)["accuracy"]
 
 
+def test_a_runtime_without_tensorflow_is_measured_without_it(finished_run, tmp_path):
+    folder = export(finished_run, tmp_path / "onnx", "onnx").path
+    program = (
+        "import sys; from cifar_models.benchmark.runtime_cost import _opened; "
+        "from cifar_models.run.load import load_run; _opened(load_run(sys.argv[1]), sys.argv[2]); "
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(finished_run), str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
 def test_a_runtime_that_fails_is_left_out(run_copy, monkeypatch, capsys):
     def fail(run, name, scratch):
         raise RunError(f"{name} does not work")
@@ -71,6 +86,9 @@ def test_a_runtime_that_fails_is_left_out(run_copy, monkeypatch, capsys):
     assert list(costs[run_copy].runtimes) == ["keras"]
     with pytest.raises(RunError, match="could be measured in none of onnx"):
         runtime_cost.measure_runtimes([run_copy], ["onnx"])
+    monkeypatch.setattr(runtime_cost, "_exported", lambda run, name, scratch: "")
+    costs = runtime_cost.measure_runtimes([run_copy], ["onnx"])  # earlier results are kept
+    assert list(costs[run_copy].runtimes) == ["keras", "onnx"]
 
 
 COST = runtime_cost.RuntimeCost(

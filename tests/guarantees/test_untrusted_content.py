@@ -27,7 +27,7 @@ from cifar_models.errors import RequestError
 from cifar_models.runtime.subprocesses import run_command, run_python
 from cifar_models.runtime.text import markdown_escaped, printable
 from cifar_models.storage.atomic_files import locked
-from cifar_models.storage.predictions_file import decode_predictions
+from cifar_models.storage.npz_files import decode_predictions
 from cifar_models.storage.run_folder import RunFolder
 from cifar_models.storage.safe_open import find_files
 from tests.conftest import refusal, write_noise_images
