@@ -110,6 +110,16 @@ class ViTConfig(ModelConfig):
     attention_dropout_rate: float = key(0.0, ATTENTION_DROPOUT, BELOW_ONE)
     stochastic_depth_rate: float = key(0.1, STOCHASTIC_DEPTH, BELOW_ONE)
 
+    @property
+    def num_tokens(self) -> int:
+        """Number of patches of an image."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def fewer_tokens(self) -> str:
+        """What to change for fewer tokens."""
+        return f"raise model.patch_size ({self.patch_size})"
+
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.image_size % self.patch_size:
             divisors = _divisors(self.image_size)
@@ -137,6 +147,19 @@ class CCTConfig(ModelConfig):
     dropout_rate: float = key(0.0, DROPOUT, BELOW_ONE)
     attention_dropout_rate: float = key(0.1, ATTENTION_DROPOUT, BELOW_ONE)
     stochastic_depth_rate: float = key(0.1, STOCHASTIC_DEPTH, BELOW_ONE)
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens of an image: each layer of the tokenizer halves its side."""
+        side = self.image_size
+        for _ in range(self.conv_layers):
+            side = -(-side // 2)
+        return side**2
+
+    @property
+    def fewer_tokens(self) -> str:
+        """What to change for fewer tokens."""
+        return f"raise model.conv_layers ({self.conv_layers})"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.image_size < 2**self.conv_layers:
@@ -166,6 +189,16 @@ class ConvViTConfig(ConvolutionalStagesConfig):
     def hidden_dim(self) -> int:
         """Dimension of a token embedding."""
         return self.stage_filters[-1]
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens of an image: whitening takes a row, and each stage halves the side."""
+        return ((self.image_size - 1) // 2 ** len(self.stage_filters)) ** 2
+
+    @property
+    def fewer_tokens(self) -> str:
+        """What to change for fewer tokens."""
+        return f"add a stage to model.stage_filters ({list(self.stage_filters)})"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()

@@ -77,7 +77,7 @@ def load_labelled_folder(
             "images of a folder become squares; use the data set that it was trained on"
         )
     layout = _layout(_folder_of(recipe), class_names)
-    dataset = _read(layout, with_test_split(layout), recipe, height)
+    dataset = _read(layout, with_test_split(layout), recipe, height, can_skip=False)
     if channels == 3:
         return dataset
     return replace(
@@ -105,9 +105,21 @@ def _folder_of(recipe: Recipe) -> Path:
 
 
 def _read(
-    layout: FolderLayout, splits: dict[str, ImageFiles], recipe: Recipe, size: int
+    layout: FolderLayout,
+    splits: dict[str, ImageFiles],
+    recipe: Recipe,
+    size: int,
+    can_skip: bool = True,
 ) -> Dataset:
-    """Read the images of a folder, whose splits are those of `with_test_split`."""
+    """Read the images of a folder.
+
+    Args:
+        layout: Its layout.
+        splits: The splits that `with_test_split` gives.
+        recipe: A recipe with this data set.
+        size: Height and width of the images, pixels.
+        can_skip: Whether the user can set data.bad_files, for the error message.
+    """
     config = recipe.data
     if layout.ignored:
         logger.warning("not read: %s", _shortened(layout.ignored))
@@ -130,7 +142,7 @@ def _read(
             for name, files in splits.items()
         }
     if findings.unusable and config.bad_files == "fail":
-        raise RequestError(_unusable_in_words(findings.unusable))
+        raise RequestError(_unusable_in_words(findings.unusable, can_skip))
     _log(findings, len(layout.class_names), size, config.resize)
     return Dataset(
         config.dataset,
@@ -164,8 +176,9 @@ def _log(findings: Findings, num_classes: int, size: int, resize: str) -> None:
         logger.warning("%d images have %s: %s", len(paths), remark, _shortened(paths))
 
 
-def _unusable_in_words(unusable: list[str]) -> str:
+def _unusable_in_words(unusable: list[str], can_skip: bool) -> str:
     """Return one line about the unusable files. If it cannot name all, it says where they are."""
+    skip = ", or leave them out with --set data.bad_files=skip" if can_skip else ""
     more = ""
     if len(unusable) > MAX_FILES_NAMED:
         with tempfile.NamedTemporaryFile(
@@ -174,8 +187,8 @@ def _unusable_in_words(unusable: list[str]) -> str:
             file.writelines(f"{line}\n" for line in unusable)
         more = f"; the whole list is in {file.name}"
     return (
-        f"unusable image files ({len(unusable)}); repair or remove them, or leave them out with "
-        f"--set data.bad_files=skip: {_shortened(unusable, '; ')}{more}"
+        f"unusable image files ({len(unusable)}); repair or remove them{skip}: "
+        f"{_shortened(unusable, '; ')}{more}"
     )
 
 

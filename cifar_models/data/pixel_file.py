@@ -32,6 +32,10 @@ class PixelFile:
     def _descriptor(self) -> int:
         return os.open(self.path, os.O_RDONLY)
 
+    def open(self) -> None:
+        """Open the file now, so that it can be read after another one has taken its place."""
+        assert self._descriptor >= 0
+
     def read(self, numbers: np.ndarray) -> np.ndarray:
         """Return images, uint8 (B, H, W, C), in the order of their numbers, int64 (B,).
 

@@ -117,6 +117,32 @@ class PreparedFolder:
         self.index.execute(TABLE)
         self.pixels.path.touch()
         self.count = self.pixels.path.stat().st_size // self.pixels.image_bytes
+        (used,) = self.index.execute("SELECT COUNT(*) FROM images").fetchone()
+        if self.count > 2 * used + FILES_PER_BLOCK:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Write a new file of pixels without the images of files that have changed since.
+
+        A process that is reading the old file keeps it open. If this one is killed in between, the
+        checksums do not fit, and the files are read again.
+        """
+        rows = self.index.execute("SELECT path, number FROM images ORDER BY number").fetchall()
+        new = self.pixels.path.with_suffix(".new")
+        with new.open("wb") as file:
+            for first in range(0, len(rows), FILES_PER_BLOCK):
+                obey_stop()
+                numbers = [number for _, number in rows[first : first + FILES_PER_BLOCK]]
+                file.write(self.pixels.read(np.array(numbers, np.int64)).data)
+        new.replace(self.pixels.path)
+        self.index.execute("BEGIN")
+        self.index.executemany(
+            "UPDATE images SET number = ? WHERE path = ?",
+            [(number, path) for number, (path, _) in enumerate(rows)],
+        )
+        self.index.execute("COMMIT")
+        self.pixels = PixelFile(self.pixels.path, self.pixels.image_shape)
+        self.count = len(rows)
 
     def split(self, files: ImageFiles, findings: Findings) -> DiskSplit:
         """Return the prepared images of a split. Files that are new or have changed are read.
@@ -137,6 +163,7 @@ class PreparedFolder:
             findings.sizes.extend((entry.width, entry.height))
             for remark in filter(None, entry.remarks.split("\n")):
                 findings.remarks[remark].append(path)
+        self.pixels.open()  # while the cache is locked
         names = np.array([files.paths[index] for index in usable], object)
         return DiskSplit(self.pixels, np.array(numbers, np.int64), files.labels[usable], names)
 

@@ -35,6 +35,7 @@ def prepared_tfds(builder, split: str) -> DiskSplit:
         if not (labels := _complete_labels(cache, pixels, count)).size:
             labels = _write(builder, split, cache)
             pixels = PixelFile(cache / PIXELS, shape)  # the other one may have opened an older file
+        pixels.open()  # while the cache is locked
     return DiskSplit(pixels, np.arange(len(labels)), labels)
 
 

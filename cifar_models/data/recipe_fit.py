@@ -3,7 +3,7 @@
 import logging
 
 from cifar_models.config.keys import MAX_WHOLE_NUMBER
-from cifar_models.config.model_tables import ViTConfig
+from cifar_models.config.model_tables import TransformerConfig, ViTConfig
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import with_values
 from cifar_models.data.splits import Split
@@ -11,7 +11,7 @@ from cifar_models.errors import RequestError
 
 logger = logging.getLogger("cifar_models")
 
-MAX_TOKENS = 1024  # of a ViT, without a warning
+MAX_TOKENS = 1024  # without a warning
 USUAL_TOKENS = 256  # ViT-B/16 has 196 on images of 224 pixels
 
 
@@ -38,26 +38,24 @@ def with_fitting_batch(recipe: Recipe, train: Split) -> Recipe:
 
 
 def warn_of_many_tokens(recipe: Recipe) -> None:
-    """Log a line if a ViT has so many patches that attention takes most of its time and memory."""
+    """Log a line if there are so many tokens that attention takes most of the time and memory."""
     model = recipe.model
-    if not isinstance(model, ViTConfig):
+    if not isinstance(model, TransformerConfig) or model.num_tokens <= MAX_TOKENS:
         return
-    tokens = (model.image_size // model.patch_size) ** 2
-    if tokens <= MAX_TOKENS:
-        return
-    larger = next(
-        size
-        for size in range(model.patch_size, model.image_size + 1)
-        if model.image_size % size == 0 and (model.image_size // size) ** 2 <= USUAL_TOKENS
-    )
+    advice = model.fewer_tokens
+    if isinstance(model, ViTConfig):
+        side = model.image_size
+        fitting = next(
+            size
+            for size in range(model.patch_size, side + 1)
+            if side % size == 0 and (side // size) ** 2 <= USUAL_TOKENS
+        )
+        advice += f"; with model.patch_size={fitting} there are {(side // fitting) ** 2}"
     logger.warning(
-        "%d tokens an image (model.image_size %d, model.patch_size %d): attention takes most of "
-        "the time and memory; with model.patch_size=%d there are %d",
-        tokens,
+        "%d tokens an image (model.image_size %d): attention takes most of the time and memory; %s",
+        model.num_tokens,
         model.image_size,
-        model.patch_size,
-        larger,
-        (model.image_size // larger) ** 2,
+        advice,
     )
 
 

@@ -20,7 +20,7 @@ from cifar_models.run.load import FinishedRun
 from cifar_models.run.teacher import size_of_teacher_features
 from cifar_models.runtime.device import Runtime, configure
 from cifar_models.runtime.environment import environment
-from cifar_models.runtime.log import log_to_file
+from cifar_models.runtime.log import add_to_file, log_to_file, remembered_lines
 from cifar_models.runtime.memory import memory_for_training
 from cifar_models.runtime.onednn import choose_onednn
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
@@ -61,7 +61,7 @@ def train(
     toml = recipe_toml(recipe)
     refuse_if_taken(Path(path), toml)
     choose_onednn(recipe.runtime.onednn)
-    with memory_for_training(force):
+    with remembered_lines() as lines, memory_for_training(force):
         dataset = load_dataset(recipe)
         splits = dataset.splits(recipe.data, recipe.runtime.seed)
         fitted = with_fitting_batch(recipe, splits.train)
@@ -82,6 +82,7 @@ def train(
         folder.write(environment(runtime))
         folder.write(info)
         folder.write_training_hashes(train_hashes)
+        add_to_file(folder.log_path, lines)
         identity = fingerprints(
             recipe, info.class_names, info.sha256, evaluation_split, earlier.hashes()
         )

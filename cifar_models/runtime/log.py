@@ -83,6 +83,46 @@ class LogFormatter(logging.Formatter):
         return "\n".join(printable(line) for line in super().formatException(exception).split("\n"))
 
 
+class _Collector(logging.Handler):
+    """Handler that keeps the records of log lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@contextlib.contextmanager
+def remembered_lines() -> Iterator[list[logging.LogRecord]]:
+    """Give a list to which the log is added until the block ends."""
+    collector = _Collector()
+    logger.addHandler(collector)
+    try:
+        yield collector.records
+    finally:
+        logger.removeHandler(collector)
+
+
+def add_to_file(path: Path, lines: list[logging.LogRecord]) -> None:
+    """Append lines that have been logged before to a file.
+
+    Raises:
+        RequestError, WriteError: As `log_to_file`.
+    """
+    handler = _file_handler(path)
+    for line in lines:
+        handler.handle(line)
+    handler.close()
+
+
+def _file_handler(path: Path) -> LogFile:
+    handler = LogFile(path)
+    handler.setFormatter(LogFormatter("%(asctime)s %(message)s"))
+    return handler
+
+
 @contextlib.contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
     """Copy the log to a file until the block ends.
@@ -96,8 +136,7 @@ def log_to_file(path: Path) -> Iterator[None]:
         RequestError: The file is a link, a hard link or no regular file.
         WriteError: The file cannot be opened.
     """
-    handler = LogFile(path)
-    handler.setFormatter(LogFormatter("%(asctime)s %(message)s"))
+    handler = _file_handler(path)
     logger.addHandler(handler)
     try:
         yield

@@ -10,7 +10,13 @@ from cifar_models.storage.run_folder import RunFolder
 from cifar_models.storage.safe_open import entries_below
 
 # By a run that is stopped before training begins. The fingerprints, which come last, begin it.
-WRITTEN_BEFORE_TRAINING = ("recipe.toml", "environment.json", "dataset.json", "hashes.npz")
+WRITTEN_BEFORE_TRAINING = (
+    "recipe.toml",
+    "environment.json",
+    "dataset.json",
+    "hashes.npz",
+    "log.txt",
+)
 
 
 def create_run_folder(path: Path, recipe_toml: str = "") -> RunFolder:

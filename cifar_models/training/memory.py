@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import keras
 import tensorflow as tf
 
+from cifar_models.config.model_tables import TransformerConfig
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.training import TrainingConfig
 from cifar_models.data.memory import TENSOR_COPIES
@@ -102,16 +103,14 @@ def out_of_memory_in_words(recipe: Recipe, when: Callable[[], str]) -> Iterator[
 def batch_in_words(recipe: Recipe) -> str:
     """Return the size of a batch, of its images and of their tokens."""
     size, model = recipe.model.image_size, recipe.model
-    tokens = ""
-    if patch_size := getattr(model, "patch_size", None):
-        tokens = f" in {(size // patch_size) ** 2} tokens"
+    tokens = f" in {model.num_tokens} tokens" if isinstance(model, TransformerConfig) else ""
     return f"a batch of {recipe.training.batch_size} images of {size}x{size} pixels{tokens}"
 
 
 def how_to_save(recipe: Recipe) -> str:
     """Return the keys that save the most memory, with their values."""
-    patch_size = getattr(recipe.model, "patch_size", None)
-    fewer_tokens = f" or raise model.patch_size ({patch_size})" if patch_size else ""
+    model = recipe.model
+    fewer_tokens = f" or {model.fewer_tokens}" if isinstance(model, TransformerConfig) else ""
     return (
         f"lower training.batch_size ({recipe.training.batch_size}) or model.image_size "
         f"({recipe.model.image_size}){fewer_tokens}, or choose a smaller network"

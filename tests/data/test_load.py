@@ -303,16 +303,20 @@ def test_ordinary_data_are_not_warned_of(caplog):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "advice"),
+    ("recipe", "overrides", "advice"),
     [
         (
+            "vit",
             ["model.image_size=224"],
             "3136 tokens an image .* with model.patch_size=14 there are 256",
         ),
-        (["model.image_size=224", "model.patch_size=16"], None),
-        (["model.image_size=64"], None),
+        ("vit", ["model.image_size=224", "model.patch_size=16"], None),
+        ("vit", ["model.image_size=64"], None),
+        ("hybrid", ["model.image_size=224"], "12544 tokens .* raise model.conv_layers \\(1\\)"),
+        ("hybrid-laptop", ["model.image_size=224"], "3025 tokens .* add a stage to model.stage_"),
+        ("cnn", ["model.image_size=224"], None),
     ],
 )
-def test_a_vit_of_thousands_of_tokens_is_warned_of(overrides, advice, caplog):
-    warn_of_many_tokens(read_recipe("vit", overrides))
+def test_thousands_of_tokens_are_warned_of(recipe, overrides, advice, caplog):
+    warn_of_many_tokens(read_recipe(recipe, overrides))
     assert bool(re.search(advice or "tokens", caplog.text)) == bool(advice)

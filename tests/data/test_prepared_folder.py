@@ -13,7 +13,7 @@ from PIL import Image
 
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe, with_values
-from cifar_models.data import read_images
+from cifar_models.data import prepared_folder, read_images
 from cifar_models.data.cache import cache_folder
 from cifar_models.data.dataset import Dataset, data_sha256
 from cifar_models.data.load import load_dataset
@@ -117,6 +117,23 @@ def test_files_that_were_exchanged_are_read_again(images, opened):
     changed = load(images, "disk")
     assert opened == ["swapped.bmp"] * 2
     assert_equal(changed, load(images, "memory"))
+
+
+def test_the_file_of_pixels_does_not_grow_for_ever(images, monkeypatch):
+    monkeypatch.setattr(prepared_folder, "FILES_PER_BLOCK", 8)
+    load(images, "disk")
+    size = prepared_file("pixels.bin").stat().st_size
+    first = load(images, "disk")
+    before = first.train.images_at(slice(None))
+    for _ in range(4):
+        for path in images.rglob("*.png"):
+            path.touch()
+        changed = load(images, "disk")
+        assert prepared_file("pixels.bin").stat().st_size <= 3 * size + 8 * 192
+    load(images, "disk")
+    assert prepared_file("pixels.bin").stat().st_size <= 2 * size + 8 * 192
+    assert_equal(changed, load(images, "memory"))
+    np.testing.assert_array_equal(first.train.images_at(slice(None)), before)
 
 
 def test_another_size_or_geometry_is_prepared_anew(images, opened):

@@ -134,6 +134,13 @@ def test_a_validation_split_beside_a_training_split_is_measured(run, tmp_path, c
         assert table["split"] == ("all" if split == "test" else split)
 
 
+def test_the_advice_for_unusable_files_can_be_followed(run, tmp_path, capsys):
+    other = write_noise_images(tmp_path / "other", CLASSES, 3)
+    (other / "bee" / "bad.png").write_bytes(b"")
+    error = refusal(capsys, "evaluate", run, "--dataset", f"folder:{other}")
+    assert "repair or remove them: " in error and "--set" not in error
+
+
 def test_a_folder_without_images_of_the_classes_is_refused(run, tmp_path, capsys):
     flat = tmp_path / "flat"
     (flat / "bee").mkdir(parents=True)

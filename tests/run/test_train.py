@@ -369,3 +369,14 @@ def test_a_wrong_request_leaves_no_folder(tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").mkdir()  # the user's own
     refusal(capsys, "train", "digits-cnn", "--dataset", f"folder:{tmp_path / 'nothing'}")
     assert [path.name for path in tmp_path.rglob("*")] == ["runs"]
+
+
+def test_what_is_said_about_the_data_is_in_the_log(tmp_path):
+    images = write_noise_images(tmp_path / "images", ("cat", "dog"), 20)
+    (images / "cat" / "bad.png").write_bytes(b"")
+    options = ["--dataset", f"folder:{images}", "--set", "data.bad_files=skip"]
+    run = tmp_path / "run"
+    assert main([*TINY_CNN, *options, "--set", "training.epochs=1", "--run", str(run)]) == 0
+    log = (run / "log.txt").read_text()
+    for line in ("1 unusable image files are left out", "40 images of 2 classes", "batches of"):
+        assert log.count(line) == 1, line

@@ -15,6 +15,7 @@ from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe, with_values
 from cifar_models.data.splits import ArraySplit
 from cifar_models.evaluation.predictions import compile_predictions
+from cifar_models.layers.encoder_block import TransformerEncoderBlock
 from cifar_models.models.catalog import build_network, without_weights
 from cifar_models.runtime import memory
 from cifar_models.training.memory import activation_bytes, weight_bytes
@@ -186,3 +187,16 @@ def test_large_images_are_predicted_in_batches_that_fit(recipe, size, batch_size
 
     without_weights(lambda: predict(build_network(model, (size, size, 3), 2)))
     assert fed == [batch_size]
+
+
+@pytest.mark.parametrize("size", [32, 60, 224])
+@pytest.mark.parametrize("recipe", ["vit", "hybrid", "hybrid-laptop", "photos-hybrid"])
+def test_the_number_of_tokens_is_that_of_the_network(recipe, size):
+    model = read_recipe(recipe, [f"model.image_size={size}", "model.num_layers=1"]).model
+
+    def tokens() -> int:
+        network = build_network(model, (size, size, 3), 10)
+        (block,) = (each for each in network.layers if isinstance(each, TransformerEncoderBlock))
+        return block.input.shape[1]
+
+    assert model.num_tokens == without_weights(tokens)
