@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from cifar_models.runtime.signals import Interruption
 from cifar_models.runtime.text import printable
 from cifar_models.storage.atomic_files import write_error
 from cifar_models.storage.safe_open import APPEND, open_regular
@@ -127,7 +128,8 @@ def _file_handler(path: Path) -> LogFile:
 def log_to_file(path: Path) -> Iterator[None]:
     """Copy the log to a file until the block ends.
 
-    An error that ends the block is logged to the file with its traceback.
+    An error that ends the block is logged to the file with its traceback; a stop that was asked for
+    with its message only.
 
     Args:
         path: Path of the file. Lines are appended to it.
@@ -140,11 +142,13 @@ def log_to_file(path: Path) -> Iterator[None]:
     logger.addHandler(handler)
     try:
         yield
-    except BaseException:
-        record = logger.makeRecord(
-            logger.name, logging.ERROR, __file__, 0, "the run ended early", (), sys.exc_info()
+    except BaseException as error:
+        message, traceback = "the run ended early", sys.exc_info()
+        if isinstance(error, Interruption):
+            message, traceback = str(error), None
+        handler.handle(
+            logger.makeRecord(logger.name, logging.ERROR, __file__, 0, message, (), traceback)
         )
-        handler.handle(record)
         raise
     finally:
         logger.removeHandler(handler)

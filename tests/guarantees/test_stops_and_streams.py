@@ -136,6 +136,15 @@ def test_a_log_on_a_full_disk_hides_no_other_error(tmp_path, monkeypatch):
         raise ZeroDivisionError
 
 
+def test_a_log_has_the_traceback_of_errors_but_not_of_stops(tmp_path):
+    for error in (Interruption(signal.SIGTERM, "stopped; resume it"), ZeroDivisionError("by 0")):
+        with pytest.raises(type(error)), log_to_file(tmp_path / f"{type(error).__name__}.txt"):
+            raise error
+    stopped = (tmp_path / "Interruption.txt").read_text()
+    assert stopped.endswith(" stopped; resume it\n") and stopped.count("\n") == 1
+    assert "Traceback" in (tmp_path / "ZeroDivisionError.txt").read_text()
+
+
 def test_two_reports_in_one_folder_are_not_mixed(finished_run, tmp_path, capsys):
     with locked(tmp_path):
         error = refusal(capsys, "compare", finished_run, "--out", tmp_path)
