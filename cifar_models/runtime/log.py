@@ -143,9 +143,9 @@ def log_to_file(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        message, traceback = "the run ended early", sys.exc_info()
-        if isinstance(error, Interruption):
-            message, traceback = str(error), None
+        is_stop = isinstance(error, Interruption)
+        message = str(error) if is_stop else "the run ended early"
+        traceback = None if is_stop else sys.exc_info()
         handler.handle(
             logger.makeRecord(logger.name, logging.ERROR, __file__, 0, message, (), traceback)
         )
