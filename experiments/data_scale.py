@@ -14,7 +14,6 @@ and cropped alike, with one worker for each core.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,16 +27,16 @@ sys.path.insert(0, str(ROOT))
 
 CLASSES = 10
 READ = """
-import json, resource, sys, time
+import json, sys, time
+from cifar_models.benchmark.isolated_process import peak_of_process
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.data.load import load_dataset
 recipe = read_recipe(sys.argv[1], sys.argv[2:])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_of_process()
 began = time.perf_counter()
 dataset = load_dataset(recipe)
 seconds = time.perf_counter() - began
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([seconds, before * 1024, after * 1024]))
+print(json.dumps([seconds, before, peak_of_process()]))
 """
 TORCH = """
 import sys, time, torch
@@ -72,14 +71,14 @@ def write_images(folder: Path, count: int, photographs: bool) -> None:
 
 def read(recipe: str, overrides: list[str], cache: str) -> list[float]:
     """Return seconds, and the peak memory before and after reading a folder in a new process."""
-    result = subprocess.run(
-        [sys.executable, "-c", READ, recipe, *overrides],
-        env={**os.environ, "XDG_CACHE_HOME": cache, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
+    from cifar_models.runtime.subprocesses import run_python
+
+    output = run_python(
+        ["-c", READ, recipe, *overrides],
+        "reading failed",
+        environment={"XDG_CACHE_HOME": cache},
     )
-    return json.loads(result.stdout.splitlines()[-1])
+    return json.loads(output.splitlines()[-1])
 
 
 def main() -> None:
@@ -114,11 +113,14 @@ def main() -> None:
         report["input, images/s"] = round(speed.input_images_per_second)
         report["peak memory, MB"] = round(speed.peak_memory_bytes / 1e6)
     if options.torch_python:
-        command = [options.torch_python, "-c", TORCH, str(options.folder)]
-        command += [str(options.image_size), str(os.cpu_count())]
+        from cifar_models.runtime.subprocesses import run_python
+
+        arguments = ["-c", TORCH, str(options.folder), str(options.image_size)]
         began = time.perf_counter()
-        result = subprocess.run(command, capture_output=True, text=True, check=True)
-        report["torchvision, s"] = round(float(result.stdout), 1)
+        output = run_python(
+            [*arguments, str(os.cpu_count())], "torchvision failed", options.torch_python
+        )
+        report["torchvision, s"] = round(float(output), 1)
         report["torchvision with start, s"] = round(time.perf_counter() - began, 1)
     print(json.dumps(report))
 

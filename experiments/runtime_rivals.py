@@ -11,7 +11,6 @@ rounds, and how many times as fast the best rival is as the best runtime of this
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -68,24 +67,20 @@ OURS = (
     MEASURE
     + """
 import json, sys
-from cifar_models.benchmark.runtime_cost import _opened
+from cifar_models.benchmark.runtime_cost import open_runtime
 from cifar_models.run.load import load_run
 run, export, shape, seconds = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), float(sys.argv[4])
-print(json.dumps(measure(_opened(load_run(run), export)[0], shape, seconds)))
+print(json.dumps(measure(open_runtime(load_run(run), export)[0], shape, seconds)))
 """
 )
 
 
 def measured(python: str, program: str, *arguments: str) -> list[float]:
     """Return latency, ms, and images per second of one runtime in a new process."""
-    result = subprocess.run(
-        [python, "-c", program, *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    return json.loads(result.stdout.splitlines()[-1])
+    from cifar_models.runtime.subprocesses import run_python
+
+    output = run_python(["-c", program, *arguments], "a runtime failed", python)
+    return json.loads(output.splitlines()[-1])
 
 
 def main() -> None:
@@ -94,7 +89,7 @@ def main() -> None:
     parser.add_argument("--python", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    from cifar_models.benchmark.runtime_cost import _exported
+    from cifar_models.benchmark.runtime_cost import export_run
     from cifar_models.run.load import load_run
 
     run = options.run.resolve()
@@ -102,7 +97,7 @@ def main() -> None:
     found: dict[str, list[list[float]]] = {name: [] for name in (*OWN, *RIVALS)}
     with tempfile.TemporaryDirectory() as folder:
         exports = {
-            name: "" if name == "keras" else _exported(run, name, Path(folder)) for name in OWN
+            name: "" if name == "keras" else export_run(run, name, Path(folder)) for name in OWN
         }
         model = str(Path(exports["onnx"]) / "model.onnx")
         for number in range(options.rounds):

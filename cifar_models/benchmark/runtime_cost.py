@@ -95,7 +95,7 @@ def _measure_and_record(folder: RunFolder, names: Sequence[str]) -> RuntimeCosts
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:
             try:
-                model = "" if name == KERAS else _exported(folder.path, name, Path(scratch))
+                model = "" if name == KERAS else export_run(folder.path, name, Path(scratch))
                 command = [*MEASURE, str(folder.path), model]
                 costs[name] = measure_isolated(RuntimeCost, command, f"{folder.path}: {name}")
             except (RequestError, RunError) as error:
@@ -108,7 +108,7 @@ def _measure_and_record(folder: RunFolder, names: Sequence[str]) -> RuntimeCosts
     return record
 
 
-def _exported(run: Path, name: str, scratch: Path) -> str:
+def export_run(run: Path, name: str, scratch: Path) -> str:
     """Export a run in a new process, and return the path of the export."""
     format, _, precision = name.rpartition("-") if name.endswith(REDUCED) else (name, "", "")
     out = scratch / name
@@ -129,7 +129,7 @@ def measure_runtime(run: FinishedRun, export: str) -> RuntimeCost:
         export: Path of an export of it. Empty: the network of the run, in Keras.
     """
     memory_before = peak_of_process()
-    predict, device, precision, model_bytes = _opened(run, export)
+    predict, device, precision, model_bytes = open_runtime(run, export)
     shape = (BATCH_SIZES[-1], *run.dataset.image_shape)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     predict(images[:1])
@@ -148,7 +148,7 @@ def measure_runtime(run: FinishedRun, export: str) -> RuntimeCost:
     )
 
 
-def _opened(run: FinishedRun, export: str) -> tuple[Predict, str, str, int]:
+def open_runtime(run: FinishedRun, export: str) -> tuple[Predict, str, str, int]:
     """Return the function that predicts, the device, the precision, and the size in bytes."""
     if export:
         model = load_export(export)

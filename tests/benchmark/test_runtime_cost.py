@@ -67,8 +67,9 @@ def test_the_numbers_come_from_the_timed_calls(finished_run, tmp_path, monkeypat
 def test_a_runtime_without_tensorflow_is_measured_without_it(finished_run, tmp_path):
     folder = export(finished_run, tmp_path / "onnx", "onnx").path
     program = (
-        "import sys; from cifar_models.benchmark.runtime_cost import _opened; "
-        "from cifar_models.run.load import load_run; _opened(load_run(sys.argv[1]), sys.argv[2]); "
+        "import sys; from cifar_models.benchmark.runtime_cost import open_runtime; "
+        "from cifar_models.run.load import load_run; "
+        "open_runtime(load_run(sys.argv[1]), sys.argv[2]); "
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     command = [sys.executable, "-c", program, str(finished_run), str(folder)]
@@ -80,13 +81,13 @@ def test_a_runtime_that_fails_is_left_out(run_copy, monkeypatch, capsys):
     def fail(run, name, scratch):
         raise RunError(f"{name} does not work")
 
-    monkeypatch.setattr(runtime_cost, "_exported", fail)
+    monkeypatch.setattr(runtime_cost, "export_run", fail)
     monkeypatch.setattr(runtime_cost, "measure_isolated", lambda *arguments: COST)
     costs = runtime_cost.measure_runtimes([run_copy], ["keras", "onnx"])
     assert list(costs[run_copy].runtimes) == ["keras"]
     with pytest.raises(RunError, match="could be measured in none of onnx"):
         runtime_cost.measure_runtimes([run_copy], ["onnx"])
-    monkeypatch.setattr(runtime_cost, "_exported", lambda run, name, scratch: "")
+    monkeypatch.setattr(runtime_cost, "export_run", lambda run, name, scratch: "")
     costs = runtime_cost.measure_runtimes([run_copy], ["onnx"])  # earlier results are kept
     assert list(costs[run_copy].runtimes) == ["keras", "onnx"]
 
