@@ -21,6 +21,7 @@ from cifar_models.comparison.models import Model
 from cifar_models.comparison.runtimes import RuntimeRow
 from cifar_models.evaluation.figure_text import readable_names
 from cifar_models.evaluation.metrics import CALIBRATION_BINS, confusion_matrix
+from cifar_models.run.load import FinishedRun
 
 PARETO_COSTS = {  # metric → axis label
     "flops_per_image": "FLOPs/image",
@@ -32,6 +33,7 @@ RUNTIME_COSTS = {  # key of `RuntimeRow.values` → axis label
     "images_per_second": "images/s, 128 at a time",
 }
 MAX_CLASSES_WITH_NAMES = 20  # on the axes of a confusion matrix
+MIN_COST_RATIO = 1.01  # of the largest cost to the smallest; closer ones are the same
 
 
 def draw_accuracies(comparison: Comparison) -> str:
@@ -63,19 +65,22 @@ def draw_training(comparison: Comparison) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for model in comparison.models:
-            columns = {"validation_accuracy", "seconds"}
-            validated = [run for run in model.runs if columns <= run.history[0].keys()]
-            for number, run in enumerate(validated):
+            for number, run in enumerate(validated_runs(model)):
                 seconds = np.cumsum([row["seconds"] for row in run.history])
                 accuracy = [100 * row["validation_accuracy"] for row in run.history]
                 label = wrapped(model.name) if number == 0 else None
                 axes.plot(seconds, accuracy, color=colour_of(comparison, model), label=label, lw=1)
         axes.set(xlabel="time including compilation, s", ylabel="validation accuracy, %")
         axes.grid(alpha=0.3)
-        if axes.lines:  # there are none if no run has a validation split
-            axes.legend(frameon=False)
+        axes.legend(frameon=False)
 
     return figure_svg("training", draw, (7, 3.6))
+
+
+def validated_runs(model: Model) -> list[FinishedRun]:
+    """Return the runs of a model whose history has a validation accuracy and times."""
+    columns = {"validation_accuracy", "seconds"}
+    return [run for run in model.runs if columns <= run.history[0].keys()]
 
 
 def draw_learning_curves(comparison: Comparison) -> str:
@@ -101,8 +106,8 @@ def draw_learning_curves(comparison: Comparison) -> str:
 
 
 def draw_pareto(comparison: Comparison) -> str:
-    """Draw accuracy against each cost that all models have, and circle the Pareto front."""
-    costs = _costs_of_all_models(comparison)
+    """Draw accuracy against each cost in which models differ, and circle the Pareto front."""
+    costs = differing_costs(comparison)
 
     def draw(figure: Figure) -> None:
         grid = np.ravel(figure.subplots(1, len(costs), sharey=True, squeeze=False))
@@ -114,13 +119,19 @@ def draw_pareto(comparison: Comparison) -> str:
     return figure_svg("pareto", draw, (4 * len(costs), 3.4))
 
 
-def _costs_of_all_models(comparison: Comparison) -> dict[str, list[float]]:
-    """Map the axis label of each cost that all models have to one mean for each model."""
+def differing_costs(comparison: Comparison) -> dict[str, list[float]]:
+    """Map the axis label of each cost that all models have to one mean for each model.
+
+    A cost that is the same for all of them, such as the training time with a time budget, is left
+    out.
+    """
     costs = {}
     for metric, label in PARETO_COSTS.items():
         intervals = [model.interval(metric) for model in comparison.models]
         means = [interval.mean for interval in intervals if interval]
-        if len(means) == len(comparison.models):
+        if len(means) < len(comparison.models):
+            continue
+        if max(means) > MIN_COST_RATIO * min(means) or len(means) == 1:
             costs[label] = means
     return costs
 

@@ -78,12 +78,14 @@ def _draw_figures(comparison: Comparison) -> dict[str, str]:
     """Return the name and the <svg> element of each figure that the runs have the data for."""
     figures = {
         "accuracies": plots.draw_accuracies(comparison),
-        "training": plots.draw_training(comparison),
-        "pareto": plots.draw_pareto(comparison),
         "reliability": plots.draw_reliability(comparison),
         "confusions": plots.draw_confusions(comparison),
         "classes": plots.draw_classes(comparison),
     }
+    if plots.differing_costs(comparison):
+        figures["pareto"] = plots.draw_pareto(comparison)
+    if any(map(plots.validated_runs, comparison.models)):
+        figures["training"] = plots.draw_training(comparison)
     if all(model.robustness() for model in comparison.models):
         figures["corruptions"] = robustness_figures.draw_corruptions(comparison)
         figures["entropies"] = robustness_figures.draw_entropies(comparison)

@@ -21,7 +21,7 @@ from cifar_models.comparison import report as report_module
 from cifar_models.comparison.compare_runs import compare
 from cifar_models.comparison.comparison import Pair, analyze
 from cifar_models.comparison.figure_style import colour_of
-from cifar_models.comparison.figures import pareto_front
+from cifar_models.comparison.figures import differing_costs, pareto_front
 from cifar_models.comparison.learning_curves import LearningCurve, Point, crossings
 from cifar_models.comparison.runs import by_recipe, read_runs
 from cifar_models.comparison.significance import Interval, compare_models
@@ -54,6 +54,12 @@ def make_models(root: Path, labels: np.ndarray, **accuracies: float) -> list[Pat
             path = root / f"{name}-{seed}"
             paths.append(make_run(path, f"digits-{name}", probabilities, labels, overrides))
     return paths
+
+
+def change_metrics(run: Path, **values: float) -> None:
+    """Change values in metrics.json."""
+    path = run / "metrics.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 def test_a_large_difference_is_found_and_a_small_one_is_not_claimed(tmp_path, labels):
@@ -379,6 +385,7 @@ def test_dollar_signs_in_class_names_do_not_break_a_figure(tmp_path, labels):
             )
             RunFolder(path).write(make_robustness(0.5))
             RunFolder(path).write(make_cost())
+            change_metrics(path, flops_per_image=10**6 if recipe == "digits-cnn" else 2 * 10**6)
     assert main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     figures = {path.stem: path.read_text() for path in (tmp_path / "out" / "figures").glob("*.svg")}
     assert len(figures) == 9
@@ -398,6 +405,8 @@ def test_no_point_beats_the_pareto_front():
 def report(tmp_path, labels, capsys) -> Path:
     paths = make_models(tmp_path / "runs", labels, cnn=0.80, vit=0.86, hybrid=0.92)
     RunFolder(paths[3]).write(make_cost())  # of the ViT only
+    for path in paths[:3]:
+        change_metrics(path, flops_per_image=2 * 10**6)
     out = tmp_path / "out"
     assert main(["compare", str(tmp_path / "runs"), "--out", str(out)]) == 0
     assert "digits-hybrid is better than digits-cnn by" in capsys.readouterr().out
@@ -418,6 +427,24 @@ def test_the_report_is_one_file_and_says_how_to_reproduce_it(report, tmp_path):
         "confusions",
         "classes",
     }
+
+
+def test_figures_that_would_show_nothing_are_left_out(tmp_path, labels, capsys):
+    """Runs without a validation split have no such curve, and equal costs say nothing."""
+    paths = make_models(tmp_path / "runs", labels, cnn=0.80, vit=0.86)
+    for path in paths:
+        (path / "history.csv").write_text("epoch,seconds,train_loss\n1,2.0,0.5\n")
+    assert differing_costs(analyze(read_runs(paths))) == {}
+    for number, path in enumerate(paths):
+        # 601 and 604 s on average
+        flops = 1000 if number < 3 else 2000
+        change_metrics(path, train_seconds=600.0 + number, flops_per_image=flops)
+    costs = differing_costs(analyze(read_runs(paths)))
+    assert costs == {"FLOPs/image": [2000.0, 1000.0]}  # the better model first
+    assert main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
+    assert figures == {"accuracies", "pareto", "reliability", "confusions", "classes"}
+    assert "Each line is a run" not in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_the_table_is_also_written_as_csv_and_markdown(report):
