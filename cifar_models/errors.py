@@ -11,3 +11,7 @@ class RunError(Exception):
     """A failure although the request was right. Exit status 1."""
 
     exit_status = 1
+
+
+class Paused(Exception):
+    """A run has trained as many epochs as it was asked to. Its state is saved."""

@@ -57,6 +57,17 @@ def peak_memory() -> tuple[str, int]:
     return "process", peak_of_process()
 
 
+def current_memory() -> int:
+    """Return the memory of this process, in bytes; its peak where that is all that is known."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass  # not Linux
+    return peak_of_process()
+
+
 def peak_of_process() -> int:
     """Return the peak memory of this process so far, in bytes."""
     try:  # On Linux, ru_maxrss starts with the memory of the parent process.

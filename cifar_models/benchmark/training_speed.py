@@ -33,8 +33,6 @@ INPUT_STEPS = 2000  # batches in one measurement of the input pipeline
 MAX_STEPS = 10**6  # more than any measurement takes
 ROUNDS = 7  # the result is their median
 ROUND_SECONDS = 3.0
-# Cost of a training step in forward passes. By convention, the gradients cost two.
-TRAINING_PASSES = 3
 MEASURE = ["-m", "cifar_models.benchmark.training_speed"]  # arguments of the new Python process
 
 
@@ -125,7 +123,7 @@ def measure_training_speed(recipe: Recipe) -> TrainingSpeed:
     recipe = with_fitting_batch(recipe, train)
     check_fits(recipe, train)
     import_tensorflow()
-    from cifar_models.evaluation.flops import flops_per_image
+    from cifar_models.evaluation.flops import flops_per_image, training_flops
     from cifar_models.models.catalog import build_network
     from cifar_models.training.fit import make_batches, resident_images
 
@@ -213,16 +211,6 @@ def _minimal_network(image_shape: tuple[int, int, int], num_classes: int) -> "ke
     x = layers.Rescaling(1 / 255, dtype="float32")(images)
     x = layers.GlobalAveragePooling2D()(x)  # (B, C)
     return keras.Model(images, layers.Dense(num_classes, dtype="float32")(x))
-
-
-def training_flops(flops_per_image: int, images_per_second: float) -> float:
-    """Return the operations per second of a training step.
-
-    Args:
-        flops_per_image: Operations of one forward pass.
-        images_per_second: Speed of the training step.
-    """
-    return TRAINING_PASSES * flops_per_image * images_per_second
 
 
 def _measure_input(train: Split) -> float:

@@ -15,6 +15,7 @@ KEYS_WITHOUT_EFFECT = (
     "runtime.checkpoint_seconds",
     "runtime.steps_per_execution",
     "runtime.data_on_device",
+    "runtime.devices",
     "runtime.onednn",
     "training.tuning_trials",
 )

@@ -60,7 +60,10 @@ def warn_of_many_tokens(recipe: Recipe) -> None:
 
 
 def check_fits(recipe: Recipe, train: Split) -> None:
-    """Raise RequestError if the steps, crops or cutouts of a recipe do not fit the images."""
+    """Raise RequestError if the steps, crops or cutouts of a recipe do not fit the images.
+
+    A line is logged if there are very many tokens.
+    """
     size = min(train.image_shape[:2])
     steps = recipe.training.epochs * (len(train) // recipe.training.batch_size)
     if steps > MAX_WHOLE_NUMBER:
@@ -74,3 +77,4 @@ def check_fits(recipe: Recipe, train: Split) -> None:
                 f"{recipe.name}: augmentation.{key} = {getattr(recipe.augmentation, key)} must "
                 f"be below {size}, the side of the images of {recipe.data.dataset} in pixels"
             )
+    warn_of_many_tokens(recipe)

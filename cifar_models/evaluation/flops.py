@@ -1,4 +1,4 @@
-"""Number of floating-point operations of a forward pass."""
+"""Number of floating-point operations of a forward pass, and of training."""
 
 import math
 
@@ -8,6 +8,8 @@ from keras import layers
 from cifar_models.layers.encoder_block import TransformerEncoderBlock
 from cifar_models.layers.tokens import ClassToken, PositionEmbedding, SequencePooling
 
+# Cost of a training step in forward passes. By convention, the gradients cost two.
+TRAINING_PASSES = 3
 # These layers only copy or add the arrays that they learn.
 WITHOUT_MATRIX_PRODUCTS = (ClassToken, PositionEmbedding)
 
@@ -28,6 +30,16 @@ def flops_per_image(network: keras.Model) -> int:
             for its type.
     """
     return 2 * sum(_multiply_adds(layer) for layer in network.layers)
+
+
+def training_flops(flops_per_image: int, images: float) -> float:
+    """Return the floating-point operations of training steps.
+
+    Args:
+        flops_per_image: Operations of one forward pass of one image.
+        images: Number of images in the steps; images per second give operations per second.
+    """
+    return TRAINING_PASSES * flops_per_image * images
 
 
 def _multiply_adds(layer: keras.layers.Layer) -> int:

@@ -15,6 +15,7 @@ from cifar_models.models.test_time_augmentation import (
     without_test_time_augmentation,
 )
 from cifar_models.run.earlier_runs import EarlierRuns
+from cifar_models.run.group_run import by_first
 from cifar_models.run.load import FinishedRun
 from cifar_models.run.teacher import compute_teacher_features
 from cifar_models.runtime.environment import changes, environment
@@ -98,7 +99,7 @@ def prepare(context: RunContext, earlier: EarlierRuns) -> PreparedRun:
     return PreparedRun(
         trainer,
         predictor,
-        validate if len(validation) else None,
+        by_first(runtime.group, validate) if len(validation) else None,
         flops,
         initialization_seconds,
     )

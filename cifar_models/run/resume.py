@@ -9,13 +9,13 @@ from cifar_models.data.load import load_dataset_of_run
 from cifar_models.data.recipe_fit import with_fitting_batch
 from cifar_models.run.configure import configure_for_run
 from cifar_models.run.earlier_runs import open_earlier_runs
-from cifar_models.run.train import check_memory, run_to_end, training_session
+from cifar_models.run.train import begin_process, check_memory, run_to_end, training_session
 from cifar_models.runtime.memory import memory_for_training
-from cifar_models.runtime.onednn import choose_onednn
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.storage.open_run import open_run
 from cifar_models.storage.records import RunMetrics
-from cifar_models.training.run_context import RunData
+from cifar_models.storage.tensorboard_log import TensorBoardLog
+from cifar_models.training.run_context import RunContext, RunData
 
 logger = logging.getLogger("cifar_models")
 
@@ -25,7 +25,8 @@ def resume(
     data_dir: str | None = None,
     force: bool = False,
     dataset_name: str | None = None,
-) -> RunMetrics:
+    pause_after: int = 0,
+) -> RunMetrics | None:
     """Resume a run. Its result equals that of an uninterrupted run.
 
     Args:
@@ -33,9 +34,10 @@ def resume(
         data_dir: Folder in which TensorFlow Datasets keeps its data. None: as in the recipe.
         force: Whether to go on if memory seems too small.
         dataset_name: Name of the data set, if its folder has been moved. None: as in the recipe.
+        pause_after: As for `train`.
 
     Returns:
-        The content of metrics.json. A finished run is not trained again.
+        As for `train`. A finished run is not trained again.
 
     Raises:
         RequestError: The path is not a run folder; or the recipe, the classes or the data have
@@ -47,7 +49,7 @@ def resume(
     if folder.is_finished():
         logger.info("%s: the run is finished already", path)
         return folder.read(RunMetrics)
-    choose_onednn(recipe.runtime.onednn)
+    begin_process(recipe)
     with memory_for_training(force), training_session(folder) as stop:
         folder.remove_partial_files()
         folder.make_subfolders()  # a copy of the folder may lack the empty ones
@@ -71,4 +73,6 @@ def resume(
         fitted = with_fitting_batch(recipe, splits.train)
         check_memory(fitted, dataset, splits, earlier.teacher)
         runtime = configure_for_run(folder, recipe)
-        return run_to_end(fitted, data, runtime, folder, stop, earlier)
+        tensorboard = TensorBoardLog(folder.tensorboard_path)
+        context = RunContext(fitted, data, runtime, folder, tensorboard, stop, pause_after)
+        return run_to_end(context, earlier)

@@ -13,18 +13,21 @@ from cifar_models.config.run_identity import fingerprints
 from cifar_models.data.dataset import Dataset, describe, warn_of_odd_data
 from cifar_models.data.duplicates import image_hashes
 from cifar_models.data.load import load_dataset
-from cifar_models.data.recipe_fit import check_fits, warn_of_many_tokens, with_fitting_batch
+from cifar_models.data.recipe_fit import check_fits, with_fitting_batch
 from cifar_models.data.splits import Splits
+from cifar_models.errors import RequestError
 from cifar_models.run.earlier_runs import EarlierRuns, open_earlier_runs
 from cifar_models.run.load import FinishedRun
 from cifar_models.run.teacher import size_of_teacher_features
-from cifar_models.runtime.device import Runtime, configure
+from cifar_models.runtime.device import configure, let_gpu_memory_grow
 from cifar_models.runtime.environment import environment
 from cifar_models.runtime.log import add_to_file, log_to_file, remembered_lines
 from cifar_models.runtime.memory import memory_for_training
 from cifar_models.runtime.onednn import choose_onednn
+from cifar_models.runtime.process_group import join_group
 from cifar_models.runtime.quiet_tensorflow import import_tensorflow
 from cifar_models.runtime.signals import Interruption, StopRequest, obey_stop, stop_request
+from cifar_models.runtime.tf_config import rank_and_workers
 from cifar_models.storage.atomic_files import WriteError, locked
 from cifar_models.storage.disk_errors import with_way_on
 from cifar_models.storage.open_run import create_run_folder, refuse_if_taken
@@ -36,37 +39,42 @@ from cifar_models.training.run_context import RunContext, RunData
 
 
 def train(
-    recipe: Recipe, path: Path | str, evaluation_split: str = "test", force: bool = False
-) -> RunMetrics:
+    recipe: Recipe,
+    path: Path | str,
+    evaluation_split: str = "test",
+    force: bool = False,
+    pause_after: int = 0,
+) -> RunMetrics | None:
     """Train a recipe, and record the run in a new folder.
 
-    The evaluation split is predicted once, after training. The test images are never predicted if
-    the evaluation split is "validation"; only their hashes are computed, to identify the data.
+    The evaluation split is predicted once, after training. If it is "validation", of the test
+    images only hashes are computed, to identify the data.
 
     Args:
         recipe: The recipe.
         path: Path of the run folder. It is created, and must be empty if it exists.
         evaluation_split: "test", or "validation" for a trial of a search.
         force: Whether to go on if memory seems too small.
+        pause_after: Number of epochs after which the run is paused. 0: it is trained to its end.
 
     Returns:
-        The content of metrics.json.
+        The content of metrics.json. None in a process of TF_CONFIG that is not the first one.
 
     Raises:
         RequestError: The recipe does not fit the data or the memory, or the folder holds files.
         RunError: The data cannot be loaded, training diverged, or a file cannot be written.
         Interruption: Ctrl-C or SIGTERM. `resume` continues the run.
+        Paused: The run is paused. `resume` continues it.
     """
     recipe = recipe.with_absolute_paths()
     toml = recipe_toml(recipe)
     refuse_if_taken(Path(path), toml)
-    choose_onednn(recipe.runtime.onednn)
+    begin_process(recipe)
     with remembered_lines() as lines, memory_for_training(force):
         dataset = load_dataset(recipe)
         splits = dataset.splits(recipe.data, recipe.runtime.seed)
         fitted = with_fitting_batch(recipe, splits.train)
         check_fits(fitted, splits.train)
-        warn_of_many_tokens(fitted)
         train_hashes = image_hashes(splits.train)
         info = describe(dataset, splits, train_hashes)
         warn_of_odd_data(info, splits)
@@ -83,12 +91,34 @@ def train(
         folder.write(info)
         folder.write_training_hashes(train_hashes)
         add_to_file(folder.log_path, lines)
-        identity = fingerprints(
-            recipe, info.class_names, info.sha256, evaluation_split, earlier.hashes()
+        folder.write_fingerprints(  # last: it marks that training begins
+            fingerprints(recipe, info.class_names, info.sha256, evaluation_split, earlier.hashes())
         )
-        folder.write_fingerprints(identity)  # last: it marks that training begins
         data = RunData(dataset, splits, evaluation_split)
-        return run_to_end(fitted, data, runtime, folder, stop, earlier)
+        tensorboard = TensorBoardLog(folder.tensorboard_path)
+        context = RunContext(fitted, data, runtime, folder, tensorboard, stop, pause_after)
+        return run_to_end(context, earlier)
+
+
+def begin_process(recipe: Recipe) -> None:
+    """Choose the kernels, and connect this process with the others of the run, if there are any.
+
+    Raises:
+        RequestError: Several processes cannot train the recipe.
+        RunError: The processes cannot be connected.
+    """
+    choose_onednn(recipe.runtime.onednn)
+    _, workers = rank_and_workers()
+    if len(workers) < 2:
+        return
+    if recipe.training.budget_seconds:
+        raise RequestError(
+            f"{recipe.name}: training.budget_seconds cannot be shared by several processes; set "
+            "training.epochs instead"
+        )
+    import_tensorflow()
+    let_gpu_memory_grow()
+    join_group()
 
 
 def check_memory(
@@ -102,29 +132,31 @@ def check_memory(
     refuse_training_that_does_not_fit(recipe, splits.train, num_classes, feature_bytes)
 
 
-def run_to_end(
-    recipe: Recipe,
-    data: RunData,
-    runtime: Runtime,
-    folder: RunFolder,
-    stop: StopRequest,
-    earlier: EarlierRuns,
-) -> RunMetrics:
-    """Train from the newest checkpoint in the folder, if any, to the end; predict and record."""
+def run_to_end(context: RunContext, earlier: EarlierRuns) -> RunMetrics | None:
+    """Train from the newest checkpoint in the folder, if any, to the end; predict and record.
+
+    Returns:
+        The content of metrics.json; None in a process that is not the first one of its run.
+    """
+    from cifar_models.run.group_run import join_run
     from cifar_models.run.prepare import prepare
     from cifar_models.run.record import predict, record, save_model
     from cifar_models.training.fit import fit
+    from cifar_models.training.group_fit import loss_of_process_in_words
     from cifar_models.training.memory import out_of_memory_in_words
 
     with (
-        log_to_file(folder.log_path),
-        out_of_memory_in_words(recipe, lambda: "before or after training"),
-        closing(TensorBoardLog(folder.tensorboard_path)) as tensorboard,
+        log_to_file(context.folder.log_path),
+        out_of_memory_in_words(context.recipe, lambda: "before or after training"),
+        loss_of_process_in_words(context),
+        closing(context.tensorboard),
     ):
-        context = RunContext(recipe, data, runtime, folder, tensorboard, stop)
+        context = join_run(context)
         prepared = prepare(context, earlier)
         report = fit(prepared.trainer, prepared.validate, context)
         obey_stop()
+        if context.runtime.group and context.runtime.group.rank:
+            return None
         save_model(prepared, context)
         obey_stop()
         predicted = predict(prepared, context)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cifar_models.config.recipe import RuntimeConfig
 from cifar_models.runtime.onednn import onednn_is_on, warn_of_ineffective_setting
+from cifar_models.runtime.process_group import ProcessGroup, current_group
 
 # Training steps in one call on a GPU. A step takes a few milliseconds, and a call adds about one.
 GPU_STEPS_PER_EXECUTION = 32
@@ -23,22 +24,31 @@ class Runtime:
     """The settings of a configured process.
 
     Attributes:
-        device: Name of the processor that trains.
+        device: Name of the processor that trains, or of all of them.
+        devices: TensorFlow's names of the devices among which each batch is divided.
         precision: Keras dtype policy.
         xla: Whether XLA compiles the training step and the predictions.
         onednn: Whether TensorFlow uses the CPU kernels of oneDNN.
         deterministic: Whether every operation gives the same bits each time.
         resident_bytes: Size of the largest training set that is kept on the device, bytes.
         steps_per_execution: Maximum number of training steps in one call.
+        group: The processes that train the run together. None: there is one.
     """
 
     device: str
+    devices: tuple[str, ...]
     precision: str
     xla: bool
     onednn: bool
     deterministic: bool
     resident_bytes: int
     steps_per_execution: int
+    group: ProcessGroup | None = None
+
+    @property
+    def num_parts(self) -> int:
+        """Number of devices of all processes, among which each batch is divided."""
+        return len(self.devices) * (self.group.size if self.group else 1)
 
 
 def configure(recipe: RuntimeConfig) -> Runtime:
@@ -57,6 +67,7 @@ def configure(recipe: RuntimeConfig) -> Runtime:
     import keras
     import tensorflow as tf
 
+    group = current_group()
     gpus = tf.config.list_physical_devices("GPU")
     let_gpu_memory_grow()
     precision = choose_precision(recipe)
@@ -65,17 +76,41 @@ def configure(recipe: RuntimeConfig) -> Runtime:
     _set_determinism(recipe.deterministic)
     warn_of_ineffective_setting(recipe.onednn)
     xla = recipe.xla == "on" or (recipe.xla == "auto" and bool(gpus) and not recipe.deterministic)
-    # Without XLA, TensorFlow has no GPU kernel that gathers uint8 values.
-    resident_bytes = MAX_RESIDENT_BYTES if gpus and xla else 0
+    devices = _device_names() if recipe.devices == "all" else _device_names()[:1]
+    # Without XLA for the whole step, TensorFlow has no GPU kernel that gathers uint8 values.
+    resident_bytes = MAX_RESIDENT_BYTES if gpus and xla and len(devices) == 1 and not group else 0
+    num_parts = len(devices) * (group.size if group else 1)
+    name = _gpu_details().get("device_name") or processor_name()
     return Runtime(
-        device=_gpu_details().get("device_name") or processor_name(),
+        device=name if num_parts == 1 else f"{num_parts} x {name}",
+        devices=devices,
         precision=precision,
         xla=xla,
         onednn=onednn_is_on(),
         deterministic=recipe.deterministic,
         resident_bytes={"auto": resident_bytes, "on": sys.maxsize, "off": 0}[recipe.data_on_device],
-        steps_per_execution=recipe.steps_per_execution or (GPU_STEPS_PER_EXECUTION if gpus else 1),
+        # A sum over processes cannot be within TensorFlow's loop of several steps.
+        steps_per_execution=1
+        if group
+        else recipe.steps_per_execution or (GPU_STEPS_PER_EXECUTION if gpus else 1),
+        group=group,
     )
+
+
+def _device_names() -> tuple[str, ...]:
+    """Return TensorFlow's names of all GPUs, or of all CPUs if there is no GPU."""
+    import tensorflow as tf
+
+    group = current_group()
+    names = [
+        device.name
+        for kind in ("GPU", "CPU")
+        for device in tf.config.list_logical_devices(kind)
+        # TensorFlow lists the devices of the other processes too.
+        if not group or tf.DeviceSpec.from_string(device.name).task in (None, group.rank)
+    ]
+    gpus = [name for name in names if "GPU" in name]
+    return tuple(gpus or names)
 
 
 def let_gpu_memory_grow() -> None:

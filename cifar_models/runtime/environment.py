@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from importlib import metadata
@@ -14,12 +15,14 @@ PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "scikit-learn
 # If one of these changes, or the version of a package, the last bits of a result may change.
 DECISIVE_FIELDS = ("device", "cpu_cores", "precision", "xla", "onednn", "python", "commit")
 
+COMMIT_VARIABLE = "CIFAR_MODELS_COMMIT"
+
 
 def environment(runtime: Runtime) -> Environment:
     """Return the environment of this process: versions, device, commit and command."""
     return Environment(
-        command=" ".join(["python -m cifar_models", *sys.argv[1:]]),
-        commit=_commit(),
+        command=command_line(),
+        commit=commit(),
         device=runtime.device,
         cpu_cores=usable_cores(),
         precision=runtime.precision,
@@ -30,6 +33,11 @@ def environment(runtime: Runtime) -> Environment:
         platform=platform.platform(),
         packages={name: metadata.version(name) for name in PACKAGES},
     )
+
+
+def command_line() -> str:
+    """Return the command of this process, quoted for a shell."""
+    return shlex.join(["python", "-m", "cifar_models", *sys.argv[1:]])
 
 
 def changes(then: Environment, now: Environment) -> list[tuple[str, object, object]]:
@@ -53,8 +61,13 @@ def usable_cores() -> int:
     return os.cpu_count() or 1  # not Linux
 
 
-def _commit() -> str | None:
-    """Return the commit of this code, with "-dirty" if files differ; None outside a checkout."""
+def commit() -> str | None:
+    """Return the commit of this code, with "-dirty" if files differ; None outside a checkout.
+
+    On a machine of a cluster, which has the code alone, the variable COMMIT_VARIABLE says it.
+    """
+    if given := os.environ.get(COMMIT_VARIABLE):
+        return given
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # an installed package may lie in another project's checkout
         return None

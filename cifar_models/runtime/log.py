@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from cifar_models.errors import Paused
 from cifar_models.runtime.signals import Interruption
 from cifar_models.runtime.text import printable
 from cifar_models.storage.atomic_files import write_error
@@ -143,8 +144,8 @@ def log_to_file(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        is_stop = isinstance(error, Interruption)
-        message = str(error) if is_stop else "the run ended early"
+        is_stop = isinstance(error, Interruption | Paused)
+        message = (str(error) or "paused") if is_stop else "the run ended early"
         traceback = None if is_stop else sys.exc_info()
         handler.handle(
             logger.makeRecord(logger.name, logging.ERROR, __file__, 0, message, (), traceback)

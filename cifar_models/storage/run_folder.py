@@ -35,11 +35,7 @@ AnyRecord = TypeVar("AnyRecord")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of one run.
-
-    Args:
-        path: Path of the folder.
-    """
+    """The files of one run, in the folder at `path`."""
 
     path: Path
 
@@ -172,6 +168,10 @@ class RunFolder:
     def read_history(self) -> list[dict[str, float]]:
         """Return one row for each epoch; raise RequestError if the file is missing or damaged."""
         return history_from_csv(self._read_text("history.csv"), self.path / "history.csv")
+
+    def num_epochs(self) -> int:
+        """Return the number of epochs in the history, 0 if there is none."""
+        return len(self.read_history()) if (self.path / "history.csv").is_file() else 0
 
     def write_predictions(
         self, labels: np.ndarray, probabilities: np.ndarray, class_names: tuple[str, ...]

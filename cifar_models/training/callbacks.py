@@ -125,15 +125,18 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     Args:
         progress: Holds the number of finished steps.
+        every_step: Whether to wait for the device after every step, so that several processes end
+            after the same one.
     """
 
-    def __init__(self, progress: Progress):
+    def __init__(self, progress: Progress, every_step: bool = False):
         super().__init__()
         self._progress = progress
+        self._min_seconds = 0.0 if every_step else MIN_CHECK_SECONDS
         self._last_check = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        if time.monotonic() - self._last_check >= MIN_CHECK_SECONDS:
+        if time.monotonic() - self._last_check >= self._min_seconds:
             check_divergence(self.model, self._progress.step)
             self._last_check = time.monotonic()
 

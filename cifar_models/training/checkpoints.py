@@ -167,7 +167,7 @@ class Checkpointer(keras.callbacks.Callback):
         if is_stop_requested or self._is_due():
             float(logs["loss"])  # waits for the device
             self._stopwatch.add_elapsed("stepping")
-            self._save()
+            self.save()
         if is_stop_requested:
             self._stop()
 
@@ -177,20 +177,21 @@ class Checkpointer(keras.callbacks.Callback):
         # Read once: a request that comes later waits for the next step and its save.
         is_stop_requested = self._context.stop.is_requested()
         if is_stop_requested or is_cheap or self._is_due():
-            self._save()
+            self.save()
         if is_stop_requested:
             self._stop()
 
     def on_train_end(self, logs=None):
         if self._context.stop.is_requested():  # after the last step, or after its save
-            self._save()
+            self.save()
             self._stop()
 
     def _is_due(self) -> bool:
         seconds = self._context.recipe.runtime.checkpoint_seconds
         return time.monotonic() - self._last_time >= seconds
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write a checkpoint of the current step."""
         check_divergence(self.model, self._progress.step)
         self._context.folder.write_checkpoint(self._progress.step, self._state.encoded())
         before = self._progress.saving

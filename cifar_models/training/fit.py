@@ -15,7 +15,7 @@ from cifar_models.data.pipeline import (
     make_training_indices,
 )
 from cifar_models.data.splits import Split, num_bytes
-from cifar_models.errors import RequestError
+from cifar_models.errors import Paused, RequestError
 from cifar_models.optimizers.lookahead import Lookahead
 from cifar_models.optimizers.optimizers import make_optimizer
 from cifar_models.optimizers.weight_average import WeightAverage
@@ -28,6 +28,8 @@ from cifar_models.training.callbacks import (
     Validate,
 )
 from cifar_models.training.checkpoints import Checkpointer, TrainingState
+from cifar_models.training.data_parallel import refuse_indivisible
+from cifar_models.training.group_fit import join_fit
 from cifar_models.training.memory import out_of_memory_in_words
 from cifar_models.training.progress import BestEpoch, Progress
 from cifar_models.training.run_context import RunContext
@@ -78,10 +80,13 @@ def make_trainer(
     Args:
         network: uint8 images (B, H, W, C) → float32 logits (B, K).
         recipe: The recipe.
-        runtime: Settings of the process, of which `xla` is used.
+        runtime: Settings of the process, of which `xla` and `devices` are used.
         steps_per_epoch: Number of steps in an epoch.
         average: A second network of the same architecture. None: the weights are not averaged.
         resident: The training images on the device. None: each batch is copied to it.
+
+    Raises:
+        RequestError: The batch cannot be divided among the devices.
     """
     training = recipe.training
     lookahead = None
@@ -104,8 +109,11 @@ def make_trainer(
     trainer.compile(
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        jit_compile=runtime.xla,
+        jit_compile=runtime.xla and runtime.num_parts == 1,  # XLA compiles for one device
     )
+    if runtime.num_parts > 1:
+        refuse_indivisible(training.batch_size, runtime.num_parts)
+        trainer.train_on(runtime.devices, runtime.xla, runtime.group)
     return trainer
 
 
@@ -124,6 +132,7 @@ def fit(trainer: Trainer, validate: Validate | None, context: RunContext) -> Fit
     Raises:
         RunError: The loss is no longer finite, memory is too small, or a file cannot be written.
         Interruption: A signal asked the run to stop. Its state is saved.
+        Paused: The epochs before a pause are trained, and the run is not at its end.
     """
     training, train = context.recipe.training, context.data.splits.train
     progress = Progress()
@@ -134,22 +143,27 @@ def fit(trainer: Trainer, validate: Validate | None, context: RunContext) -> Fit
         logger.info("resuming after step %d%s", progress.step, total)
     else:
         log_augmented_images(trainer, train, context.tensorboard)
+    group_callbacks = join_fit(trainer, context, progress.step)
     set_steps_per_execution(trainer, context, progress.step)
     stopwatch = Stopwatch(progress)
     budget = TimeBudget(training.budget_seconds, progress, stopwatch)
+    checkpointer = Checkpointer(context, state, stopwatch)
     callbacks = [
         stopwatch,
         budget,
         TimeLeft(context, progress, trainer.total_steps, budget),
-        DivergenceGuard(progress),
+        DivergenceGuard(progress, every_step=context.runtime.group is not None),
+        *group_callbacks,
         EpochRecord(context, progress, stopwatch, best, budget, validate),
-        Checkpointer(context, state, stopwatch),
+        checkpointer,
     ]
+    steps_before_pause = context.pause_after * trainer.steps_per_epoch
+    end_step = min(trainer.total_steps, steps_before_pause or trainer.total_steps)
     with (
         context.stop.deferred(),
         ProgressBar(progress.step, trainer.total_steps, budget) as progress_bar,
     ):
-        for segment in fit_segments(progress.step, trainer.steps_per_epoch, trainer.total_steps):
+        for segment in fit_segments(progress.step, trainer.steps_per_epoch, end_step):
             if best.is_out_of_patience() or budget.is_spent():
                 break
             with out_of_memory_in_words(context.recipe, lambda: f"in step {progress.step + 1}"):
@@ -157,7 +171,15 @@ def fit(trainer: Trainer, validate: Validate | None, context: RunContext) -> Fit
         context.stop.raise_if_requested(
             f"stopped after the last step; resume with: {context.folder.resume_command()}"
         )
+    is_at_end = best.is_out_of_patience() or budget.is_spent()
+    if progress.step < trainer.total_steps and not is_at_end:
+        checkpointer.save()
+        raise Paused
     trainer.network.set_weights(best.weights or trainer.evaluated_network.get_weights())
+    return _report(progress, training.batch_size)
+
+
+def _report(progress: Progress, batch_size: int) -> FitReport:
     return FitReport(
         epochs=len(progress.rows),
         best_epoch=progress.best_epoch or len(progress.rows),
@@ -165,7 +187,7 @@ def fit(trainer: Trainer, validate: Validate | None, context: RunContext) -> Fit
         compile_seconds=progress.compiling - progress.untimed_seconds,
         train_seconds=progress.training_seconds,
         saving_seconds=progress.saving,
-        images_per_second=progress.images_per_second(training.batch_size),
+        images_per_second=progress.images_per_second(batch_size),
     )
 
 
@@ -202,13 +224,13 @@ def resident_images(
     """Copy the images to the training device, or return None if they are larger than allowed.
 
     Raises:
-        RequestError: XLA is off on a GPU, so TensorFlow would copy the images back at each step.
+        RequestError: XLA is off on a GPU, or there are several; the images would be copied back.
     """
     if num_bytes(train) > runtime.resident_bytes:
         return None
-    if tf.config.list_physical_devices("GPU") and not runtime.xla:
+    if tf.config.list_physical_devices("GPU") and not (runtime.xla and runtime.num_parts == 1):
         raise RequestError(
-            'runtime.data_on_device = "on" needs XLA on a GPU, because TensorFlow has no GPU '
+            'runtime.data_on_device = "on" needs XLA on one GPU, because TensorFlow has no GPU '
             'kernel that gathers bytes; set it to "auto"'
         )
     return ResidentImages(train, feature_maps)

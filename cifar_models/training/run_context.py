@@ -42,6 +42,7 @@ class RunContext:
         folder: The run folder, which is locked.
         tensorboard: Writer of TensorBoard events.
         stop: Request by a signal to stop the run.
+        pause_after: Number of epochs after which the run is paused. 0: it is trained to its end.
     """
 
     recipe: Recipe
@@ -50,3 +51,4 @@ class RunContext:
     folder: RunFolder
     tensorboard: TensorBoardLog
     stop: StopRequest
+    pause_after: int = 0

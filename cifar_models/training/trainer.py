@@ -1,5 +1,7 @@
 """Network, augmentation and loss in one compiled train step."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -14,6 +16,8 @@ from cifar_models.layers.feature_projection import TEACHER_PROJECTION, FeaturePr
 from cifar_models.models.encoder import LAST_NORM
 from cifar_models.optimizers.lookahead import Lookahead
 from cifar_models.optimizers.weight_average import WeightAverage
+from cifar_models.runtime.process_group import ProcessGroup
+from cifar_models.training.data_parallel import DataParallelGradients
 from cifar_models.training.teacher_features import TeacherFeatures
 
 NO_STEP = -1
@@ -71,6 +75,7 @@ class Trainer(keras.Model):
         self.accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
         self.teacher: TeacherFeatures | None = None
         self.class_weights: tf.Tensor | None = None
+        self.parallel: DataParallelGradients | None = None
 
     def _counter(self, name: str, value: int) -> keras.Variable:
         initializer = keras.initializers.Constant(value)
@@ -128,7 +133,11 @@ class Trainer(keras.Model):
         step = tf.cast(self.step, tf.int32)
         images, targets = self.augmented(images, labels, flip_mask, step)
         inputs = (images, *features) if features else images
-        results = super().train_step((inputs, targets, self._sample_weights(targets)))
+        weights = self._sample_weights(targets)
+        if self.parallel:
+            results = self._parallel_step(inputs, targets, weights)
+        else:
+            results = super().train_step((inputs, targets, weights))
         if self.lookahead:
             self.lookahead.update(step)
         if self.average:
@@ -136,15 +145,43 @@ class Trainer(keras.Model):
         self.step.assign_add(1)
         return results
 
+    def train_on(
+        self, devices: Sequence[str], xla: bool, group: ProcessGroup | None = None
+    ) -> None:
+        """Divide each batch among several devices. Call it before the first step.
+
+        Args:
+            devices: Names of the devices. The first one holds the weights.
+            xla: Whether XLA compiles the work of each device.
+            group: The processes among which each batch is divided first. None: there is one.
+        """
+        stateful = self.network.non_trainable_variables
+        self.parallel = DataParallelGradients(
+            self, super().compute_loss, stateful, devices, xla, group
+        )
+
+    def _parallel_step(self, inputs, targets, weights):
+        """Take Keras' train step, with the gradients of several devices."""
+        assert self.parallel
+        loss_scale = self.optimizer.scale_loss(tf.ones(()))
+        loss, logits, gradients, _ = self.parallel(inputs, targets, weights, loss_scale)
+        self._note_divergence(loss)
+        self._loss_tracker.update_state(loss, sample_weight=tf.shape(targets)[0])
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return self.compute_metrics(inputs, targets, logits, weights)
+
     def compute_loss(self, *args, training=True, **kwargs):
         loss = super().compute_loss(*args, training=training, **kwargs)
         if training:
-            is_finite_so_far = self.diverged_step == NO_STEP
-            rate = tf.cast(self.optimizer.learning_rate, tf.float32)
-            self.last_rate.assign(tf.where(is_finite_so_far, rate, self.last_rate))
-            diverges = is_finite_so_far & ~tf.math.is_finite(loss)
-            self.diverged_step.assign(tf.where(diverges, self.step, self.diverged_step))
+            self._note_divergence(loss)
         return loss
+
+    def _note_divergence(self, loss: tf.Tensor) -> None:
+        is_finite_so_far = self.diverged_step == NO_STEP
+        rate = tf.cast(self.optimizer.learning_rate, tf.float32)
+        self.last_rate.assign(tf.where(is_finite_so_far, rate, self.last_rate))
+        diverges = is_finite_so_far & ~tf.math.is_finite(loss)
+        self.diverged_step.assign(tf.where(diverges, self.step, self.diverged_step))
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         self.accuracy.update_state(y, y_pred)  # not weighted, like every other accuracy

@@ -13,7 +13,7 @@ from cifar_models.benchmark import matrix_products, runtime_cost, serving_cost, 
 from cifar_models.benchmark.training_speed import TrainingSpeed
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe, recipe_toml
-from cifar_models.evaluation.flops import flops_per_image
+from cifar_models.evaluation.flops import flops_per_image, training_flops
 from cifar_models.run import load
 from cifar_models.run.load import load_run
 from cifar_models.runtime.device import Runtime
@@ -31,7 +31,14 @@ serving_cost.MIN_SECONDS = 0.1
 sys.exit(serving_cost.main())
 """
 RUNTIME = Runtime(
-    "a laptop", "float32", False, False, True, resident_bytes=0, steps_per_execution=1
+    device="a laptop",
+    devices=("CPU:0",),
+    precision="float32",
+    xla=False,
+    onednn=False,
+    deterministic=True,
+    resident_bytes=0,
+    steps_per_execution=1,
 )
 PEAK = (
     "from cifar_models.benchmark.isolated_process import peak_of_process; print(peak_of_process())"
@@ -200,7 +207,7 @@ def test_runs_and_recipes_in_one_command(run_copy, tmp_path, monkeypatch, capsys
 
 
 def test_a_step_costs_three_forward_passes():
-    assert training_speed.training_flops(flops_per_image=10**6, images_per_second=500.0) == 1.5e9
+    assert training_flops(flops_per_image=10**6, images=500.0) == 1.5e9
 
 
 def test_the_fastest_call_gives_the_maximum_flops(monkeypatch):

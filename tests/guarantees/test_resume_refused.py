@@ -106,7 +106,7 @@ def test_a_trial_resumes_with_the_validation_split(tmp_path, monkeypatch):
     evaluated = []
     monkeypatch.setattr(
         "cifar_models.run.resume.run_to_end",
-        lambda recipe, data, *others: evaluated.append(data.evaluation_split),
+        lambda context, earlier: evaluated.append(context.data.evaluation_split),
     )
     assert main(["resume", str(run)]) == 0
     assert evaluated == ["validation"]
