@@ -15,7 +15,7 @@ override GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(
 
 # Targets read values from the environment ("$$RUN"), as typed: spaces, quotes and dollar signs are safe. They print the
 # command (set -x) and replace the shell with it (exec), so that it receives the signals of make.
-VALUES := RECIPE DATASET DATA_DIR RUN OUT SEED EPOCHS BATCH_SIZE TRIALS BUDGET_SECONDS
+VALUES := RECIPE DATASET DATA_DIR RUN OUT SEED EPOCHS BATCH_SIZE TRIALS BUDGET_SECONDS WORKERS PORT
 $(foreach name,$(VALUES) ARGS,$(eval override $(name) := $$(value $(name))))
 export $(VALUES)
 
@@ -55,7 +55,7 @@ $(INSTALLED): $(REQUIREMENTS)
 	touch $@
 
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make requirements" $(VENV)/bin/uv pip compile pyproject.toml --quiet \
-	--extra dev --extra onnx --extra litert --extra labels --extra serve --universal --python-version 3.11 --generate-hashes \
+	--extra dev --extra onnx --extra litert --extra labels --extra serve --extra ray --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links
 READS_requirements := ARGS
 requirements: setup ## renew the pins and hashes after a change of pyproject.toml (ARGS=--upgrade: newest versions)
@@ -102,6 +102,18 @@ tune: setup ## search the ranges of RECIPE (cnn), and write best.toml to OUT or 
 	$(SHOW) $(CIFAR_MODELS) tune "$$recipe" $(RECIPE_OPTIONS) $${TRIALS:+--trials "$$TRIALS"} \
 		$${BUDGET_SECONDS:+--budget-seconds "$$BUDGET_SECONDS"} \
 		--out "$${OUT:-$${RUN:-runs/tune-$$name}}" $(ARGS)
+
+READS_tune-cluster := RECIPE DATASET DATA_DIR TRIALS WORKERS PORT SEED EPOCHS BATCH_SIZE OUT RUN ARGS
+tune-cluster: setup ## tune with KerasTuner's own chief, and WORKERS (2) workers on this machine
+	@recipe=$${RECIPE:-cnn}; name=$$(basename "$$recipe" .toml)$${DATASET:+-$${DATASET//[:\/]/-}}; \
+	export KERASTUNER_ORACLE_IP=127.0.0.1 KERASTUNER_ORACLE_PORT=$${PORT:-8765}; \
+	tune() { \
+		KERASTUNER_TUNER_ID=$$1 exec $(CIFAR_MODELS) tune "$$recipe" $(RECIPE_OPTIONS) \
+			$${TRIALS:+--trials "$$TRIALS"} --out "$${OUT:-$${RUN:-runs/tune-$$name}}" $(ARGS); \
+	}; \
+	trap 'kill $$(jobs -p) 2> /dev/null' EXIT; \
+	for number in $$(seq "$${WORKERS:-2}"); do tune worker$$number & pids+=" $$!"; done; tune chief & pids+=" $$!"; \
+	for pid in $$pids; do wait $$pid || exit; done
 
 READS_compare := RUN OUT ARGS
 NEEDS_compare := RUN

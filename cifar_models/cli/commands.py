@@ -9,47 +9,29 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from cifar_models.cli import serving_commands
+from cifar_models.cli import serving_commands, sweep_commands
+from cifar_models.cli.recipe_options import read_recipe_of
 from cifar_models.config.paths import user_path
 from cifar_models.errors import RequestError, RunError
-
-
-def _read_recipe(options: argparse.Namespace, name: str):
-    from cifar_models.config.recipe_file import read_recipe, recipe_paths
-    from cifar_models.config.toml_file import toml_text
-
-    if options.dataset == "digits" and f"digits-{name}" in recipe_paths():
-        print(f"{name}: using the recipe digits-{name} because of --dataset digits")
-        name = f"digits-{name}"
-    # A recipe may ask for XLA, with which no run is deterministic.
-    overrides = ["runtime.xla=auto"] if getattr(options, "deterministic", False) else []
-    overrides += options.set
-    for key, value in (("dataset", options.dataset), ("data_dir", options.data_dir)):
-        if value is not None:
-            overrides.append(f"data.{key}={toml_text(value)}")
-    for key in ("teacher", "start_from"):
-        if (path := getattr(options, key, None)) is not None:
-            overrides.append(f"training.{key}={toml_text(path)}")
-    if options.seed is not None:
-        overrides.append(f"runtime.seed={options.seed}")
-    if getattr(options, "deterministic", False):
-        overrides.append("runtime.deterministic=true")
-    if getattr(options, "no_xla", False):
-        overrides.append("runtime.xla=off")
-    if getattr(options, "no_onednn", False):
-        overrides.append("runtime.onednn=off")
-    return read_recipe(name, overrides)
+from cifar_models.runtime.tf_config import VARIABLE, folder_of_this_process, rank_and_workers
 
 
 def _train(options: argparse.Namespace) -> None:
-    recipe = _read_recipe(options, options.recipe)
+    recipe = read_recipe_of(options, options.recipe)
+    from cifar_models.config.recipe_file import recipe_toml
     from cifar_models.run.train import train
+    from cifar_models.storage.open_run import refuse_if_taken
 
     dataset = recipe.data.dataset.replace(":", "-").replace("/", "-").strip("-")[-60:]
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{recipe.name}-{dataset}-seed{recipe.runtime.seed}"
     if options.run:
-        train(recipe, options.run, force=options.force)
+        # Also for a process that has a folder of its own, before it waits for the first one.
+        refuse_if_taken(options.run, recipe_toml(recipe.with_absolute_paths()))
+        with folder_of_this_process(options.run, is_begun=False) as path:
+            train(recipe, path, force=options.force)
         return
+    if len(rank_and_workers()[1]) > 1:
+        raise RequestError(f"{VARIABLE}: the processes need the same run folder; add --run")
     had_runs = Path("runs").exists()
     path = _new_folder(Path("runs"), name)
     try:
@@ -82,7 +64,8 @@ def _new_folder(parent: Path, name: str) -> Path:
 def _resume(options: argparse.Namespace) -> None:
     from cifar_models.run.resume import resume
 
-    resume(options.run, options.data_dir, options.force, options.dataset)
+    with folder_of_this_process(options.run, is_begun=True) as path:
+        resume(path, options.data_dir, options.force, options.dataset)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -116,43 +99,17 @@ def _check(options: argparse.Namespace) -> None:
         raise RunError(f"{options.dataset}: {'; '.join(kinds)}; {options.out} has the list")
 
 
-def _tune(options: argparse.Namespace) -> None:
-    recipe = _read_recipe(options, options.recipe)
-    if options.trials < 1:
-        raise RequestError(f"--trials {options.trials}: must be at least 1")
-    if not recipe.search:
-        raise RequestError(
-            f"recipe {recipe.name}: declares nothing to search; add a [search] table"
-        )
-    from cifar_models.runtime.onednn import choose_onednn
-    from cifar_models.runtime.quiet_tensorflow import import_tensorflow
-
-    choose_onednn(recipe.runtime.onednn)
-    import_tensorflow()
-    from cifar_models.sweeps.tuning import tune
-
-    tune(recipe, options.trials, options.out, options.budget_seconds, options.force)
-
-
 def _compare(options: argparse.Namespace) -> None:
     from cifar_models.comparison.compare_runs import compare
 
     print(compare(options.runs, options.out, options.explain))
 
 
-def _study(options: argparse.Namespace) -> None:
-    from cifar_models.sweeps.study import run_study
-
-    out = options.out or Path("runs") / f"study-{Path(options.study).stem}"
-    for report in run_study(options.study, out, options.force):
-        print(report)
-
-
 def _benchmark(options: argparse.Namespace) -> None:
     paths = {name: user_path(name) for name in options.subjects}
     runs = [path for path in paths.values() if path.is_dir()]
     names = [name for name, path in paths.items() if not path.is_dir()]
-    recipes = [_read_recipe(options, name) for name in names]
+    recipes = [read_recipe_of(options, name) for name in names]
     if runs and (options.set or options.dataset or options.data_dir):
         raise RequestError(
             f"{runs[0]}: is a run folder; --set, --dataset and --data-dir apply to recipes only, "
@@ -194,13 +151,13 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "resume": _resume,
     "evaluate": _evaluate,
     "compare": _compare,
-    "study": _study,
+    "study": sweep_commands.study_command,
     "predict": serving_commands.predict_command,
     "explain": serving_commands.explain_command,
     "worst": serving_commands.worst_command,
     "serve": serving_commands.serve_command,
     "check": _check,
-    "tune": _tune,
+    "tune": sweep_commands.tune_command,
     "export": serving_commands.export_command,
     "benchmark": _benchmark,
     "list": _list,

@@ -28,9 +28,17 @@ def path_of(text: str) -> Path:
 
 
 def seconds_of(text: str) -> float:
-    if not 0 <= (seconds := float(text)) < math.inf:  # NaN is not either
-        raise argparse.ArgumentTypeError(f"{text}: must be a number of seconds, at least 0")
-    return seconds
+    return _at_least_0(text, "a number of seconds")
+
+
+def amount_of(text: str) -> float:
+    return _at_least_0(text, "a number")
+
+
+def _at_least_0(text: str, what: str) -> float:
+    if not 0 <= (number := float(text)) < math.inf:  # NaN is not either
+        raise argparse.ArgumentTypeError(f"{text}: must be {what}, at least 0")
+    return number
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:

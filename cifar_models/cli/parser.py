@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cifar_models import __version__
-from cifar_models.cli import serving_arguments
+from cifar_models.cli import serving_arguments, sweep_arguments
 from cifar_models.cli.options import (
     MOVED,
     OneLineErrors,
@@ -17,7 +17,6 @@ from cifar_models.cli.options import (
     add_run,
     add_seed,
     path_of,
-    seconds_of,
 )
 
 
@@ -107,29 +106,6 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     add_data_dir(parser)
 
 
-def _add_tune(parser: argparse.ArgumentParser) -> None:
-    add_recipe(parser)
-    parser.add_argument(
-        "--trials",
-        type=int,
-        default=20,
-        metavar="N",
-        help="number of trials, including earlier ones in the folder (default: 20)",
-    )
-    parser.add_argument(
-        "--budget-seconds", type=seconds_of, metavar="S", help="start no new trial after S seconds"
-    )
-    parser.add_argument(
-        "--out",
-        type=path_of,
-        required=True,
-        metavar="DIR",
-        help="folder of the search; an existing search is resumed",
-    )
-    add_seed(parser)
-    add_force(parser)
-
-
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs",
@@ -146,16 +122,6 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show where the models look in the images on which they disagree most",
     )
-
-
-def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "study", metavar="STUDY", help="name of a file in experiments/studies/, or path of a file"
-    )
-    parser.add_argument(
-        "--out", type=path_of, metavar="DIR", help="folder of the study (default: runs/study-NAME)"
-    )
-    add_force(parser)
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -192,9 +158,11 @@ _COMMANDS = {
         "classify pictures in the browser of this computer", serving_arguments.add_serve
     ),
     "check": _Command("look for problems in a data set", _add_check),
-    "tune": _Command("search the ranges that a recipe declares", _add_tune),
+    "tune": _Command("search the ranges that a recipe declares", sweep_arguments.add_tune),
     "compare": _Command("compare finished runs in a report", _add_compare),
-    "study": _Command("train the missing runs of a study, and compare all of them", _add_study),
+    "study": _Command(
+        "train the missing runs of a study, and compare all of them", sweep_arguments.add_study
+    ),
     "export": _Command(
         "export the model of a finished run for serving", serving_arguments.add_export
     ),

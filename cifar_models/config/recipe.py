@@ -11,7 +11,7 @@ from cifar_models.config.augmentation import AugmentationConfig
 from cifar_models.config.keys import BELOW_ONE, NOT_NEGATIVE, Bounds, key
 from cifar_models.config.model_tables import TransformerConfig
 from cifar_models.config.paths import absolute_dataset, absolute_path, dataset_problem, path_problem
-from cifar_models.config.search import SearchChoices, SearchRange
+from cifar_models.config.search import SearchEntry
 from cifar_models.config.training import TrainingConfig
 
 SWITCH = ("auto", "on", "off")
@@ -82,8 +82,13 @@ class RuntimeConfig:
         "Kernels of oneDNN on a CPU; auto: on new processors only. TF_ENABLE_ONEDNN_OPTS wins.",
         choices=SWITCH,
     )
+    devices: str = key(
+        "one", "GPUs that share each batch; XLA compiles for each of them.", choices=("one", "all")
+    )
     data_on_device: str = key(
-        "auto", "Keep training images in GPU memory; auto: with XLA, up to 1 GiB.", choices=SWITCH
+        "auto",
+        "Keep training images in GPU memory; auto: with XLA on one GPU, up to 1 GiB.",
+        choices=SWITCH,
     )
     deterministic: bool = key(False, "Same bytes from the same recipe, on a CPU.")
     checkpoint_seconds: float = key(
@@ -115,6 +120,7 @@ class Recipe:
         augmentation: The `augmentation` table.
         runtime: The `runtime` table.
         search: "table.key" → the values that `tune` may try.
+        oracle: How `tune` chooses among them, one of ORACLES. Empty: the first one.
     """
 
     name: str
@@ -124,7 +130,8 @@ class Recipe:
     training: TrainingConfig
     augmentation: AugmentationConfig
     runtime: RuntimeConfig
-    search: dict[str, SearchRange | SearchChoices] = field(default_factory=dict)
+    search: dict[str, SearchEntry] = field(default_factory=dict)
+    oracle: str = ""
 
     def with_absolute_paths(self) -> "Recipe":
         """Return the recipe with absolute paths, which mean the same from every folder."""

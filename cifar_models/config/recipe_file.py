@@ -1,7 +1,6 @@
 """Recipes as TOML files: reading, overriding, checking and writing them."""
 
 import dataclasses
-import difflib
 import re
 import typing
 from collections.abc import Sequence
@@ -9,24 +8,27 @@ from pathlib import Path
 
 from cifar_models.config import keys
 from cifar_models.config.architectures import ARCHITECTURES
+from cifar_models.config.known_keys import all_keys, did_you_mean, unknown_key_message
 from cifar_models.config.paths import user_path
 from cifar_models.config.recipe import TABLES, Recipe
 from cifar_models.config.renamed import (
-    REMOVED_KEYS,
     RENAMED_ARCHITECTURES,
-    RENAMED_KEYS,
     with_current_names,
 )
-from cifar_models.config.search import SearchChoices, SearchRange, parse_search_entry
+from cifar_models.config.search import (
+    ORACLES,
+    SearchChoices,
+    SearchEntry,
+    condition_problems,
+    parse_search_entry,
+)
 from cifar_models.config.toml_file import parse_toml, parse_value, read_toml
 from cifar_models.errors import RequestError
 
-# The recipes of the project: inside an installed package, or beside the package in a checkout.
-EXPERIMENTS = next(
-    folder / "experiments"
-    for folder in Path(__file__).resolve().parents[1:3]
-    if (folder / "experiments").is_dir()
-)
+# The recipes of the project: inside an installed package, or beside the package in a checkout. On a
+# machine of a cluster, which has the package alone, there are none.
+_PLACES = [folder / "experiments" for folder in Path(__file__).resolve().parents[1:3]]
+EXPERIMENTS = next((place for place in _PLACES if place.is_dir()), _PLACES[0])
 
 
 def recipe_paths() -> dict[str, Path]:
@@ -50,7 +52,7 @@ def read_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     if not path.is_file():
         raise RequestError(
             f"recipe {keys.shown(str(name_or_path))}: neither a file nor one of "
-            f"{', '.join(known)}{_did_you_mean(str(name_or_path), known)}"
+            f"{', '.join(known)}{did_you_mean(str(name_or_path), known)}"
         )
     content = read_toml(path)
     for override in overrides:
@@ -102,13 +104,19 @@ def build_recipe(content: dict, where: str) -> Recipe:
             for table in TABLES
         },
     )
-    search = _table(content, "search", where)
-    recipe = dataclasses.replace(
-        recipe, search={key: _search_entry(key, value, where) for key, value in search.items()}
-    )
+    search = dict(_table(content, "search", where))
+    oracle = search.pop("oracle", "")
+    if oracle not in ("", *ORACLES):
+        raise RequestError(
+            f"{where}: search.oracle = {keys.shown(oracle)} must be one of {', '.join(ORACLES)}"
+        )
+    entries = {key: _search_entry(key, value, where) for key, value in search.items()}
+    for key, problem in condition_problems(entries).items():
+        raise RequestError(f'{where}: search."{key}": {problem}')
+    recipe = dataclasses.replace(recipe, search=entries, oracle=oracle)
     for table in content:
         if table not in ("model", "search", *TABLES):
-            raise RequestError(_unknown_key_message(table, ("model", "search", *TABLES), where))
+            raise RequestError(unknown_key_message(table, ("model", "search", *TABLES), where))
     _check_values(recipe, where)
     return recipe
 
@@ -133,7 +141,12 @@ def recipe_tables(recipe: Recipe) -> dict:
     """Return the resolved recipe as the nested tables of its TOML file."""
     tables = {table: _toml_values(getattr(recipe, table)) for table in ("data", "model", *TABLES)}
     tables["model"] = {"architecture": recipe.architecture, **tables["model"]}
-    tables["search"] = {key: _toml_values(entry) for key, entry in recipe.search.items()}
+    tables["search"] = {"oracle": recipe.oracle} if recipe.oracle else {}
+    for key, entry in recipe.search.items():
+        values = _toml_values(entry)
+        if not values["when"]:
+            del values["when"]
+        tables["search"][key] = values
     return {"name": recipe.name, **tables}
 
 
@@ -152,7 +165,7 @@ def _architecture(name: object, where: str) -> str:
         raise RequestError(f"{where}: model.architecture {name!r} is now called {new!r}")
     raise RequestError(
         f"{where}: model.architecture {keys.shown(name)} is not one of "
-        f"{', '.join(ARCHITECTURES)}{_did_you_mean(keys.shown(name), ARCHITECTURES)}"
+        f"{', '.join(ARCHITECTURES)}{did_you_mean(keys.shown(name), ARCHITECTURES)}"
     )
 
 
@@ -166,7 +179,7 @@ def _apply_override(override: str, content: dict) -> None:
 def _set_value(content: dict, key: str, value: object, where: str) -> None:
     table, dot, field = key.partition(".")
     if not dot or table not in ("model", *TABLES):
-        raise RequestError(_unknown_key_message(key, _all_keys(), where))
+        raise RequestError(unknown_key_message(key, all_keys(), where))
     if not isinstance(content.setdefault(table, {}), dict):
         raise RequestError(f"{where}: {table} must be a table")
     content[table] = {**content[table], field: value}
@@ -186,15 +199,15 @@ def _replace_values(default, table: dict, prefix: str, where: str):
     for key, value in table.items():
         if key not in types_of:
             names = [f"{prefix}.{name}" for name in types_of]
-            raise RequestError(_unknown_key_message(f"{prefix}.{key}", names, where))
+            raise RequestError(unknown_key_message(f"{prefix}.{key}", names, where))
         values[key] = keys.typed(value, types_of[key], f"{where}: {prefix}.{key}")
     return dataclasses.replace(default, **values)
 
 
-def _search_entry(key: str, value: object, where: str) -> SearchRange | SearchChoices:
+def _search_entry(key: str, value: object, where: str) -> SearchEntry:
     where = f'{where}: search."{keys.shown_name(key)}"'
-    if key not in _all_keys():
-        raise RequestError(_unknown_key_message(key, _all_keys(), where))
+    if key not in all_keys():
+        raise RequestError(unknown_key_message(key, all_keys(), where))
     return parse_search_entry(value, where)
 
 
@@ -205,25 +218,16 @@ def _check_values(recipe: Recipe, where: str) -> None:
             raise RequestError(f"{where}: {table}.{key} = {keys.shown(value)} {problem}")
     for problem in recipe.problems():
         raise RequestError(f"{where}: {problem}")
-    bare = dataclasses.replace(recipe, search={})
+    bare = dataclasses.replace(recipe, search={}, oracle="")
     for key, entry in recipe.search.items():
         values = entry.choices if isinstance(entry, SearchChoices) else (entry.low, entry.high)
+        condition = {other: choices[0] for other, choices in entry.when.items()}
         for value in values:  # each must be valid with the recipe's values of the other keys
             try:
-                with_values(bare, {key: value})
+                with_values(bare, {**condition, key: value})
             except RequestError as error:
                 problem = str(error).removeprefix(f"{recipe.name}: ")
                 raise RequestError(f'{where}: search."{key}": {problem}') from None
-
-
-def _all_keys() -> list[str]:
-    models = [("model", type(each.config)) for each in ARCHITECTURES.values()]
-    names = [
-        f"{table}.{field.name}"
-        for table, cls in [*models, *TABLES.items()]
-        for field in dataclasses.fields(cls)
-    ]
-    return ["model.architecture", *dict.fromkeys(names)]
 
 
 def _toml_values(table) -> dict:
@@ -232,17 +236,3 @@ def _toml_values(table) -> dict:
         key: list(value) if isinstance(value, tuple) else value
         for key, value in dataclasses.asdict(table).items()
     }
-
-
-def _unknown_key_message(key: str, known, where: str) -> str:
-    if key in RENAMED_KEYS:
-        return f"{where}: {key} is now called {RENAMED_KEYS[key]}"
-    if key in REMOVED_KEYS:
-        return f"{where}: {key} has been replaced by {REMOVED_KEYS[key]}"
-    hint = _did_you_mean(key, known) or "; see docs/recipes.md"
-    return f"{where}: there is no {keys.shown_name(key)}{hint}"
-
-
-def _did_you_mean(name: str, known) -> str:
-    nearest = difflib.get_close_matches(name[:100], list(known), n=1, cutoff=0.5)
-    return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -1,9 +1,13 @@
 """Translation between a recipe's `search` table and KerasTuner."""
 
+import contextlib
+from dataclasses import replace
+
 import keras_tuner
 
-from cifar_models.config.recipe import Recipe, SearchChoices
+from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_tables, with_values
+from cifar_models.config.search import SearchChoices, SearchEntry
 
 
 def search_space(recipe: Recipe) -> keras_tuner.HyperParameters:
@@ -15,18 +19,33 @@ def search_space(recipe: Recipe) -> keras_tuner.HyperParameters:
         recipe: Recipe with a `search` table.
     """
     space = keras_tuner.HyperParameters()
-    for key, entry in recipe.search.items():
-        if isinstance(entry, SearchChoices):
-            space.Choice(key, list(range(len(entry.choices))), ordered=False)
-        elif _is_integer(key, recipe):
-            space.Int(key, int(entry.low), int(entry.high), sampling=entry.scale)
-        else:
-            space.Float(key, float(entry.low), float(entry.high), sampling=entry.scale)
+    # Keys on which others depend come first.
+    for key, entry in sorted(recipe.search.items(), key=lambda item: bool(item[1].when)):
+        with contextlib.ExitStack() as stack:
+            for parent, values in entry.when.items():
+                chosen = recipe.search[parent]
+                assert isinstance(chosen, SearchChoices)
+                indices = [chosen.choices.index(value) for value in values]
+                stack.enter_context(space.conditional_scope(parent, indices))
+            _declare(space, key, entry, recipe)
     return space
 
 
+def _declare(
+    space: keras_tuner.HyperParameters, key: str, entry: SearchEntry, recipe: Recipe
+) -> None:
+    if isinstance(entry, SearchChoices):
+        space.Choice(key, list(range(len(entry.choices))), ordered=False)
+    elif _is_integer(key, recipe):
+        space.Int(key, int(entry.low), int(entry.high), sampling=entry.scale)
+    else:
+        space.Float(key, float(entry.low), float(entry.high), sampling=entry.scale)
+
+
 def suggest(hyperparameters: keras_tuner.HyperParameters, recipe: Recipe) -> Recipe:
-    """Return the recipe with the proposed value of every searched key.
+    """Return the recipe with the proposed value of every searched key whose condition holds.
+
+    It has no `search` table.
 
     Args:
         hyperparameters: Proposal of the tuner.
@@ -37,9 +56,11 @@ def suggest(hyperparameters: keras_tuner.HyperParameters, recipe: Recipe) -> Rec
     """
     values = {}
     for key, entry in recipe.search.items():
+        if not hyperparameters.is_active(key):
+            continue
         value = hyperparameters.get(key)
         values[key] = entry.choices[value] if isinstance(entry, SearchChoices) else value
-    return with_values(recipe, values)
+    return with_values(replace(recipe, search={}, oracle=""), values)
 
 
 def _is_integer(key: str, recipe: Recipe) -> bool:

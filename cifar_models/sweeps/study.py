@@ -18,14 +18,16 @@ from cifar_models.storage.cost_records import ServingCost
 from cifar_models.storage.disk_errors import disk_errors
 from cifar_models.storage.records import Robustness
 from cifar_models.storage.run_folder import RunFolder
+from cifar_models.sweeps.parallel_study import RESUME, train_on_workers
 from cifar_models.sweeps.study_file import PlannedRun, plan_runs, read_study
+from cifar_models.workers.pool_options import ONE_WORKER, PoolOptions
 
 logger = logging.getLogger("cifar_models")
 
-RESUME = "the same command resumes the study"
 
-
-def run_study(name_or_path: str, out: Path, force: bool = False) -> list[Path]:
+def run_study(
+    name_or_path: str, out: Path, force: bool = False, pool: PoolOptions = ONE_WORKER
+) -> list[Path]:
     """Train the missing runs of a study, then compare all its runs.
 
     If the study was stopped, calling this again resumes it.
@@ -34,6 +36,7 @@ def run_study(name_or_path: str, out: Path, force: bool = False) -> list[Path]:
         name_or_path: Name or path of the study file.
         out: Folder of the study. DATASET/runs/ holds run folders, DATASET/comparison/ the report.
         force: Whether to go on if memory seems too small.
+        pool: Which workers train the runs.
 
     Returns:
         The path of the report of each data set.
@@ -53,7 +56,12 @@ def run_study(name_or_path: str, out: Path, force: bool = False) -> list[Path]:
                 for run in runs:
                     _refuse_links(run, out)
                     _refuse_other_study(run)
-                _train_missing(runs, ["--force"] if force else [])
+                missing = [run for run in runs if not RunFolder(run.path).is_finished()]
+                logger.info("%d runs, %d of them missing", len(runs), len(missing))
+                if pool == ONE_WORKER:
+                    _train_one_by_one(missing, ["--force"] if force else [])
+                elif missing:
+                    train_on_workers(missing, out, pool, force)
                 return [
                     _compare_dataset(runs, dataset, out, study.robustness_images)
                     for dataset in dict.fromkeys(run.dataset for run in runs)
@@ -86,10 +94,8 @@ def _refuse_other_study(run: PlannedRun) -> None:
         )
 
 
-def _train_missing(runs: Sequence[PlannedRun], options: Sequence[str]) -> None:
-    """Train or resume every run that is not finished. A failed run does not end the study."""
-    missing = [run for run in runs if not RunFolder(run.path).is_finished()]
-    logger.info("%d runs, %d of them missing", len(runs), len(missing))
+def _train_one_by_one(missing: Sequence[PlannedRun], options: Sequence[str]) -> None:
+    """Train or resume runs. A failed run does not end the study."""
     began, failed = time.monotonic(), 0
     for number, run in enumerate(missing):
         left = ""

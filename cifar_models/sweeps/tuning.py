@@ -1,51 +1,73 @@
 """Hyperparameter search: KerasTuner proposes recipes, and each trial is a run.
 
-The state of a search is in its run folders. In a resumed search, KerasTuner proposes the same
-trials again from the same seed, and the results of finished trials are read from their folders.
-Therefore, a kill costs at most the progress of one trial since its last checkpoint.
+The state of a search is in its run folders. In a resumed search, the same trials are chosen again
+from the same seed, and the results of finished trials are read from their folders. Therefore, a
+kill costs at most the progress of the trials in training since their last checkpoints.
 """
 
-import dataclasses
+import contextlib
 import logging
 import tempfile
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_models.config.recipe import Recipe
-from cifar_models.config.recipe_file import recipe_toml, with_values
-from cifar_models.config.toml_file import MAX_BYTES
+from cifar_models.config.recipe_file import with_values
+from cifar_models.config.search import ORACLES
 from cifar_models.data.dataset import data_sha256
 from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError, RunError
-from cifar_models.runtime.memory import MemoryShortage, memory_for_training
+from cifar_models.runtime.environment import command_line
+from cifar_models.runtime.memory import memory_for_training
 from cifar_models.runtime.signals import Interruption
-from cifar_models.storage.atomic_files import locked, write_bytes_atomic
+from cifar_models.storage.atomic_files import WriteError, locked
 from cifar_models.storage.disk_errors import disk_errors
 from cifar_models.storage.run_folder import RunFolder
-from cifar_models.storage.safe_open import read_bytes
-from cifar_models.sweeps.trials import (
-    RESUME,
-    BudgetSpent,
-    CannotContinue,
-    OtherSearch,
-    RecipeTuner,
-)
+from cifar_models.sweeps.budget import SearchBudget
+from cifar_models.sweeps.confirmation import confirm
+from cifar_models.sweeps.oracles import strategy
+from cifar_models.sweeps.roles import CHIEF, WORKER, role
+from cifar_models.sweeps.search_folder import BEST, last_failure, refuse_other_files, write_best
+from cifar_models.sweeps.trials import RESUME, BudgetSpent, Trials
+from cifar_models.workers.open_pool import open_pool
+from cifar_models.workers.pool_options import ONE_WORKER, PoolOptions
 
 logger = logging.getLogger("cifar_models")
 
-BEST, BEST_HEAD = "best.toml", "# The best of "  # the file of the best recipe, and its beginning
 # Of the training images, in the trials of a recipe that trains on all of them.
 SEARCH_VALIDATION_FRACTION = 0.1
-TUNED_SUFFIX = "-tuned"  # of the name of the best recipe
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a search is run. Only `oracle` and `pool.workers` change which trials are made.
+
+    Attributes:
+        oracle: How trials are chosen, one of ORACLES. Empty: as the recipe says.
+        budget_seconds: Time after which no trial begins, seconds. It includes that of earlier
+            processes of the same search. None: no limit.
+        budget_flops: Floating-point operations of training after which no trial begins. None: no
+            limit.
+        pool: Which workers train the trials.
+        confirm: Number of seeds with which the best recipe is trained again and tested.
+        confirm_on_all: Whether these runs train on the validation images too.
+        force: Whether to go on if memory seems too small.
+    """
+
+    oracle: str = ""
+    budget_seconds: float | None = None
+    budget_flops: float | None = None
+    pool: PoolOptions = ONE_WORKER
+    confirm: int = 0
+    confirm_on_all: bool = False
+    force: bool = False
 
 
 def tune(
-    recipe: Recipe,
-    max_trials: int,
-    out: Path | str,
-    budget_seconds: float | None = None,
-    force: bool = False,
+    recipe: Recipe, max_trials: int, out: Path | str, options: SearchOptions = SearchOptions()
 ) -> Path:
-    """Search the ranges of a recipe, and write the best recipe. No test image is predicted.
+    """Search the ranges of a recipe, and write the best recipe. No trial predicts a test image.
 
     If the search was stopped, calling this again resumes it. If the recipe has no validation split,
     the trials have one of SEARCH_VALIDATION_FRACTION, and the best recipe has none again.
@@ -54,9 +76,9 @@ def tune(
         recipe: Recipe with a `search` table.
         max_trials: Number of trials, earlier ones in the folder included. If the folder holds more
             trials, all of them are used.
-        out: Folder of the search. trials/NNNN/ are run folders, best.toml is the best recipe.
-        budget_seconds: Time after which no trial begins, seconds. None: no limit.
-        force: Whether to go on if memory seems too small.
+        out: Folder of the search. trials/NNNN/ and confirmed/NNNN/ are run folders, best.toml is
+            the best recipe.
+        options: How the search is run.
 
     Returns:
         The path of best.toml, which `train` accepts unchanged.
@@ -68,43 +90,108 @@ def tune(
         Interruption: A signal asked the search to stop.
     """
     recipe, final_fraction = recipe.with_absolute_paths(), recipe.data.validation_fraction
-    if not final_fraction:
-        recipe = with_values(recipe, {"data.validation_fraction": SEARCH_VALIDATION_FRACTION})
-        logger.info(
-            "the trials hold out %.0f %% of the training images for validation, unless the data "
-            "have a validation split; the best recipe trains on all of them, as %s does",
-            100 * SEARCH_VALIDATION_FRACTION,
-            recipe.name,
+    recipe = _with_validation_split(recipe)
+    out, part = Path(out), role()
+    refuse_other_files(out)
+    if part and not (options.budget_seconds is None and options.budget_flops is None):
+        raise RequestError(
+            "--budget-seconds, --budget-flops: KerasTuner's chief knows no budget; leave them out"
         )
-    out = Path(out)
-    _refuse_other_files(out)
     with disk_errors(out, RESUME):
         (out / "trials").mkdir(parents=True, exist_ok=True)
-        with memory_for_training(force), locked(out):
-            tuner = _search(recipe, max_trials, out, budget_seconds)
-            return _write_best(tuner, final_fraction)
+        with (
+            memory_for_training(options.force),
+            nullcontext() if part == WORKER else locked(out),
+            open_pool(options.pool, recipe.runtime.onednn, out) as pool,
+        ):
+            budget = SearchBudget(out, options.budget_seconds, options.budget_flops)
+            sha256 = _checked_data(recipe, out, options.pool.cluster is not None)
+            trials = Trials(recipe, out, pool, budget, options.force, sha256)
+            try:
+                if part == WORKER:
+                    from cifar_models.sweeps.chief import work_for_chief
+
+                    work_for_chief(trials)
+                    return out / BEST  # which the chief writes
+                _search(trials, max_trials, options)
+                return _conclude(trials, final_fraction, options)
+            except Interruption as interruption:
+                interruption.args = (f"stopped; {RESUME}",)
+                raise
 
 
-def _search(
-    recipe: Recipe, max_trials: int, out: Path, budget_seconds: float | None
-) -> RecipeTuner:
-    """Run the search in its folder, which is locked, and return its tuner."""
-    trials = [RunFolder(path) for path in sorted((out / "trials").iterdir())]
-    _refuse_other_data(recipe, [folder for folder in trials if folder.has_begun()])
-    ended = sum(folder.has_ended() for folder in trials)
-    if ended > max_trials:
-        logger.info("%s: holds %d trials already; all of them are used", out, ended)
-        max_trials = ended
-    with tempfile.TemporaryDirectory() as scratch:
-        tuner = RecipeTuner(recipe, max_trials, out, budget_seconds, Path(scratch))
-        _run_trials(tuner)
-    return tuner
+def _with_validation_split(recipe: Recipe) -> Recipe:
+    """Return the recipe of the trials, which always have a validation split."""
+    if recipe.data.validation_fraction:
+        return recipe
+    logger.info(
+        "the trials hold out %.0f %% of the training images for validation, unless the data "
+        "have a validation split; the best recipe trains on all of them, as %s does",
+        100 * SEARCH_VALIDATION_FRACTION,
+        recipe.name,
+    )
+    return with_values(recipe, {"data.validation_fraction": SEARCH_VALIDATION_FRACTION})
 
 
-def _refuse_other_data(recipe: Recipe, begun: list[RunFolder]) -> None:
-    """Raise RequestError if trials of the folder were trained on other data than the recipe's."""
-    if not begun:
+def _conclude(trials: Trials, final_fraction: float, options: SearchOptions) -> Path:
+    """Write the best recipe, confirm it if asked, write the page, and return the recipe's path."""
+    best = write_best(trials, final_fraction)
+    confirmation = None
+    if options.confirm:
+        confirmation = confirm(trials, best, options.confirm, options.confirm_on_all)
+    from cifar_models.sweeps.search_report import write_search_report
+
+    oracle = _oracle(trials.recipe, options)
+    page = write_search_report(trials.recipe, trials.out, oracle, confirmation, command_line())
+    logger.info("%s", page)
+    return best
+
+
+def _search(trials: Trials, max_trials: int, options: SearchOptions) -> None:
+    """Run the search in its folder, which is locked."""
+    out, recipe = trials.out, trials.recipe
+    folders = [RunFolder(path) for path in sorted((out / "trials").iterdir())]
+    begun = sum(folder.has_begun() or folder.has_ended() for folder in folders)
+    if begun > max_trials:
+        logger.info("%s: holds %d trials already; all of them are used", out, begun)
+        max_trials = begun
+    if role() == CHIEF:
+        from cifar_models.sweeps.chief import give_out_trials
+
+        give_out_trials(recipe, out, max_trials, _oracle(recipe, options))
+        trials.collect()
         return
+    choose = strategy(_oracle(recipe, options))
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            choose(trials, max_trials, Path(scratch))
+        except BudgetSpent:
+            pass  # the search has said so
+        except RuntimeError as error:  # from KerasTuner: too many failed trials in a row
+            if not trials.failed:
+                raise
+            raise RunError(
+                f"the search stopped: {str(error).splitlines()[0]} {last_failure(trials)}"
+            ) from None
+        finally:
+            with contextlib.suppress(WriteError):  # it would hide the error that ends the search
+                trials.budget.save()
+    trials.collect()
+
+
+def _checked_data(recipe: Recipe, out: Path, is_on_cluster: bool) -> str:
+    """Compare the data with those of earlier trials.
+
+    Returns:
+        The hash that the data of other machines must have; "" if there are none.
+
+    Raises:
+        RequestError: A trial of the folder was trained on other data.
+    """
+    folders = [RunFolder(path) for path in sorted((out / "trials").iterdir())]
+    begun = [folder for folder in folders if folder.has_begun()]
+    if not begun and not is_on_cluster:
+        return ""
     dataset = load_dataset(recipe)
     now = {"class_names": list(dataset.class_names), "data_sha256": data_sha256(dataset)}
     for folder in begun:
@@ -114,81 +201,9 @@ def _refuse_other_data(recipe: Recipe, begun: list[RunFolder]) -> None:
                 f"{folder.path}: was trained on other images or classes than {dataset.name} has "
                 "now; restore them, or choose another --out"
             )
+    return str(now["data_sha256"]) if is_on_cluster else ""
 
 
-def _refuse_other_files(out: Path) -> None:
-    """Raise RequestError if a folder holds files, and they are not those of a search."""
-    trials = out / "trials"
-    if out.is_dir() and any(out.iterdir()) and not trials.is_dir():
-        raise RequestError(f"{out}: holds other files; choose another --out")
-    for path in (trials, *(trials.iterdir() if trials.is_dir() else ())):
-        if path.is_symlink() or (path.exists() and not path.is_dir()):
-            raise RequestError(f"{path}: is not a folder of a search; choose another --out")
-    try:
-        is_own = read_bytes(out, BEST, MAX_BYTES).startswith(BEST_HEAD.encode())
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError):
-        is_own = False
-    if not is_own:
-        raise RequestError(
-            f"{out / BEST}: is not of a search, and would be replaced; choose another --out"
-        )
-
-
-def _run_trials(tuner: RecipeTuner) -> None:
-    """Run the search, and translate the errors that end it."""
-    try:
-        tuner.search()
-    except BudgetSpent as spent:
-        logger.info("%s", spent)
-    except Interruption as interruption:
-        interruption.args = (f"stopped; {RESUME}",)
-        raise
-    except OtherSearch as error:
-        raise RequestError(str(error)) from None
-    except CannotContinue as error:
-        cause, reason = error.args[0], str(error.args[0])
-        kind = RequestError if isinstance(cause, MemoryShortage) else RunError
-        raise kind(reason if RESUME in reason else f"{reason}; then {RESUME}") from None
-    except RuntimeError as error:  # from KerasTuner: too many failed trials in a row
-        raise RunError(
-            f"the search stopped: {str(error).splitlines()[0]} {_last_failure(tuner)}"
-        ) from None
-
-
-def _last_failure(tuner: RecipeTuner) -> str:
-    name, reason = list(tuner.failed.items())[-1]
-    return f"trial {name}: {reason}"
-
-
-def _write_best(tuner: RecipeTuner, validation_fraction: float) -> Path:
-    """Write the recipe of the best trial, and return the path of the file.
-
-    Args:
-        tuner: Tuner that ran the trials.
-        validation_fraction: data.validation_fraction of the recipe that was searched.
-    """
-    recipe, finished, path = tuner.recipe, tuner.finished, tuner.out / BEST
-    if not finished:
-        raise RunError(
-            f"{tuner.out}: no trial finished{f'; {_last_failure(tuner)}' if tuner.failed else ''}"
-        )
-    best = max(finished, key=finished.__getitem__)
-    values: dict[str, object] = {
-        "training.tuning_trials": recipe.training.tuning_trials + len(finished)
-    }
-    if not validation_fraction:
-        values["data.validation_fraction"] = 0.0
-    tuned = with_values(RunFolder(tuner.out / "trials" / best).read_recipe(), values)
-    # Another name: a comparison or study of both recipes would otherwise list their differences.
-    tuned = dataclasses.replace(
-        tuned, name=f"{recipe.name.removesuffix(TUNED_SUFFIX)}{TUNED_SUFFIX}"
-    )
-    head = (
-        f"{BEST_HEAD}{len(finished)} trials of {recipe.name} by validation accuracy: "
-        f"trial {best}, {finished[best]:.4f}\n"
-    )
-    write_bytes_atomic(tuner.out, path.name, (head + recipe_toml(tuned)).encode())
-    logger.info("best: trial %s, validation accuracy %.4f; %s", best, finished[best], path)
-    return path
+def _oracle(recipe: Recipe, options: SearchOptions) -> str:
+    """Return how trials are chosen."""
+    return options.oracle or recipe.oracle or ORACLES[0]

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cifar_models.cli.main import main
+from cifar_models.config.known_keys import all_keys
 from cifar_models.config.model_tables import ResidualCNNConfig
 from cifar_models.config.recipe import TABLES, Recipe
 from cifar_models.config.recipe_file import (
-    _all_keys,
     build_recipe,
     read_recipe,
     recipe_paths,
@@ -68,7 +68,7 @@ values = st.recursive(
     ),
     max_leaves=6,
 )
-known_keys = st.sampled_from(_all_keys())
+known_keys = st.sampled_from(all_keys())
 keys = st.one_of(known_keys, known_keys, st.text(max_size=12), st.just("model.architecture"))
 # What TOML does not allow, and what Python cannot read.
 raw_values = st.one_of(

@@ -110,6 +110,13 @@ def test_a_target_passes_its_variables_to_the_command(words, command, project):
     assert command_of(project, *shlex.split(words)) == shlex.split(command)
 
 
+def test_a_cluster_has_a_chief_and_workers(project):
+    result, calls = make(project, "tune-cluster", "RECIPE=digits-cnn", "WORKERS=3", "TRIALS=4")
+    assert result.returncode == 0, result.stderr
+    command = "python -m cifar_models tune digits-cnn --trials 4 --out runs/tune-digits-cnn"
+    assert calls == 4 * [shlex.split(command)]
+
+
 @pytest.mark.skipif(
     any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")), reason="has a GPU"
 )

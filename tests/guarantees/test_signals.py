@@ -15,18 +15,18 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-import keras
 import pytest
 
 from cifar_models.cli.main import main
 from cifar_models.run import record, train
 from cifar_models.runtime.signals import Interruption, obey_stop, stop_request
 from cifar_models.storage.run_folder import RunFolder
-from cifar_models.sweeps import trials
+from cifar_models.sweeps import tuning
 from cifar_models.training.stopwatch import Stopwatch
+from cifar_models.workers.job import Job, JobResult
 from tests.conftest import TINY_CNN, TINY_CNN_TOML, as_overrides, outcome_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,10 +141,18 @@ def test_a_dropped_stop_between_two_trials_ends_the_search(tmp_path, monkeypatch
     recipe, out = tmp_path / "searched.toml", tmp_path / "search"
     recipe.write_text(SEARCH)
     trained = []
-    monkeypatch.setattr(trials, "train", lambda *arguments, **options: trained.append(arguments))
-    monkeypatch.setattr(keras.backend, "clear_session", stop_in_a_finalizer)
+
+    class StoppedPool:
+        count = 1
+
+        def run(self, jobs: list[Job]) -> list[JobResult]:
+            trained.extend(jobs)
+            stop_in_a_finalizer()
+            return [JobResult(accuracy=0.5)]
+
+    monkeypatch.setattr(tuning, "open_pool", lambda *_: nullcontext(StoppedPool()))
     assert main(["tune", str(recipe), "--trials", "3", "--out", str(out)]) == 143
-    assert not trained
+    assert len(trained) == 1
     assert "the same command resumes the search" in capsys.readouterr().err
 
 

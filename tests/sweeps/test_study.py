@@ -210,7 +210,7 @@ def test_an_unknown_study_is_refused(capsys):
 def test_force_reaches_every_run(study_path, tmp_path, monkeypatch):
     runs, commands = list(plan_runs(read_study(str(study_path)), tmp_path)), []
     monkeypatch.setattr(study_module, "_try_command", lambda path, words: commands.append(words))
-    study_module._train_missing(runs, ["--force"])
+    study_module._train_one_by_one(runs, ["--force"])
     assert len(commands) == len(runs)
     assert all(command[0] == "train" and "--force" in command for command in commands)
 

@@ -1,27 +1,42 @@
 """A search on the digits: its trials, its result, and how it is resumed."""
 
 import errno
+import json
 import os
+import re
 import shutil
+import statistics
+import subprocess
+import sys
+import time
 import tomllib
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import keras_tuner
+import psutil
 import pytest
 from PIL import Image
 
 from cifar_models.cli.main import main
-from cifar_models.config.recipe_file import read_recipe, recipe_toml
+from cifar_models.config.recipe_file import read_recipe
 from cifar_models.errors import RequestError, RunError
+from cifar_models.run.load import load_run
 from cifar_models.runtime import memory
 from cifar_models.storage.atomic_files import locked
-from cifar_models.sweeps import trials
+from cifar_models.sweeps import oracles, tuning
+from cifar_models.sweeps.rungs import rungs
 from cifar_models.sweeps.search_space import search_space, suggest
+from cifar_models.workers import work as worker
+from cifar_models.workers.job import Job, JobResult
+from cifar_models.workers.worker_pool import raise_if_all_end
 from tests.conftest import (
     TINY_CNN_TOML,
+    read_history,
     read_metrics,
     refusal,
-    run_until_killed,
     write_noise_images,
 )
 
@@ -38,6 +53,47 @@ batch_size = 128
 "model.stem_filters" = {{ low = 4, high = 8 }}
 "model.stage_filters" = {{ choices = [[4, 8], [8, 8]] }}
 """
+
+
+class PoolInThisProcess:
+    """A pool whose jobs are done one after the other, without workers.
+
+    Args:
+        count: Number of trials that the search may choose at once.
+    """
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def run(self, jobs: Sequence[Job], ended=None) -> list[JobResult]:
+        results = []
+        for job in jobs:
+            results.append(worker.do_job(job))
+            raise_if_all_end(results[-1])
+        return results
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Train trials in this process, which is faster than to start a worker for each test."""
+
+    monkeypatch.setattr(
+        tuning, "open_pool", lambda options, *_: nullcontext(PoolInThisProcess(options.workers))
+    )
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[str]:
+    """Return the names of the trials that are trained or resumed, as they are."""
+    names: list[str] = []
+    real = worker._train
+
+    def train(job: Job) -> float:
+        names.append(job.path.name)
+        return real(job)
+
+    monkeypatch.setattr(worker, "_train", train)
+    return names
 
 
 @pytest.fixture
@@ -96,23 +152,24 @@ def test_a_search_writes_its_trials_and_a_best_recipe_that_trains(recipe_path, t
     assert main(["train", str(out / "best.toml"), "--run", str(tmp_path / "run")]) == 0
 
 
-@pytest.mark.slow
-def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("in_this_process")
+def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeypatch, trained):
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     assert tune(recipe_path, uninterrupted, 3) == 0
-    trained = []
-    real_train = trials.train
+    trained.clear()
+    counted = worker._train
 
-    def train_until_killed(recipe, path, evaluation_split):
-        trained.append(path.name)
-        if len(trained) == 2:
-            path.mkdir(parents=True, exist_ok=True)
-            (path / "recipe.toml").write_text(recipe_toml(recipe))  # before training began
+    def train_until_killed(job: Job) -> float:
+        if len(trained) == 1:
+            trained.append(job.path.name)
+            (job.path / "recipe.toml").write_text(job.recipe)  # before training began
             raise KeyboardInterrupt
-        return real_train(recipe, path, evaluation_split)
+        return counted(job)
 
-    monkeypatch.setattr(trials, "train", train_until_killed)
-    assert tune(recipe_path, killed, 3) == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_train", train_until_killed)
+        with pytest.raises(KeyboardInterrupt):
+            tuning.tune(read_recipe(str(recipe_path)), 3, killed)
     assert tune(recipe_path, killed, 3) == 0
     assert trained == ["0001", "0002", "0002", "0003"]
     for trial in ("0001", "0002", "0003"):
@@ -122,6 +179,7 @@ def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeyp
         assert one.read_text() == other.read_text()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_search_does_not_go_on_over_changed_images(recipe_path, tmp_path, capsys):
     images, out = write_noise_images(tmp_path / "images", ("cat", "dog"), 20), tmp_path / "search"
     recipe_path.write_text(SEARCH.replace('"digits"', f"'folder:{images}'"))
@@ -134,38 +192,74 @@ def test_a_search_does_not_go_on_over_changed_images(recipe_path, tmp_path, caps
     assert "other images or classes" in refusal(capsys, *command)
 
 
+def failing(problem: Exception, *names: str):
+    """Return a function that trains, but fails for trials of these names; of none, for all."""
+    real = worker._train
+
+    def train(job: Job) -> float:
+        if not names or job.path.name in names:
+            raise problem
+        return real(job)
+
+    return train
+
+
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("error", [RunError("loss is nan"), ValueError("loss is nan")])
 def test_a_failed_trial_does_not_end_the_search(recipe_path, tmp_path, monkeypatch, capsys, error):
-    real_train = trials.train
-
-    def fail_once(recipe, path, evaluation_split):
-        if path.name == "0001":
-            raise error
-        return real_train(recipe, path, evaluation_split)
-
-    monkeypatch.setattr(trials, "train", fail_once)
+    monkeypatch.setattr(worker, "_train", failing(error, "0001"))
     out = tmp_path / "search"
     assert tune(recipe_path, out, 2) == 0
     assert "trial 0002" in (out / "best.toml").read_text().splitlines()[0]
     assert "trial 1 failed: loss is nan" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_search_fails_if_all_its_trials_fail(recipe_path, tmp_path, monkeypatch, capsys):
-    def fail(recipe, path, evaluation_split):
-        raise RunError("loss is nan in epoch 1")
-
-    monkeypatch.setattr(trials, "train", fail)
+    monkeypatch.setattr(worker, "_train", failing(RunError("loss is nan in epoch 1")))
     assert tune(recipe_path, tmp_path / "search", 4) == 1
     assert "loss is nan" in capsys.readouterr().err
 
 
-def test_no_trial_begins_after_the_budget_is_spent(recipe_path, tmp_path, monkeypatch, capsys):
+@pytest.mark.usefixtures("in_this_process")
+def test_no_trial_begins_after_the_budget_is_spent(recipe_path, tmp_path):
     out = tmp_path / "search"
     assert tune(recipe_path, out, 1) == 0
     assert tune(recipe_path, out, 3, "--budget-seconds", "0") == 0
     assert [path.name for path in (out / "trials").iterdir()] == ["0001"]
 
 
+@pytest.mark.usefixtures("in_this_process")
+def test_the_budget_includes_earlier_processes(recipe_path, tmp_path, capsys):
+    out = tmp_path / "search"
+    assert tune(recipe_path, out, 1, "--budget-seconds", "1000") == 0
+    seconds = json.loads((out / "search.json").read_text())["seconds"]
+    assert 0 < seconds < 1000
+    (out / "search.json").write_text('{"seconds": 2000}')
+    assert tune(recipe_path, out, 2, "--budget-seconds", "1000") == 0
+    assert "the budget of 1000 seconds is spent" in capsys.readouterr().out
+    assert [path.name for path in (out / "trials").iterdir()] == ["0001"]
+    (out / "search.json").write_text('{"seconds": "many"}')
+    assert "search.json: cannot be read" in refusal(
+        capsys, "tune", recipe_path, "--trials", 2, "--out", out
+    )
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_budget_of_operations_ends_the_search(tmp_path, trained, capsys):
+    lines = '"training.peak_learning_rate" = { low = 1e-3, high = 1.0 }', 'oracle = "random"'
+    path, out = space_of(tmp_path, *lines), tmp_path / "search"
+    assert tune(path, out, 1) == 0
+    metrics = read_metrics(out / "trials" / "0001")
+    images = json.loads((out / "trials" / "0001" / "dataset.json").read_text())["train_images"]
+    of_a_trial = 3 * metrics["flops_per_image"] * images  # the gradients cost two passes; 1 epoch
+    trained.clear()
+    assert tune(path, out, 5, "--budget-flops", str(1.5 * of_a_trial)) == 0
+    assert trained == ["0002"]
+    assert "FLOPs is spent" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("in_this_process")
 def test_a_folder_with_another_search_is_refused(recipe_path, tmp_path, capsys):
     out = tmp_path / "search"
     assert tune(recipe_path, out, 1) == 0
@@ -179,36 +273,24 @@ def test_a_folder_with_other_files_is_refused(recipe_path, tmp_path, capsys):
     assert "holds other files" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_a_killed_trial_resumes_after_its_last_checkpoint(recipe_path, tmp_path, capsys):
-    out = tmp_path / "search"
-    recipe_path.write_text(SEARCH + "\n[runtime]\ncheckpoint_seconds = 0\n")
-    run_until_killed(5, ["tune", str(recipe_path), "--trials", "1", "--out", str(out)])
-    capsys.readouterr()
-    recipe_path.write_text(SEARCH)  # a search with other checkpoint intervals is the same search
-    assert tune(recipe_path, out, 1) == 0
-    assert "resuming after step 4 of" in capsys.readouterr().out
-
-
-def test_a_failed_trial_is_not_trained_again(recipe_path, tmp_path, capsys, monkeypatch):
+@pytest.mark.usefixtures("in_this_process")
+def test_a_failed_trial_is_not_trained_again(recipe_path, tmp_path, capsys, trained):
     out = tmp_path / "search"
     recipe_path.write_text(SEARCH.replace("high = 1.0", "high = 1e33").replace("1e-3", "1e32"))
     assert tune(recipe_path, out, 1) == 1
     assert "training diverged" in capsys.readouterr().out
-    monkeypatch.setattr(trials, "train", None)
-    monkeypatch.setattr(trials, "resume", None)
     assert tune(recipe_path, out, 1) == 1
     assert "training diverged" in capsys.readouterr().err
+    assert trained == ["0001"]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_trial_that_fails_before_training_does_not_end_the_next_search(
     recipe_path, tmp_path, capsys, monkeypatch
 ):
-    def refuse(recipe, path, evaluation_split):
-        raise RequestError("the batch is larger than the data")
-
     out = tmp_path / "search"
-    monkeypatch.setattr(trials, "train", refuse)
+    problem = RequestError("the batch is larger than the data")
+    monkeypatch.setattr(worker, "_train", failing(problem))
     for _ in range(2):
         assert tune(recipe_path, out, 1) == 1
         error = capsys.readouterr().err
@@ -218,6 +300,7 @@ def test_a_trial_that_fails_before_training_does_not_end_the_next_search(
     assert "not of this search" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_search_that_does_not_fit_in_memory_goes_on_with_force(
     recipe_path, tmp_path, capsys, monkeypatch
 ):
@@ -227,13 +310,14 @@ def test_a_search_that_does_not_fit_in_memory_goes_on_with_force(
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "of memory, and 0.5 MB are left" in error
     assert error.endswith("go on anyway with --force; then the same command resumes the search\n")
-    trained = []
-    monkeypatch.setattr(trials, "train", lambda *arguments, **options: trained.append(arguments))
-    assert tune(recipe_path, out, 1, "--force") == 1
-    assert len(trained) == 1
+    jobs = []
+    monkeypatch.setattr(worker, "_train", lambda job: jobs.append(job) or 0.5)
+    assert tune(recipe_path, out, 1, "--force") == 2  # the folder of the trial holds no run
+    assert [job.force for job in jobs] == [True]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
 def test_a_full_disk_ends_the_search_without_failing_the_trial(recipe_path, tmp_path, capsys):
     out, real, models = tmp_path / "search", os.replace, []
 
@@ -260,3 +344,260 @@ def test_a_folder_in_use_is_refused(recipe_path, tmp_path, capsys):
     with locked(out):
         assert tune(recipe_path, out, 1) == 2
     assert f"{out}: process" in capsys.readouterr().err
+
+
+def space_of(tmp_path: Path, *lines: str) -> Path:
+    """Write the recipe with other lines in its table of the search."""
+    path = tmp_path / "small.toml"
+    path.write_text(SEARCH.split("[search]")[0] + "[search]\n" + "\n".join(lines))
+    return path
+
+
+CONDITION = (
+    '"training.optimizer" = { choices = ["sgd", "adamw"] }',
+    '"training.momentum" = { low = 0.5, high = 0.95, when = { "training.optimizer" = ["sgd"] } }',
+)
+
+
+def test_a_key_is_searched_only_if_its_condition_holds(tmp_path):
+    recipe = read_recipe(str(space_of(tmp_path, *CONDITION)))
+    assert read_recipe(str(space_of(tmp_path, *CONDITION))) == recipe
+    oracle = keras_tuner.oracles.RandomSearchOracle(
+        objective="val_accuracy", max_trials=30, hyperparameters=search_space(recipe), seed=1
+    )
+    oracles._Chooser(oracle, tmp_path)
+    seen = {"sgd": set(), "adamw": set()}
+    for number in range(30):
+        proposed = suggest(oracle.create_trial(str(number)).hyperparameters, recipe)
+        seen[proposed.training.optimizer].add(proposed.training.momentum)
+    assert seen["adamw"] == {recipe.training.momentum}
+    assert len(seen["sgd"]) > 5 and all(0.5 <= each <= 0.95 for each in seen["sgd"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('oracle = "grid"', "search.oracle = 'grid' must be one of bayesian, random, halving"),
+        ('"model.l1" = { low = 1e-8, high = 1e-4, when = 3 }', "write when = {"),
+        (
+            '"model.l1" = { low = 1e-8, high = 1e-4, when = { "model.l2" = [0.1] } }',
+            "when: 'model.l2' is not searched with choices",
+        ),
+        (
+            CONDITION[0] + "\n" + CONDITION[1].replace('["sgd"]', '["muon"]'),
+            "when: 'muon' is not a choice of 'training.optimizer'",
+        ),
+    ],
+)
+def test_wrong_conditions_are_refused(line, message, tmp_path):
+    with pytest.raises(RequestError, match=re.escape(message)):
+        read_recipe(str(space_of(tmp_path, line)))
+
+
+@pytest.mark.parametrize(
+    ("trials", "epochs", "expected"),
+    [
+        (9, 9, [1, 3, 9]),
+        (27, 30, [2, 4, 10, 30]),
+        (3, 30, [10, 30]),
+        (2, 30, [30]),
+        (100, 1, [1]),
+        (9, 2, [2]),
+    ],
+)
+def test_the_rungs_of_halving(trials, epochs, expected):
+    assert rungs(trials, epochs) == expected
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_halving_continues_the_best_third_of_the_trials(tmp_path, trained, capsys):
+    lines = ('oracle = "halving"', '"training.peak_learning_rate" = { low = 1e-3, high = 1.0 }')
+    path = space_of(tmp_path, *lines)
+    path.write_text(path.read_text().replace("epochs = 1", "epochs = 3"))
+    out = tmp_path / "search"
+    assert tune(path, out, 3) == 0
+    assert trained[:3] == ["0001", "0002", "0003"] and len(trained) == 4
+    after_one = {
+        name: float(read_history(out / "trials" / name)[0]["validation_accuracy"])
+        for name in trained[:3]
+    }
+    assert trained[3] == max(after_one, key=after_one.get)
+    assert len(read_history(out / "trials" / trained[3])) == 3
+    finished = [path.parent.name for path in out.rglob("metrics.json")]
+    assert finished == [trained[3]]
+    # It equals a run that was never paused.
+    recipe = out / "trials" / trained[3] / "recipe.toml"
+    assert main(["train", str(recipe), "--run", str(tmp_path / "whole")]) == 0
+    whole = [row["validation_accuracy"] for row in read_history(tmp_path / "whole")]
+    halved = [row["validation_accuracy"] for row in read_history(out / "trials" / trained[3])]
+    assert whole == halved
+    trained.clear()
+    assert tune(path, out, 3) == 0 and trained == []
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_proposal_that_was_tried_before_is_not_trained_again(tmp_path, trained, capsys):
+    path = space_of(tmp_path, '"model.stem_filters" = { choices = [4, 4, 4] }', 'oracle = "random"')
+    assert tune(path, tmp_path / "search", 3) == 0
+    assert trained == ["0001"]
+    assert "is trial 1 again" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_best_recipe_is_confirmed_on_all_images(recipe_path, tmp_path):
+    out = tmp_path / "search"
+    assert tune(recipe_path, out, 1, "--confirm", "1", "--confirm-on-all") == 0
+    trial, confirmed = (load_run(out / name / "0001") for name in ("trials", "confirmed"))
+    assert confirmed.recipe.data.validation_fraction == 0
+    assert (
+        confirmed.dataset.train_images
+        == trial.dataset.train_images + trial.dataset.validation_images
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
+def test_two_recipes_are_searched_and_compared(recipe_path, tmp_path, capsys):
+    other = tmp_path / "other.toml"
+    other.write_text(SEARCH.replace("stem_filters = 4", "stem_filters = 6"))
+    command = ["tune", recipe_path, other, "--trials", 1, "--out", tmp_path / "both"]
+    assert "--confirm 3" in refusal(capsys, *command)
+    assert main([*map(str, command), "--confirm", "2"]) == 0
+    page = (tmp_path / "both" / "comparison" / "report.html").read_text()
+    assert "small-tuned" in page and "other-tuned" in page
+    assert "must have different names" in refusal(
+        capsys, "tune", recipe_path, recipe_path, "--confirm", 1, "--out", tmp_path / "same"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
+def test_tensorboard_has_every_metric_of_every_trial(recipe_path, tmp_path):
+    """TensorBoard's own server is asked, as its page asks it."""
+    out = tmp_path / "search"
+    assert tune(recipe_path, out, 2) == 0
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", "--logdir", out, "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        address = next(
+            found[0] for line in server.stderr if (found := re.search(r"http://\S+:\d+", line))
+        )
+        groups = wait_for_groups(f"{address}/data/plugin/hparams/", 2)
+    finally:
+        server.kill()
+        server.wait()
+    for group in groups:
+        values = {
+            each["name"]["tag"]: each["value"] for each in group["sessions"][0]["metricValues"]
+        }
+        trial = Path(group["sessions"][0]["name"]).parent
+        metrics = read_metrics(out / trial)
+        for name in ("accuracy", "loss", "f1_macro", "expected_calibration_error"):
+            assert values[f"final/validation_{name}"] == pytest.approx(metrics[name], rel=1e-6)
+        assert "model.stem_filters" in group["hparams"]
+
+
+def wait_for_groups(address: str, count: int) -> list[dict]:
+    """Return the session groups of TensorBoard's HParams tab, once it has read all of them."""
+    for _ in range(60):
+        experiment = ask(address + "experiment", {})
+        request = {
+            "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_RUNNING"],
+            "colParams": [
+                {kind: info["name"], "includeInResult": True}
+                for kind in ("metric", "hparam")
+                for info in experiment.get(f"{kind}Infos", [])
+            ],
+            "startIndex": 0,
+            "sliceSize": 100,
+        }
+        groups = ask(address + "session_groups", request).get("sessionGroups", [])
+        if len(groups) == count and all(
+            group["sessions"][0].get("metricValues") for group in groups
+        ):
+            return groups
+        time.sleep(1)
+    raise AssertionError("TensorBoard did not read the trials")
+
+
+def ask(address: str, request: dict) -> dict:
+    body = json.dumps(request).encode()
+    message = Request(address, body, {"Content-Type": "application/json"})
+    with urlopen(message) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_best_recipe_is_confirmed_with_other_seeds(recipe_path, tmp_path, trained, capsys):
+    out = tmp_path / "search"
+    assert tune(recipe_path, out, 1, "--confirm", "2") == 0
+    assert trained == ["0001", "0001", "0002"]  # a trial, and two seeds
+    runs = [load_run(out / "confirmed" / name) for name in ("0001", "0002")]
+    assert [run.metrics.split for run in runs] == ["test", "test"]
+    assert [run.recipe.runtime.seed for run in runs] == [1, 2]
+    tested = [100 * run.metrics.accuracy for run in runs]
+    mean, spread = statistics.mean(tested), statistics.stdev(tested)
+    words = f"{mean:.2f} ± {spread:.2f} %"
+    assert f"confirmed with 2 other seeds: test accuracy {words}" in capsys.readouterr().out
+    page = (out / "report.html").read_text()
+    assert "report.html" not in page and words in page
+    validated = [
+        100 * max(float(row["validation_accuracy"]) for row in read_history(run.path))
+        for run in runs
+    ]
+    assert f"{statistics.mean(validated):.2f} ± " in page
+    trained.clear()
+    assert tune(recipe_path, out, 1, "--confirm", "2") == 0 and trained == []
+
+
+def test_two_workers_train_the_trials_of_one(recipe_path, tmp_path, capsys):
+    recipe_path.write_text(SEARCH.replace("[search]", '[search]\noracle = "random"'))
+    one, two = tmp_path / "one", tmp_path / "two"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "open_pool", lambda *_: nullcontext(PoolInThisProcess(1)))
+        assert tune(recipe_path, one, 2) == 0
+    assert tune(recipe_path, two, 2, "--workers", "2") == 0
+    for name in ("0001", "0002"):
+        recipes = [(out / "trials" / name / "recipe.toml").read_text() for out in (one, two)]
+        assert recipes[0] == recipes[1]
+        assert read_metrics(two / "trials" / name)["split"] == "validation"
+    assert "2 trained in" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_killed_worker_and_a_killed_search_lose_nothing(recipe_path, tmp_path):
+    """The first worker dies in a trial, which another one goes on with; then the search dies."""
+    text = SEARCH.replace("epochs = 1", "epochs = 6").replace("batch_size = 128", "batch_size = 16")
+    recipe_path.write_text(f"{text}\n[runtime]\ncheckpoint_seconds = 0\n")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = [sys.executable, "-m", "cifar_models", "tune", str(recipe_path), "--trials", "3"]
+    subprocess.run([*command, "--out", str(whole)], check=True)
+    for victim in ("worker", "search"):
+        search = subprocess.Popen([*command, "--out", str(killed)])
+        name = "0001" if victim == "worker" else "0002"
+        while not list((killed / "trials" / name / "checkpoints").glob("*")):
+            assert search.poll() is None
+            time.sleep(0.05)
+        children = psutil.Process(search.pid).children(recursive=True)
+        workers = [each for each in children if "spawn_main" in " ".join(each.cmdline())]
+        for process in workers if victim == "worker" else [search]:
+            process.kill()
+        if victim == "worker":
+            assert search.wait() == 0
+            shutil.rmtree(killed / "trials" / "0002")
+            shutil.rmtree(killed / "trials" / "0003")
+            (killed / "best.toml").unlink()
+        else:
+            search.wait()
+    subprocess.run([*command, "--out", str(killed)], check=True)
+    assert (killed / "best.toml").read_text() == (whole / "best.toml").read_text()
+
+
+@pytest.mark.slow
+def test_a_trial_that_hangs_is_a_failed_trial(recipe_path, tmp_path, capsys):
+    recipe_path.write_text(SEARCH.replace("epochs = 1", "epochs = 100000"))
+    assert tune(recipe_path, tmp_path / "search", 1, "--trial-seconds", "15") == 1
+    assert "it took more than 15 s (--trial-seconds)" in capsys.readouterr().err

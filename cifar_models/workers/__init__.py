@@ -1,0 +1,1 @@
+"""Workers that train runs: processes of this machine, or of a Ray cluster."""
