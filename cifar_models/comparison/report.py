@@ -19,6 +19,16 @@ from cifar_models.storage.atomic_files import locked, write_bytes_atomic
 from cifar_models.storage.safe_open import read_bytes
 
 MAX_REPORT_BYTES = 100_000_000
+# Files that not every report has. Those of an older report would not fit the new one.
+OPTIONAL_FILES = (
+    "figures/corruptions.svg",
+    "figures/entropies.svg",
+    "figures/learning_curves.svg",
+    "figures/pareto.svg",
+    "figures/runtimes.svg",
+    "figures/training.svg",
+    "runtimes.csv",
+)
 
 
 def write_report(comparison: Comparison, out: Path, command: str, explain: bool = False) -> None:
@@ -47,7 +57,7 @@ def write_report(comparison: Comparison, out: Path, command: str, explain: bool 
     files["comparison.csv"] = page_bytes(csv_table(comparison))
     if rows := runtime_rows(comparison):
         files["runtimes.csv"] = page_bytes(runtimes_csv(rows))
-    _refuse_other_files(out, list(files))
+    _refuse_other_files(out, [*files, *OPTIONAL_FILES])
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -58,6 +68,8 @@ def write_report(comparison: Comparison, out: Path, command: str, explain: bool 
         for name, content in files.items():
             obey_stop()
             write_bytes_atomic(out, name, content)
+        for name in set(OPTIONAL_FILES) - set(files):
+            (out / name).unlink(missing_ok=True)
 
 
 def _refuse_other_files(out: Path, names: Sequence[str]) -> None:

@@ -441,7 +441,11 @@ def test_figures_that_would_show_nothing_are_left_out(tmp_path, labels, capsys):
         change_metrics(path, train_seconds=600.0 + number, flops_per_image=flops)
     costs = differing_costs(analyze(read_runs(paths)))
     assert costs == {"FLOPs/image": [2000.0, 1000.0]}  # the better model first
-    assert main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    command = ["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    older = tmp_path / "out" / "figures" / "training.svg"
+    older.write_text("of an older report")
+    assert main(command) == 0
     figures = {path.stem for path in (tmp_path / "out" / "figures").iterdir()}
     assert figures == {"accuracies", "pareto", "reliability", "confusions", "classes"}
     assert "Each line is a run" not in (tmp_path / "out" / "report.html").read_text()
