@@ -84,6 +84,20 @@ def test_a_run_killed_two_dozen_times_resumes(uninterrupted, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["cnn", "cnn-laptop", "vit-laptop", "hybrid-laptop"])
+def test_a_killed_run_of_a_laptop_recipe_resumes(name, tmp_path):
+    """The recipe as it is, on the digits at 32x32 pixels and with fewer epochs."""
+    keys = ["data.dataset=digits", "training.epochs=2", "augmentation.tta_views=1"]
+    train = ["train", name, "--deterministic", *as_overrides(keys)]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main([*train, "--run", str(whole)]) == 0
+    command = [*train, *SAVE_EVERY_STEP, "--run", str(killed)]
+    assert run_and_kill("step", 3, *command) == -signal.SIGKILL
+    assert main(["resume", str(killed)]) == 0
+    assert outcome_of(killed) == outcome_of(whole)
+
+
+@pytest.mark.slow
 def test_a_run_killed_at_random_times_resumes(uninterrupted, tmp_path):
     """The process is starting, compiling, training or drawing figures when it is killed."""
     rng = random.Random(1)

@@ -110,3 +110,22 @@ def test_a_chief_and_two_workers_search_and_survive_a_kill(variables, recipe, tm
     best = max(sorted(scores), key=scores.get)
     assert f"trial {best}" in (out / "best.toml").read_text().splitlines()[0]
     assert (out / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_chief_ends_although_every_trial_fails(variables, recipe, tmp_path):
+    recipe.write_text(SEARCH.replace("low = 1e-3, high = 1.0", "low = 1e30, high = 1e35"))
+    out = tmp_path / "search"
+    command = [sys.executable, "-m", "cifar_models", "tune", str(recipe), "--trials", "4"]
+    processes = [
+        subprocess.Popen(
+            [*command, "--out", str(out)],
+            env={**os.environ, "KERASTUNER_TUNER_ID": name},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("chief", "worker1")
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 0], errors
+    assert "no trial finished; trial 000" in errors[0]

@@ -20,6 +20,7 @@ import psutil
 import pytest
 from PIL import Image
 
+import cifar_models
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe
 from cifar_models.errors import RequestError, RunError
@@ -453,6 +454,45 @@ def test_the_best_recipe_is_confirmed_on_all_images(recipe_path, tmp_path):
         confirmed.dataset.train_images
         == trial.dataset.train_images + trial.dataset.validation_images
     )
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_begun_confirmation_of_another_recipe_is_refused(recipe_path, tmp_path, capsys):
+    """The best recipe has changed since it was stopped, so resuming it would test the old one."""
+    out = tmp_path / "search"
+    assert tune(recipe_path, out, 1, "--confirm", "1") == 0
+    confirmed = out / "confirmed" / "0001"
+    (confirmed / "metrics.json").unlink()
+    text = (confirmed / "recipe.toml").read_text()
+    (confirmed / "recipe.toml").write_text(text.replace("epochs = 1", "epochs = 2"))
+    error = refusal(capsys, "tune", recipe_path, "--trials", 1, "--confirm", 1, "--out", out)
+    assert f"{confirmed}: is a run of another recipe than" in error
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_searches_in_an_untrusted_folder(recipe_path, tmp_path):
+    """A worker neither runs the script again nor imports what lies in the working directory."""
+    script, hostile = tmp_path / "script.py", tmp_path / "hostile"
+    script.write_text(
+        "import sys\n"
+        "from cifar_models.config.recipe_file import read_recipe\n"
+        "from cifar_models.sweeps.tuning import tune\n"
+        "print('begun')\n"
+        "tune(read_recipe(sys.argv[1]), 1, sys.argv[2])\n"
+    )
+    hostile.mkdir()
+    for module in ("socket", "pickle", "selectors", "numpy", "keras"):
+        (hostile / f"{module}.py").write_text("raise SystemExit('code of a stranger')")
+    result = subprocess.run(
+        [sys.executable, str(script), str(recipe_path), str(tmp_path / "search")],
+        cwd=hostile,
+        env={**os.environ, "PYTHONPATH": str(Path(cifar_models.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("begun") == 1
+    assert (tmp_path / "search" / "best.toml").exists()
 
 
 @pytest.mark.slow
