@@ -204,7 +204,7 @@ def ray_crew(options: PoolOptions, onednn: str, out: Path) -> Iterator[RayCrew]:
             wish = f"--worker-cpus {options.cpus}"
             wish += f" --worker-gpus {options.gpus:g}" if options.gpus else ""
             raise RequestError(f"{wish}: no machine of the Ray cluster has that many; lower it")
-        logger.info("Ray: places for %d runs at once", crew.num_places())
+        logger.info("Ray: number of places for workers: %d", crew.num_places())
         yield crew
     finally:
         ray.shutdown()
