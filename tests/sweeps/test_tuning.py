@@ -246,6 +246,7 @@ def test_the_budget_includes_earlier_processes(recipe_path, tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_a_budget_of_operations_ends_the_search(tmp_path, trained, capsys):
     lines = '"training.peak_learning_rate" = { low = 1e-3, high = 1.0 }', 'oracle = "random"'
@@ -444,6 +445,7 @@ def test_a_proposal_that_was_tried_before_is_not_trained_again(tmp_path, trained
     assert "is trial 1 again" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_the_best_recipe_is_confirmed_on_all_images(recipe_path, tmp_path):
     out = tmp_path / "search"
@@ -456,6 +458,7 @@ def test_the_best_recipe_is_confirmed_on_all_images(recipe_path, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_a_begun_confirmation_of_another_recipe_is_refused(recipe_path, tmp_path, capsys):
     """The best recipe has changed since it was stopped, so resuming it would test the old one."""
