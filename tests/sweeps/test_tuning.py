@@ -153,6 +153,7 @@ def test_a_search_writes_its_trials_and_a_best_recipe_that_trains(recipe_path, t
     assert main(["train", str(out / "best.toml"), "--run", str(tmp_path / "run")]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_a_killed_search_resumes_where_it_stopped(recipe_path, tmp_path, monkeypatch, trained):
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
@@ -411,6 +412,7 @@ def test_the_rungs_of_halving(trials, epochs, expected):
     assert rungs(trials, epochs) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_halving_continues_the_best_third_of_the_trials(tmp_path, trained, capsys):
     lines = ('oracle = "halving"', '"training.peak_learning_rate" = { low = 1e-3, high = 1.0 }')
@@ -573,6 +575,7 @@ def ask(address: str, request: dict) -> dict:
         return json.load(answer)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_the_best_recipe_is_confirmed_with_other_seeds(recipe_path, tmp_path, trained, capsys):
     out = tmp_path / "search"
@@ -596,6 +599,7 @@ def test_the_best_recipe_is_confirmed_with_other_seeds(recipe_path, tmp_path, tr
     assert tune(recipe_path, out, 1, "--confirm", "2") == 0 and trained == []
 
 
+@pytest.mark.slow
 def test_two_workers_train_the_trials_of_one(recipe_path, tmp_path, capsys):
     recipe_path.write_text(SEARCH.replace("[search]", '[search]\noracle = "random"'))
     one, two = tmp_path / "one", tmp_path / "two"
