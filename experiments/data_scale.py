@@ -42,10 +42,10 @@ TORCH = """
 import sys, time, torch
 from torchvision import datasets, transforms as t
 size = int(sys.argv[2])
+began = time.perf_counter()
 change = t.Compose([t.Resize(size), t.CenterCrop(size), t.PILToTensor()])
 folder = datasets.ImageFolder(sys.argv[1], change)
 loader = torch.utils.data.DataLoader(folder, batch_size=256, num_workers=int(sys.argv[3]))
-began = time.perf_counter()
 count = sum(len(labels) for _, labels in loader)
 print(time.perf_counter() - began)
 """

@@ -23,6 +23,7 @@ from cifar_models.runtime.signals import obey_stop
 VERSION = 2  # of the files, and of what `read_image` returns
 INDEX = "index.sqlite"
 FILES_PER_BLOCK = 256  # that are read again after a kill, at most
+WRITE_BYTES = 2**20  # at once
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS images (
@@ -92,10 +93,41 @@ def _signed(numbers: Sequence[int]) -> tuple[int, ...]:
     return tuple((number + 2**63) % 2**64 - 2**63 for number in numbers)
 
 
+def _is_unchanged(path: str, entry: Entry) -> bool:
+    try:
+        return entry[:4] == _signed(status_of(Path(path).stat()))
+    except OSError:
+        return False
+
+
 def _remove_files(cache: Path) -> None:
     """Remove the prepared images. A process that is reading them keeps its open file."""
     for name in (PIXELS, INDEX):
         (cache / name).unlink(missing_ok=True)
+
+
+class KnownFiles:
+    """The files of a split whose prepared images are known.
+
+    Args:
+        count: Number of files N.
+    """
+
+    def __init__(self, count: int):
+        self.numbers = np.full(count, -1)  # of the images in the file of pixels, int64 (N,)
+        self.sizes = np.zeros((count, 2), np.int64)  # width and height in the files, pixels
+        self.remarks: dict[int, str] = {}  # index of a file → what is worth a look, a line each
+
+    def missing(self) -> np.ndarray:
+        """Return the indices of the files that are not known, int64 (M,)."""
+        return np.flatnonzero(self.numbers < 0)
+
+    def add(self, index: int, entry: Entry) -> None:
+        """Add a file."""
+        self.numbers[index] = entry.number
+        self.sizes[index] = entry.width, entry.height
+        if entry.remarks:
+            self.remarks[index] = entry.remarks
 
 
 class PreparedFolder:
@@ -151,33 +183,28 @@ class PreparedFolder:
             files: The N files.
             findings: What is found is added to it.
         """
-        problems = self._prepare(self._missing(files.paths))
-        usable, numbers = [], []
-        for index, path in enumerate(files.paths):
-            if path in problems or (entry := self._entry(path)) is None:
-                reason = problems.get(path, "it changed while it was read")
-                findings.unusable.append(f"{path}: {reason}".replace("\n", " "))
-                continue
-            usable.append(index)
-            numbers.append(entry.number)
-            findings.sizes.extend((entry.width, entry.height))
-            for remark in filter(None, entry.remarks.split("\n")):
-                findings.remarks[remark].append(path)
+        known = KnownFiles(len(files.paths))
+        self._look_up(files.paths, known)
+        for path, reason in self._prepare(files.paths, known):
+            findings.unusable.append(f"{path}: {reason}".replace("\n", " "))
+        usable = np.flatnonzero(known.numbers >= 0)
+        findings.sizes.extend(known.sizes[usable].ravel().tolist())
+        for index, remarks in sorted(known.remarks.items()):
+            for remark in remarks.split("\n"):
+                findings.remarks[remark].append(files.paths[index])
         self.pixels.open()  # while the cache is locked
         names = np.array([files.paths[index] for index in usable], object)
-        return DiskSplit(self.pixels, np.array(numbers, np.int64), files.labels[usable], names)
+        return DiskSplit(self.pixels, known.numbers[usable], files.labels[usable], names)
 
-    def _missing(self, paths: Sequence[str]) -> list[str]:
-        """Return the files that are new or have changed, or whose prepared image is damaged."""
-        missing = []
+    def _look_up(self, paths: Sequence[str], known: "KnownFiles") -> None:
+        """Find the files that have not changed and whose prepared image is good."""
         for first in range(0, len(paths), FILES_PER_BLOCK):
             obey_stop()
-            block = [(path, self._entry(path)) for path in paths[first : first + FILES_PER_BLOCK]]
-            images = self._images([entry.number for _, entry in block if entry])
-            for path, entry in block:
-                if entry is None or entry.checksum != zlib.crc32(next(images, b"")):
-                    missing.append(path)
-        return missing
+            entries = self._entries(paths[first : first + FILES_PER_BLOCK])
+            images = self._images([entry.number for entry in entries if entry])
+            for index, entry in enumerate(entries, first):
+                if entry and entry.checksum == zlib.crc32(next(images, b"")):
+                    known.add(index, entry)
 
     def _images(self, numbers: list[int]) -> Iterator[bytes]:
         """Yield the pixels of images, or nothing if the file of pixels is too short."""
@@ -185,44 +212,45 @@ class PreparedFolder:
             for image in self.pixels.read(np.array(numbers, np.int64)):
                 yield image.tobytes()
 
-    def _entry(self, path: str) -> Entry | None:
-        """Return the entry of a file, or None if it is new or has changed since it was read."""
-        columns = ", ".join(Entry._fields)
-        query = f"SELECT {columns} FROM images WHERE path = ?"
-        row = self.index.execute(query, (os.fsencode(path),)).fetchone()
-        if row is None:
-            return None
-        entry = Entry(*row)
-        try:
-            status = Path(path).stat()
-        except OSError:
-            return None
-        return entry if entry[:4] == _signed(status_of(status)) else None
+    def _entries(self, paths: Sequence[str]) -> list[Entry | None]:
+        """Return the entry of each file, or None if it is new or has changed since it was read."""
+        columns, marks = ", ".join(Entry._fields), ", ".join("?" * len(paths))
+        query = f"SELECT path, {columns} FROM images WHERE path IN ({marks})"
+        names = [os.fsencode(path) for path in paths]
+        found = {name: Entry(*row) for name, *row in self.index.execute(query, names)}
+        return [
+            entry if (entry := found.get(name)) and _is_unchanged(path, entry) else None
+            for path, name in zip(paths, names, strict=True)
+        ]
 
-    def _prepare(self, paths: Sequence[str]) -> dict[str, str]:
-        """Read files, and add their images to the file of pixels and their entries to the index.
+    def _prepare(self, paths: Sequence[str], known: "KnownFiles") -> list[tuple[str, str]]:
+        """Read the files that are not known, and add them to the prepared ones.
 
         Returns:
-            Path → reason, for each file that cannot be used.
+            Path and reason of each file that cannot be used.
         """
-        problems: dict[str, str] = {}
+        problems: list[tuple[str, str]] = []
         rows: list[tuple] = []
-        with self.pixels.path.open("r+b") as file:
-            for number, (path, result) in enumerate(read_all(paths, self.size, self.resize), 1):
+        missing = known.missing()
+        results = read_all([paths[index] for index in missing], self.size, self.resize)
+        with self.pixels.path.open("r+b", buffering=WRITE_BYTES) as file:
+            file.seek(self.count * self.pixels.image_bytes)
+            for number, (index, (path, result)) in enumerate(zip(missing, results, strict=True), 1):
                 if isinstance(result, str):
-                    problems[path] = result
+                    problems.append((path, result))
                 else:
-                    rows.append((os.fsencode(path), *self._store(file, result)))
-                if number % FILES_PER_BLOCK == 0 or number == len(paths):
+                    entry = self._store(file, result)
+                    known.add(index, entry)
+                    rows.append((os.fsencode(path), *entry))
+                if number % FILES_PER_BLOCK == 0 or number == len(missing):
                     file.flush()
                     self._add(rows)
                     rows.clear()
         return problems
 
     def _store(self, file: BinaryIO, image: ReadImage) -> Entry:
-        """Write the pixels of an image, and return its entry."""
+        """Write the pixels of the next image, and return its entry."""
         pixels, number = image.pixels.tobytes(), self.count
-        file.seek(number * self.pixels.image_bytes)
         file.write(pixels)
         self.count += 1
         size, inode, modified, changed = _signed(image.file_status)

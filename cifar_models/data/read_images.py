@@ -1,10 +1,13 @@
 """Reading many image files with all cores."""
 
 import logging
+import multiprocessing
+import statistics
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
 
@@ -14,15 +17,25 @@ from cifar_models.data.dataset import Findings
 from cifar_models.data.folder_layout import ImageFiles
 from cifar_models.data.image_file import ReadImage, quiet_pillow, read_image
 from cifar_models.data.splits import ArraySplit
+from cifar_models.errors import RunError
 from cifar_models.runtime.environment import usable_cores
 from cifar_models.runtime.signals import obey_stop
+from cifar_models.runtime.spawned_processes import end_with_parent, spawning
 from cifar_models.runtime.text import duration_in_words
 
 logger = logging.getLogger("cifar_models")
 
 SECONDS_BETWEEN_LINES = 10
-FILES_PER_TASK = 8  # of a thread
-WAITING_TASKS = 32  # so that no thread waits while results are used
+FILES_PER_THREAD_TASK = 8
+FILES_PER_PROCESS_TASK = 64  # each task costs the time of several files
+WAITING_FILES = 512  # so that no core waits while results are used
+# Most of the time in which a small file is read is spent in Python, where only one thread of a
+# process runs at a time. Two threads then read fewer images a second than one (LOG.md).
+MAX_BYTES_FOR_PROCESSES = 30_000  # of a file
+MIN_FILES_FOR_PROCESSES = 5_000  # fewer are read before processes have started
+SAMPLED_FILES = 100
+
+Result = tuple[str, ReadImage | str]
 
 
 def read_images(files: ImageFiles, size: int, resize: str, findings: Findings) -> ArraySplit:
@@ -52,27 +65,31 @@ def read_images(files: ImageFiles, size: int, resize: str, findings: Findings) -
     return whole if usable.all() else whole.subset(np.flatnonzero(usable))
 
 
-def read_all(paths: Sequence[str], size: int, resize: str) -> Iterator[tuple[str, ReadImage | str]]:
-    """Yield each path with its image, or with the reason why it cannot be used."""
+def read_all(paths: Sequence[str], size: int, resize: str) -> Iterator[Result]:
+    """Yield each path with its image, or with the reason why it cannot be used.
 
-    def read(path: str) -> ReadImage | str:
-        try:
-            return read_image(Path(path), size, resize)
-        except Exception as error:  # Pillow raises many, such as struct.error
-            return str(error) or type(error).__name__
+    Args:
+        paths: The paths.
+        size: Height and width S of the images, pixels.
+        resize: As for `read_image`.
 
-    def read_several(several: Sequence[str]) -> list[tuple[str, ReadImage | str]]:
-        return [(path, read(path)) for path in several]
-
+    Raises:
+        RunError: A process that reads images has died.
+    """
     progress, count = _Progress(len(paths)), 0
-    pending: deque[Future] = deque()
-    starts = iter(range(0, len(paths), FILES_PER_TASK))
-    pool = ThreadPoolExecutor(usable_cores())
+    pending: deque[Future[list[Result]]] = deque()
+    pool = _make_pool(paths)
+    by_processes = isinstance(pool, ProcessPoolExecutor)
+    per_task = FILES_PER_PROCESS_TASK if by_processes else FILES_PER_THREAD_TASK
+    starts = iter(range(0, len(paths), per_task))
+    max_pending = max(WAITING_FILES // per_task, 2 * usable_cores())
     try:
         with quiet_pillow():
             while True:
-                for first in islice(starts, WAITING_TASKS - len(pending)):
-                    pending.append(pool.submit(read_several, paths[first : first + FILES_PER_TASK]))
+                for first in islice(starts, max_pending - len(pending)):
+                    several = paths[first : first + per_task]
+                    with spawning():  # a pool of processes starts them as they are needed
+                        pending.append(pool.submit(_read_several, several, size, resize))
                 if not pending:
                     return
                 results = pending.popleft().result()
@@ -80,8 +97,48 @@ def read_all(paths: Sequence[str], size: int, resize: str) -> Iterator[tuple[str
                 obey_stop()
                 count += len(results)
                 progress.show(count)
+    except BrokenProcessPool:
+        obey_stop()  # the signal may have reached all processes
+        raise RunError(
+            f"a process that read images after {paths[count]} has died; its memory may have run out"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _make_pool(paths: Sequence[str]) -> Executor:
+    """Return a pool with a thread for each core, or a process if that reads the files faster."""
+    cores = usable_cores()
+    can_have_children = not multiprocessing.current_process().daemon
+    if cores > 1 and len(paths) >= MIN_FILES_FOR_PROCESSES and can_have_children:
+        sample = paths[:: len(paths) // SAMPLED_FILES]
+        if statistics.median(map(_bytes_of, sample)) <= MAX_BYTES_FOR_PROCESSES:
+            context = multiprocessing.get_context("spawn")  # TensorFlow's threads forbid to fork
+            return ProcessPoolExecutor(cores, context, _begin_process)
+    return ThreadPoolExecutor(cores)
+
+
+def _bytes_of(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:  # `read_image` will say why
+        return 0
+
+
+def _begin_process() -> None:
+    end_with_parent()
+    quiet_pillow().__enter__()
+
+
+def _read_several(paths: Sequence[str], size: int, resize: str) -> list[Result]:
+    return [(path, _read(path, size, resize)) for path in paths]
+
+
+def _read(path: str, size: int, resize: str) -> ReadImage | str:
+    try:
+        return read_image(Path(path), size, resize)
+    except Exception as error:  # Pillow raises many, such as struct.error
+        return str(error) or type(error).__name__
 
 
 class _Progress:

@@ -4,17 +4,15 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
-import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 
+from cifar_models.runtime.spawned_processes import spawning
 from cifar_models.workers.job import Death, Job, JobResult, Ready
 from cifar_models.workers.work import work
 
 MAX_DEATHS = 2
-SAFE_PATH = "PYTHONSAFEPATH"
 
 
 class LocalWorker:
@@ -31,7 +29,7 @@ class LocalWorker:
         self.process: SpawnProcess = context.Process(
             target=work, args=(theirs, cores, onednn), daemon=True
         )
-        with _without_main(), _safe_path(), _without_ctrl_c():
+        with spawning():
             self.process.start()
         theirs.close()  # so that the end of the worker closes the connection
 
@@ -119,41 +117,6 @@ def divided_cores(count: int) -> list[list[int]]:
     if count == 1 or len(cores) < count:
         return [[] for _ in range(count)]
     return [cores[number::count] for number in range(count)]
-
-
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Let a new process not run the user's script again, of which it needs nothing."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-@contextlib.contextmanager
-def _safe_path() -> Iterator[None]:
-    """Let a new process import nothing from the working directory, which may be untrusted."""
-    before = os.environ.get(SAFE_PATH)
-    os.environ[SAFE_PATH] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[SAFE_PATH]
-        else:
-            os.environ[SAFE_PATH] = before
-
-
-@contextlib.contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C in a terminal not reach a new process: its parent asks it to stop."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _death_in_words(process: SpawnProcess) -> str:

@@ -7,15 +7,14 @@ run leaves behind goes with the worker.
 import contextlib
 import os
 import platform
-import signal
 import sys
-import threading
 import time
 from multiprocessing.connection import Connection
 
+from cifar_models.runtime.spawned_processes import end_with_parent
 from cifar_models.workers.job import Job, JobResult, Ready
 
-CHECK_SECONDS = 0.2  # between two checks whether the parent process is still there
+CHECK_SECONDS = 0.2  # between two checks whether the folder of a job is free
 BUSY_SECONDS = 60.0  # for which a job waits for another process that uses its folder
 
 
@@ -27,7 +26,7 @@ def work(jobs: Connection, cores: list[int], onednn: str) -> None:
         cores: The cores that the worker may use. Empty: all of them.
         onednn: runtime.onednn of the recipes.
     """
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     with contextlib.suppress(AttributeError, OSError):  # not on macOS
         os.sched_setaffinity(0, cores or os.sched_getaffinity(0))
     # The lines of a run are in its log.txt. Those of several runs at once would be a tangle.
@@ -48,13 +47,6 @@ def work(jobs: Connection, cores: list[int], onednn: str) -> None:
                     jobs.send(do_job(jobs.recv()))
     except Interruption as interruption:
         sys.exit(interruption.exit_status)
-
-
-def _end_with(parent: int) -> None:
-    """End this process at once if its parent is gone: nobody would use its results."""
-    while os.getppid() == parent:
-        time.sleep(CHECK_SECONDS)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def do_job(job: Job) -> JobResult:
