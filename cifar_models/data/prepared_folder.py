@@ -6,7 +6,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 import PIL
@@ -14,8 +14,9 @@ import PIL
 from cifar_models.data.cache import PIXELS, locked_cache
 from cifar_models.data.dataset import Findings
 from cifar_models.data.folder_layout import ImageFiles
-from cifar_models.data.image_file import ReadImage, status_of
+from cifar_models.data.image_file import ReadImage
 from cifar_models.data.pixel_file import DiskSplit, PixelFile
+from cifar_models.data.prepared_entry import Entry, KnownFiles, is_unchanged, signed
 from cifar_models.data.read_images import read_all
 from cifar_models.errors import RunError
 from cifar_models.runtime.signals import obey_stop
@@ -31,32 +32,6 @@ CREATE TABLE IF NOT EXISTS images (
     number INTEGER, checksum INTEGER, width INTEGER, height INTEGER, remarks TEXT
 )
 """
-
-
-class Entry(NamedTuple):
-    """What the index of the cache knows of a file.
-
-    Attributes:
-        bytes: Size of the file. This and the next three are those of `status_of`.
-        inode: Number of the file in its file system.
-        modified: Time of the last change of its content, nanoseconds.
-        changed: Time of the last change of its metadata, nanoseconds.
-        number: Number of its image in the file of pixels.
-        checksum: CRC-32 of the pixels.
-        width: Width of the image in its file, pixels.
-        height: Height of the image in its file, pixels.
-        remarks: What is worth a look, a line each.
-    """
-
-    bytes: int
-    inode: int
-    modified: int
-    changed: int
-    number: int
-    checksum: int
-    width: int
-    height: int
-    remarks: str
 
 
 @contextlib.contextmanager
@@ -88,46 +63,10 @@ def prepared_folder(folder: Path, size: int, resize: str) -> Iterator["PreparedF
             yield prepared
 
 
-def _signed(numbers: Sequence[int]) -> tuple[int, ...]:
-    """Return numbers of up to 64 bits as SQLite can store them, which has no unsigned ones."""
-    return tuple((number + 2**63) % 2**64 - 2**63 for number in numbers)
-
-
-def _is_unchanged(path: str, entry: Entry) -> bool:
-    try:
-        return entry[:4] == _signed(status_of(Path(path).stat()))
-    except OSError:
-        return False
-
-
 def _remove_files(cache: Path) -> None:
     """Remove the prepared images. A process that is reading them keeps its open file."""
     for name in (PIXELS, INDEX):
         (cache / name).unlink(missing_ok=True)
-
-
-class KnownFiles:
-    """The files of a split whose prepared images are known.
-
-    Args:
-        count: Number of files N.
-    """
-
-    def __init__(self, count: int):
-        self.numbers = np.full(count, -1)  # of the images in the file of pixels, int64 (N,)
-        self.sizes = np.zeros((count, 2), np.int64)  # width and height in the files, pixels
-        self.remarks: dict[int, str] = {}  # index of a file → what is worth a look, a line each
-
-    def missing(self) -> np.ndarray:
-        """Return the indices of the files that are not known, int64 (M,)."""
-        return np.flatnonzero(self.numbers < 0)
-
-    def add(self, index: int, entry: Entry) -> None:
-        """Add a file."""
-        self.numbers[index] = entry.number
-        self.sizes[index] = entry.width, entry.height
-        if entry.remarks:
-            self.remarks[index] = entry.remarks
 
 
 class PreparedFolder:
@@ -196,7 +135,7 @@ class PreparedFolder:
         names = np.array([files.paths[index] for index in usable], object)
         return DiskSplit(self.pixels, known.numbers[usable], files.labels[usable], names)
 
-    def _look_up(self, paths: Sequence[str], known: "KnownFiles") -> None:
+    def _look_up(self, paths: Sequence[str], known: KnownFiles) -> None:
         """Find the files that have not changed and whose prepared image is good."""
         for first in range(0, len(paths), FILES_PER_BLOCK):
             obey_stop()
@@ -219,11 +158,11 @@ class PreparedFolder:
         names = [os.fsencode(path) for path in paths]
         found = {name: Entry(*row) for name, *row in self.index.execute(query, names)}
         return [
-            entry if (entry := found.get(name)) and _is_unchanged(path, entry) else None
+            entry if (entry := found.get(name)) and is_unchanged(path, entry) else None
             for path, name in zip(paths, names, strict=True)
         ]
 
-    def _prepare(self, paths: Sequence[str], known: "KnownFiles") -> list[tuple[str, str]]:
+    def _prepare(self, paths: Sequence[str], known: KnownFiles) -> list[tuple[str, str]]:
         """Read the files that are not known, and add them to the prepared ones.
 
         Returns:
@@ -253,7 +192,7 @@ class PreparedFolder:
         pixels, number = image.pixels.tobytes(), self.count
         file.write(pixels)
         self.count += 1
-        size, inode, modified, changed = _signed(image.file_status)
+        size, inode, modified, changed = signed(image.file_status)
         remarks = "\n".join(image.remarks)
         checksum = zlib.crc32(pixels)
         return Entry(size, inode, modified, changed, number, checksum, *image.size, remarks)

@@ -81,7 +81,11 @@ def record(
     predicted: TimedPredictions,
     context: RunContext,
 ) -> RunMetrics:
-    """Write metrics.json, which completes the run, then the figures and TensorBoard events."""
+    """Write metrics.json, which completes the run, then the figures and TensorBoard events.
+
+    A trial of a search, which is measured on the validation split, has no figures: they would take
+    longer than a short training, and the page of the search shows its trials.
+    """
     recipe, data, predictions = context.recipe, context.data, predicted.predictions
     teacher = prepared.trainer.teacher
     teacher_seconds = teacher.seconds if teacher else 0.0
@@ -117,7 +121,8 @@ def record(
     _log_end(metrics, report, context)
     _warn_of_unpredicted_classes(predictions)
     network = prepared.trainer.network
-    _attempt("figures", lambda: draw_figures(network, predictions, context))
+    if data.evaluation_split == "test":
+        _attempt("figures", lambda: draw_figures(network, predictions, context))
     _attempt("TensorBoard", lambda: record_in_tensorboard(metrics, context))
     return metrics
 
@@ -139,9 +144,11 @@ def draw_figures(network: keras.Model, predictions: Predictions, context: RunCon
 
 
 def record_in_tensorboard(metrics: RunMetrics, context: RunContext) -> None:
-    """Log two figures and the row of the HParams tab at the last step."""
+    """Log two figures, if they were drawn, and the row of the HParams tab at the last step."""
     for name in ("confusion_matrix", "first_layer"):
         path = context.folder.figure_path(name)
+        if not path.exists():
+            continue
         log = partial(context.tensorboard.figure, name, metrics.steps, path)
         _attempt(f"figure {name} in TensorBoard", log)
     final = {
