@@ -5,10 +5,11 @@ r"""Measure how reading, memory and training speed grow with the number of image
         --photographs --image-size 224 --torch-python PYTHON
 
 It writes a folder of generated images of 32 pixels, or of photographs of 500 pixels that are cut
-from two real ones, unless the folder exists. Then it reads the folder in a new process, once into
-an empty cache and once from it, and measures the training step of a recipe. The files are in the page cache of the operating system. With --torch-python, an
-interpreter with torchvision, it also reads the same files with torchvision's ImageFolder, resized
-and cropped alike, with one worker for each core.
+from two real ones, unless the folder exists. It reads every file once, so that nothing that is
+measured waits for the disk. Then it prepares the folder in a new process, once into an empty cache
+and once from it, and measures the training step of a recipe. With --torch-python, an interpreter
+with torchvision, it also reads the same files with torchvision's ImageFolder, resized and cropped
+alike, with one worker for each core.
 """
 
 import argparse
