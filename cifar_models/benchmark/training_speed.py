@@ -1,5 +1,6 @@
 """Speed of training: input pipeline, training step, and utilization of the device."""
 
+import math
 import statistics
 import sys
 import tempfile
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from cifar_models.training.trainer import Trainer
 
 INPUT_BATCH = 1024  # images
-INPUT_STEPS = 2000  # batches in one measurement of the input pipeline
+INPUT_BYTES = 6 * 10**9  # of images in one measurement of the input pipeline: seconds
 MAX_STEPS = 10**6  # more than any measurement takes
 ROUNDS = 7  # the result is their median
 ROUND_SECONDS = 3.0
@@ -218,12 +219,13 @@ def _measure_input(train: Split) -> float:
     from cifar_models.data.pipeline import make_training_batches
 
     batch_size = min(INPUT_BATCH, len(train))
+    steps = max(2, INPUT_BYTES // (batch_size * math.prod(train.image_shape)))
     speeds = []
     for seed in range(ROUNDS):
         began = time.perf_counter()
-        for _ in make_training_batches(train, batch_size, seed, 0, INPUT_STEPS):
+        for _ in make_training_batches(train, batch_size, seed, 0, steps):
             pass
-        speeds.append(batch_size * INPUT_STEPS / (time.perf_counter() - began))
+        speeds.append(batch_size * steps / (time.perf_counter() - began))
     return statistics.median(speeds)
 
 
