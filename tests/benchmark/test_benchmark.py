@@ -226,7 +226,7 @@ def test_the_fastest_call_gives_the_maximum_flops(monkeypatch):
 def test_every_field_of_a_training_speed_is_measured(monkeypatch):
     monkeypatch.setattr(training_speed, "ROUNDS", 1)
     monkeypatch.setattr(training_speed, "ROUND_SECONDS", 0.1)
-    monkeypatch.setattr(training_speed, "INPUT_STEPS", 3)
+    monkeypatch.setattr(training_speed, "INPUT_BYTES", 1)
     monkeypatch.setattr(matrix_products, "PRODUCT_SIZE", {"gpu": 64, "cpu": 64})
     networks, averages, make_trainer = [], [], fit.make_trainer
 
