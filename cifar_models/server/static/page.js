@@ -13,8 +13,9 @@ function element(tag, className, text) {
   return node;
 }
 
-function say(text) {
+function say(text, isProblem = false) {
   byId("message").textContent = text;
+  byId("message").classList.toggle("problem", isProblem);
 }
 
 async function answerOf(response) {
@@ -100,7 +101,7 @@ async function classifyOne(result, model, card) {
 async function classify(files) {
   const chosen = chosenModels();
   if (!files.length) return;
-  if (!chosen.length) return say("Choose a model first.");
+  if (!chosen.length) return say("Choose a model first.", true);
   const left = files.length - MAX_SHOWN;
   files = files.slice(0, MAX_SHOWN);
   const pictures = files.length === 1 ? "1 picture" : `${files.length} pictures`;
@@ -135,7 +136,7 @@ async function openCamera() {
     byId("shoot").focus();
   } catch (error) {
     closeCamera();
-    say("The camera cannot be used.");
+    say("The camera cannot be used.", true);
   }
 }
 
@@ -182,4 +183,4 @@ byId("files").addEventListener("change", (event) => {
 byId("camera").addEventListener("click", openCamera);
 byId("shoot").addEventListener("click", shoot);
 byId("close-camera").addEventListener("click", closeCamera);
-loadModels().catch((error) => say(error.message));
+loadModels().catch((error) => say(error.message, true));
