@@ -121,6 +121,7 @@ def main() -> None:
 
         (speed,) = measure_training_speeds([read_recipe(options.recipe, overrides)])
         report["training, images/s"] = round(speed.images_per_second)
+        report["of the speed on one batch"] = round(speed.real_to_constant, 3)
         report["input, images/s"] = round(speed.input_images_per_second)
         report["peak memory, MB"] = round(speed.peak_memory_bytes / 1e6)
     if options.torch_python:
