@@ -79,7 +79,7 @@ def read_image(path: Path, size: int, resize: str) -> ReadImage:
     """
     file_status = _status_of_readable(path)
     image = decode_image(path, size, resize)
-    if _status_of_readable(path) != file_status:
+    if status_of(path.stat()) != file_status:
         raise ValueError("it changed while it was read")
     return image._replace(file_status=file_status)
 

@@ -26,12 +26,12 @@ from cifar_models.runtime.text import duration_in_words
 logger = logging.getLogger("cifar_models")
 
 SECONDS_BETWEEN_LINES = 10
-FILES_PER_THREAD_TASK = 8
-FILES_PER_PROCESS_TASK = 64  # each task costs the time of several files
+FILES_PER_TASK = 8
+SMALL_FILES_PER_TASK = 64  # each task costs the time of several small files
 WAITING_FILES = 512  # so that no core waits while results are used
 # Most of the time in which a small file is read is spent in Python, where only one thread of a
 # process runs at a time. Two threads then read fewer images a second than one (LOG.md).
-MAX_BYTES_FOR_PROCESSES = 30_000  # of a file
+MAX_BYTES_OF_SMALL_FILES = 30_000
 MIN_FILES_FOR_PROCESSES = 5_000  # fewer are read before processes have started
 SAMPLED_FILES = 100
 
@@ -78,9 +78,9 @@ def read_all(paths: Sequence[str], size: int, resize: str) -> Iterator[Result]:
     """
     progress, count = _Progress(len(paths)), 0
     pending: deque[Future[list[Result]]] = deque()
-    pool = _make_pool(paths)
-    by_processes = isinstance(pool, ProcessPoolExecutor)
-    per_task = FILES_PER_PROCESS_TASK if by_processes else FILES_PER_THREAD_TASK
+    are_small = _are_small(paths)
+    per_task = SMALL_FILES_PER_TASK if are_small else FILES_PER_TASK
+    pool = _make_pool(len(paths), are_small)
     starts = iter(range(0, len(paths), per_task))
     max_pending = max(WAITING_FILES // per_task, 2 * usable_cores())
     try:
@@ -106,16 +106,26 @@ def read_all(paths: Sequence[str], size: int, resize: str) -> Iterator[Result]:
         pool.shutdown(cancel_futures=True)
 
 
-def _make_pool(paths: Sequence[str]) -> Executor:
-    """Return a pool with a thread for each core, or a process if that reads the files faster."""
+def _make_pool(count: int, are_small: bool) -> Executor:
+    """Return the pool that reads files fastest.
+
+    It has a thread for each core; for small files, one thread or, if there are many, a process for
+    each core.
+    """
     cores = usable_cores()
+    if not are_small:
+        return ThreadPoolExecutor(cores)
     can_have_children = not multiprocessing.current_process().daemon
-    if cores > 1 and len(paths) >= MIN_FILES_FOR_PROCESSES and can_have_children:
-        sample = paths[:: len(paths) // SAMPLED_FILES]
-        if statistics.median(map(_bytes_of, sample)) <= MAX_BYTES_FOR_PROCESSES:
-            context = multiprocessing.get_context("spawn")  # TensorFlow's threads forbid to fork
-            return ProcessPoolExecutor(cores, context, _begin_process)
-    return ThreadPoolExecutor(cores)
+    if cores > 1 and count >= MIN_FILES_FOR_PROCESSES and can_have_children:
+        context = multiprocessing.get_context("spawn")  # TensorFlow's threads forbid to fork
+        return ProcessPoolExecutor(cores, context, _begin_process)
+    return ThreadPoolExecutor(1)
+
+
+def _are_small(paths: Sequence[str]) -> bool:
+    """Return whether most of the time in which files are read is spent in Python."""
+    sample = paths[:: max(1, len(paths) // SAMPLED_FILES)]
+    return not sample or statistics.median(map(_bytes_of, sample)) <= MAX_BYTES_OF_SMALL_FILES
 
 
 def _bytes_of(path: str) -> int:

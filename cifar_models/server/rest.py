@@ -3,7 +3,6 @@
 Source: https://www.tensorflow.org/tfx/serving/api_rest
 """
 
-import asyncio
 import base64
 import itertools
 import json
@@ -130,11 +129,8 @@ async def _decoded(model: ServedModel, rows: list[Any]) -> list[np.ndarray]:
         except ValueError:
             raise BadRequest(f"image {number}: b64 is no base64") from None
     images = []
-    outcomes = await asyncio.gather(*map(model.decode, contents), return_exceptions=True)
-    for number, image in enumerate(outcomes):
+    for number, image in enumerate(await model.decode_all(contents)):
         if isinstance(image, UnreadableImage):
-            raise BadRequest(f"image {number}: {image}")
-        if isinstance(image, BaseException):
-            raise image
+            raise BadRequest(f"image {number}: {image.problem}")
         images.append(image)
     return images

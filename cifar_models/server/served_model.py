@@ -3,11 +3,14 @@
 import asyncio
 import base64
 import io
+import itertools
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +27,7 @@ from cifar_models.serving.load_export import is_export, load_export
 
 logger = logging.getLogger("cifar_models")
 
-BATCH_SIZES = (1, 8, 64)  # images; a network of a run is compiled for each of them
+BATCH_SIZES = (1, 8, 16, 32, 64)  # images; a network of a run is compiled for each of them
 MAX_THREADS = 4  # that read files, of which each may be a large image
 MAP_COLOUR = (255, 106, 0)
 MAP_OPACITY = 200  # of 255, where the map is highest
@@ -33,8 +36,15 @@ AnyResult = TypeVar("AnyResult")
 DrawMap = Callable[[np.ndarray, int], bytes]
 
 
-class UnreadableImage(Exception):
-    """A file that is no image, with the reason."""
+@dataclass(frozen=True)
+class UnreadableImage:
+    """A file that is no image.
+
+    Attributes:
+        problem: Why it cannot be read.
+    """
+
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ class ServedModel:
         Raises:
             Overloaded: Too many images are waiting.
         """
-        images = await asyncio.gather(*map(self.decode, contents), return_exceptions=True)
+        images = await self.decode_all(contents)
         readable = [image for image in images if isinstance(image, np.ndarray)]
         rows = iter(await self.batcher.predict(readable) if readable else [])
         answers = []
@@ -103,10 +113,8 @@ class ServedModel:
             if isinstance(image, np.ndarray):
                 row = next(rows)
                 answers.append(Answer(row, await self._map(image, row) if with_maps else None))
-            elif isinstance(image, UnreadableImage):
-                answers.append(Answer(None, problem=str(image)))
             else:
-                raise image
+                answers.append(Answer(None, problem=image.problem))
         return answers
 
     async def _map(self, image: np.ndarray, row: np.ndarray) -> bytes | None:
@@ -122,28 +130,37 @@ class ServedModel:
             logger.exception("%s: a map cannot be drawn", self.name)
             return None
 
-    async def decode(self, content: bytes) -> np.ndarray:
-        """Return an image file as the model takes it, uint8 (H, W, C).
+    async def decode_all(self, contents: Sequence[bytes]) -> list[np.ndarray | UnreadableImage]:
+        """Return image files as the model takes them, uint8 (H, W, C), or why they cannot be read.
 
-        Raises:
-            UnreadableImage: The content is no image, or too large.
+        Each thread takes a part of the files, because handing over small files one by one would
+        take longer than decoding them.
         """
-        try:
-            return await self.in_thread(lambda: self._decode(content))
-        except UnidentifiedImageError:
-            problem = f"it has none of the formats {', '.join(FORMATS)}"
-        except Exception as error:  # Pillow raises many types
-            problem = str(error) or type(error).__name__
-        raise UnreadableImage(printable(f"cannot be read: {problem}"))
+        size = math.ceil(len(contents) / min(usable_cores(), MAX_THREADS))
+        parts = [contents[first : first + size] for first in range(0, len(contents), size)]
+
+        def decode_part(part: Sequence[bytes]) -> list[np.ndarray | UnreadableImage]:
+            return [self._decode(content) for content in part]
+
+        decoded = await asyncio.gather(
+            *(self.in_thread(partial(decode_part, part)) for part in parts)
+        )
+        return list(itertools.chain.from_iterable(decoded))
 
     async def in_thread(self, work: Callable[[], AnyResult]) -> AnyResult:
         """Do work that would keep other requests waiting in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _decode(self, content: bytes) -> np.ndarray:
+    def _decode(self, content: bytes) -> np.ndarray | UnreadableImage:
         size, _, channels = self.classifier.image_shape
-        image = decode_image(io.BytesIO(content), size, self.classifier.resize).pixels
-        return image if channels == 3 else as_grey(image[np.newaxis])[0]
+        try:
+            image = decode_image(io.BytesIO(content), size, self.classifier.resize).pixels
+            return image if channels == 3 else as_grey(image[np.newaxis])[0]
+        except UnidentifiedImageError:
+            problem = f"it has none of the formats {', '.join(FORMATS)}"
+        except Exception as error:  # Pillow raises many types
+            problem = str(error) or type(error).__name__
+        return UnreadableImage(printable(f"cannot be read: {problem}"))
 
     def close(self) -> None:
         """End the threads of the model, after what they are doing."""

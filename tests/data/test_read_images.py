@@ -30,8 +30,12 @@ def few_for_processes(monkeypatch):
     monkeypatch.setattr(read_images, "usable_cores", lambda: 2)
 
 
+def _pool_for(paths):
+    return read_images._make_pool(len(paths), read_images._are_small(paths))
+
+
 def test_processes_read_what_pillow_reads_in_the_order_of_the_paths(paths, few_for_processes):
-    assert isinstance(read_images._make_pool(paths), ProcessPoolExecutor)
+    assert isinstance(_pool_for(paths), ProcessPoolExecutor)
     results = list(read_images.read_all(paths, 8, "stretch"))
     assert [path for path, _ in results] == paths
     for path, result in results:
@@ -45,8 +49,8 @@ def test_processes_read_what_pillow_reads_in_the_order_of_the_paths(paths, few_f
 
 
 def test_large_files_are_read_with_threads(paths, few_for_processes, monkeypatch):
-    monkeypatch.setattr(read_images, "MAX_BYTES_FOR_PROCESSES", 10)
-    assert isinstance(read_images._make_pool(paths), ThreadPoolExecutor)
+    monkeypatch.setattr(read_images, "MAX_BYTES_OF_SMALL_FILES", 10)
+    assert isinstance(_pool_for(paths), ThreadPoolExecutor)
 
 
 def _die(*arguments):
