@@ -136,7 +136,7 @@ class ServedModel:
         Each thread takes a part of the files, because handing over small files one by one would
         take longer than decoding them.
         """
-        size = math.ceil(len(contents) / min(usable_cores(), MAX_THREADS))
+        size = max(1, math.ceil(len(contents) / min(usable_cores(), MAX_THREADS)))
         parts = [contents[first : first + size] for first in range(0, len(contents), size)]
 
         def decode_part(part: Sequence[bytes]) -> list[np.ndarray | UnreadableImage]:
