@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from cifar_models.training.trainer import Trainer
 
 INPUT_BATCH = 1024  # images
-INPUT_BYTES = 6 * 10**9  # of images in one measurement of the input pipeline: seconds
+INPUT_STEPS = 2000  # batches in one measurement of the input pipeline, unless they are larger than
+INPUT_BYTES = 6 * 10**9  # in all, which takes seconds
 MAX_STEPS = 10**6  # more than any measurement takes
 ROUNDS = 7  # the result is their median
 ROUND_SECONDS = 3.0
@@ -219,7 +220,8 @@ def _measure_input(train: Split) -> float:
     from cifar_models.data.pipeline import make_training_batches
 
     batch_size = min(INPUT_BATCH, len(train))
-    steps = max(2, INPUT_BYTES // (batch_size * math.prod(train.image_shape)))
+    fitting = INPUT_BYTES // (batch_size * math.prod(train.image_shape))
+    steps = max(2, min(INPUT_STEPS, fitting))
     speeds = []
     for seed in range(ROUNDS):
         began = time.perf_counter()

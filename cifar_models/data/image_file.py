@@ -77,11 +77,12 @@ def read_image(path: Path, size: int, resize: str) -> ReadImage:
         Exception: The file cannot be used as an image. Pillow raises many types, such as
             struct.error and SyntaxError.
     """
-    file_status = _status_of_readable(path)
+    before = _status_of_readable(path)
     image = decode_image(path, size, resize)
-    if status_of(path.stat()) != file_status:
+    now = path.stat()
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         raise ValueError("it changed while it was read")
-    return image._replace(file_status=file_status)
+    return image._replace(file_status=status_of(before))
 
 
 def decode_image(file: Path | BinaryIO, size: int, resize: str) -> ReadImage:
@@ -138,10 +139,15 @@ def as_grey(images: np.ndarray) -> np.ndarray:
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
     """Silence Pillow's messages about odd metadata, also those of other threads."""
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        silence_pillow()
         yield
+
+
+def silence_pillow() -> None:
+    """Silence Pillow's messages and all warnings for good."""
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")
 
 
 def _opened(file: Path | BinaryIO) -> Image.Image:
@@ -161,8 +167,8 @@ def status_of(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _status_of_readable(path: Path) -> tuple[int, int, int, int]:
-    """Return the `status_of` a file; raise ValueError if it should not be opened."""
+def _status_of_readable(path: Path) -> os.stat_result:
+    """Return the status of a file; raise ValueError if it should not be opened."""
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"the suffix is not one of {', '.join(sorted(SUFFIXES))}")
     status = path.stat()
@@ -170,7 +176,7 @@ def _status_of_readable(path: Path) -> tuple[int, int, int, int]:
         raise ValueError("it is not a regular file")
     if status.st_size > MAX_FILE_BYTES:
         raise ValueError(f"{status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}")
-    return status_of(status)
+    return status
 
 
 def _orientation(image: Image.Image) -> object:

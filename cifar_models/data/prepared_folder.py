@@ -23,7 +23,7 @@ from cifar_models.runtime.signals import obey_stop
 
 VERSION = 2  # of the files, and of what `read_image` returns
 INDEX = "index.sqlite"
-FILES_PER_BLOCK = 256  # that are read again after a kill, at most
+FILES_PER_BLOCK = 256  # that are added to the index at once
 WRITE_BYTES = 2**20  # at once
 
 TABLE = """
@@ -171,8 +171,11 @@ class PreparedFolder:
         problems: list[tuple[str, str]] = []
         rows: list[tuple] = []
         missing = known.missing()
-        results = read_all([paths[index] for index in missing], self.size, self.resize)
-        with self.pixels.path.open("r+b", buffering=WRITE_BYTES) as file:
+        reading = read_all([paths[index] for index in missing], self.size, self.resize)
+        with (
+            contextlib.closing(reading) as results,
+            self.pixels.path.open("r+b", buffering=WRITE_BYTES) as file,
+        ):
             file.seek(self.count * self.pixels.image_bytes)
             for number, (index, (path, result)) in enumerate(zip(missing, results, strict=True), 1):
                 if isinstance(result, str):

@@ -1,6 +1,7 @@
 """Predictions for image files."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,12 +78,13 @@ class ImageClassifier:
         height, size = self.image_shape[0], self.batch_size_for(len(paths))
         waiting: list[tuple[str, ReadImage | str]] = []
         num_images = 0
-        for path, result in read_all(paths, height, self.resize):
-            waiting.append((path, result))
-            num_images += isinstance(result, ReadImage)
-            if num_images == size:
-                yield from self._predict_batch(waiting, size)
-                waiting, num_images = [], 0
+        with closing(read_all(paths, height, self.resize)) as results:
+            for path, result in results:
+                waiting.append((path, result))
+                num_images += isinstance(result, ReadImage)
+                if num_images == size:
+                    yield from self._predict_batch(waiting, size)
+                    waiting, num_images = [], 0
         yield from self._predict_batch(waiting, size)
 
     def _predict_batch(

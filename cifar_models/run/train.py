@@ -53,7 +53,7 @@ def train(
     Args:
         recipe: The recipe.
         path: Path of the run folder. It is created, and must be empty if it exists.
-        evaluation_split: "test", or "validation" for a trial of a search.
+        evaluation_split: "test", or "validation" for a trial of a search, which has no figures.
         force: Whether to go on if memory seems too small.
         pause_after: Number of epochs after which the run is paused. 0: it is trained to its end.
 

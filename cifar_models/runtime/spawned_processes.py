@@ -1,16 +1,17 @@
 """Processes that run functions of this package, started with Python's multiprocessing."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import sys
 import threading
-import time
 import types
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
-CHECK_SECONDS = 0.2  # between two checks whether the parent process is still there
 SAFE_PATH = "PYTHONSAFEPATH"
+_lock = threading.RLock()  # `spawning` changes what all threads share
 
 
 @contextlib.contextmanager
@@ -18,21 +19,26 @@ def spawning() -> Iterator[None]:
     """Start processes in this block, so that they
 
     - do not run the user's script again, of which they need nothing;
-    - import nothing from the working directory, which may be untrusted;
+    - do not import from the working directory, which may be untrusted, what Python's own modules
+      are called;
     - do not see Ctrl-C in a terminal: their parent asks them to stop.
     """
-    with _without_main(), _safe_path(), _without_ctrl_c():
-        yield
+    with _lock, _without_main(), _safe_path():
+        # It would be started with the first process, and unblocks the signals afterwards.
+        resource_tracker.ensure_running()
+        with _without_ctrl_c():
+            yield
 
 
 def end_with_parent() -> None:
     """End this process at once when its parent has gone: nobody would use its results."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(CHECK_SECONDS)
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -29,6 +29,7 @@ logger = logging.getLogger("cifar_models")
 
 BATCH_SIZES = (1, 8, 16, 32, 64)  # images; a network of a run is compiled for each of them
 MAX_THREADS = 4  # that read files, of which each may be a large image
+MAX_FILES_OF_PART = 8  # that a thread reads before it can be stopped
 MAP_COLOUR = (255, 106, 0)
 MAP_OPACITY = 200  # of 255, where the map is highest
 
@@ -136,7 +137,8 @@ class ServedModel:
         Each thread takes a part of the files, because handing over small files one by one would
         take longer than decoding them.
         """
-        size = max(1, math.ceil(len(contents) / min(usable_cores(), MAX_THREADS)))
+        share = math.ceil(len(contents) / min(usable_cores(), MAX_THREADS))
+        size = min(max(1, share), MAX_FILES_OF_PART)
         parts = [contents[first : first + size] for first in range(0, len(contents), size)]
 
         def decode_part(part: Sequence[bytes]) -> list[np.ndarray | UnreadableImage]:

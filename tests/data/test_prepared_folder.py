@@ -197,6 +197,7 @@ def test_a_kill_while_preparing_loses_only_the_last_files(images, opened, monkey
         "from cifar_models.data import prepared_folder, read_images\n"
         "prepared_folder.FILES_PER_BLOCK = 10\n"
         "read_images.SMALL_FILES_PER_TASK, read_images.WAITING_FILES = 2, 4\n"
+        "read_images.usable_cores = lambda: 1\n"
     )
     result = subprocess.run(
         [sys.executable, "-c", program + KILLED, str(images), "60"], env={**os.environ}

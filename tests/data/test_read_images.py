@@ -25,13 +25,15 @@ def paths(tmp_path) -> list[str]:
 
 @pytest.fixture
 def few_for_processes(monkeypatch):
-    monkeypatch.setattr(read_images, "MIN_FILES_FOR_PROCESSES", 10)
+    monkeypatch.setattr(read_images, "FILES_PER_PROCESS", 10)
+    monkeypatch.setattr(read_images, "SMALL_FILES_PER_TASK", 4)
     monkeypatch.setattr(read_images, "SAMPLED_FILES", 5)
     monkeypatch.setattr(read_images, "usable_cores", lambda: 2)
 
 
 def _pool_for(paths):
-    return read_images._make_pool(len(paths), read_images._are_small(paths))
+    pool, _ = read_images._make_pool(len(paths), read_images._are_small(paths))
+    return pool
 
 
 def test_processes_read_what_pillow_reads_in_the_order_of_the_paths(paths, few_for_processes):
@@ -59,5 +61,5 @@ def _die(*arguments):
 
 def test_the_death_of_a_process_is_an_error(paths, few_for_processes, monkeypatch):
     monkeypatch.setattr(read_images, "_read_several", _die)
-    with pytest.raises(RunError, match=r"read images after .*cat.* has died"):
+    with pytest.raises(RunError, match=r"read images from .*cat.* has died"):
         list(read_images.read_all(paths, 8, "crop"))
