@@ -32,6 +32,7 @@ batch_size = 16
 
 [runtime]
 checkpoint_seconds = 0
+deterministic = true
 
 [search]
 oracle = "random"
@@ -59,7 +60,7 @@ def undisturbed(tmp_path_factory) -> Search:
     folder = tmp_path_factory.mktemp("undisturbed")
     recipe = folder / "small.toml"
     recipe.write_text(RECIPE)
-    command = [sys.executable, "-m", "cifar_models", "tune", str(recipe), "--deterministic"]
+    command = [sys.executable, "-m", "cifar_models", "tune", str(recipe)]
     command += ["--trials", str(TRIALS)]
     began = time.monotonic()
     subprocess.run([*command, "--out", str(folder / "out")], check=True)
