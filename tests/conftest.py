@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,6 +57,11 @@ architecture = "residual_cnn"
 image_size = 8
 stem_kernel_size = 3
 stem_strides = 1
+"""
+# With four filters, for tests that train many times.
+SMALLEST_CNN_TOML = f"""{TINY_CNN_TOML}stem_filters = 4
+stage_filters = [4, 8]
+stage_blocks = [1, 1]
 """
 SAVE_EVERY_STEP = as_overrides(["runtime.checkpoint_seconds=0"])
 
@@ -147,6 +153,13 @@ def weight_hashes(run: Path) -> dict[str, str]:
         weights.visititems(add_hash)
     assert hashes
     return hashes
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody uses."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def write_noise_images(root: Path, class_names: Sequence[str], count: int) -> Path:

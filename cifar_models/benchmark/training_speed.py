@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from cifar_models.training.trainer import Trainer
 
 INPUT_BATCH = 1024  # images
-INPUT_STEPS = 2000  # batches in one measurement of the input pipeline, unless they are larger than
-INPUT_BYTES = 6 * 10**9  # in all, which takes seconds
+INPUT_STEPS = 2000  # batches in one measurement of the input pipeline, at most
+INPUT_BYTES = 6 * 10**9  # of the images in one measurement, at most: they take seconds
 MAX_STEPS = 10**6  # more than any measurement takes
 ROUNDS = 7  # the result is their median
 ROUND_SECONDS = 3.0

@@ -87,8 +87,8 @@ def explain_files(
     explainer, found, unreadable = _Explainer(run, label), [], 0
     with disk_errors(out, "repeat the command"):
         out.mkdir(parents=True, exist_ok=True)
+        images = read_all(paths, height, run.recipe.data.resize)
         try:
-            images = read_all(paths, height, run.recipe.data.resize)
             for number, (path, image) in enumerate(images, start=1):
                 if isinstance(image, str):
                     logger.warning("%s: cannot be read: %s", path, image)
@@ -99,6 +99,7 @@ def explain_files(
                 yield found[-1]
                 obey_stop()
         finally:  # after an interruption, those that exist
+            images.close()
             explainer.draw_sheet(out / SHEET_FILE)
             text = json.dumps([asdict(each) for each in found], indent=1) + "\n"
             (out / JSON_FILE).write_text(text)

@@ -121,7 +121,7 @@ def record(
     _log_end(metrics, report, context)
     _warn_of_unpredicted_classes(predictions)
     network = prepared.trainer.network
-    if data.evaluation_split == "test":
+    if not data.is_of_trial:
         _attempt("figures", lambda: draw_figures(network, predictions, context))
     _attempt("TensorBoard", lambda: record_in_tensorboard(metrics, context))
     return metrics

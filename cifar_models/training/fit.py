@@ -141,7 +141,7 @@ def fit(trainer: Trainer, validate: Validate | None, context: RunContext) -> Fit
     if state.restore(context.folder):
         total = "" if training.budget_seconds else f" of {trainer.total_steps}"
         logger.info("resuming after step %d%s", progress.step, total)
-    elif context.data.evaluation_split == "test":  # not in a trial of a search, for its speed
+    elif not context.data.is_of_trial:
         log_augmented_images(trainer, train, context.tensorboard)
     group_callbacks = join_fit(trainer, context, progress.step)
     set_steps_per_execution(trainer, context, progress.step)

@@ -30,6 +30,11 @@ class RunData:
         """The evaluation split, which is predicted once, after training."""
         return getattr(self.splits, self.evaluation_split)
 
+    @property
+    def is_of_trial(self) -> bool:
+        """Whether the run is a trial of a search, which draws nothing, to be fast."""
+        return self.evaluation_split == "validation"
+
 
 @dataclass(frozen=True)
 class RunContext:

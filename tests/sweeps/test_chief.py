@@ -12,12 +12,9 @@ import pytest
 from cifar_models.errors import RequestError
 from cifar_models.sweeps import chief
 from cifar_models.sweeps.roles import role
-from tests.conftest import TINY_CNN_TOML, read_metrics, refusal
+from tests.conftest import SMALLEST_CNN_TOML, free_port, read_metrics, refusal
 
-SEARCH = f"""{TINY_CNN_TOML}stem_filters = 4
-stage_filters = [4, 8]
-stage_blocks = [1, 1]
-
+SEARCH = f"""{SMALLEST_CNN_TOML}
 [training]
 epochs = 6
 batch_size = 16
@@ -28,12 +25,6 @@ checkpoint_seconds = 0
 [search]
 "training.peak_learning_rate" = {{ low = 1e-3, high = 1.0, scale = "log" }}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture

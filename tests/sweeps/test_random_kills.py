@@ -15,17 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import TINY_CNN_TOML
+from tests.conftest import SMALLEST_CNN_TOML, free_port
 
 pytestmark = pytest.mark.slow
 
 KILLS = 5
 TRIALS = 4
 MAX_SECONDS = 300
-RECIPE = f"""{TINY_CNN_TOML}stem_filters = 4
-stage_filters = [4, 8]
-stage_blocks = [1, 1]
-
+RECIPE = f"""{SMALLEST_CNN_TOML}
 [training]
 epochs = 6
 batch_size = 16
@@ -142,9 +139,7 @@ class RayNode:
     """
 
     def __init__(self, address: str, cpus: int):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         role = ["--address", address] if address else ["--head", "--port", str(port)]
         self.address = address or f"127.0.0.1:{port}"
         self._folder = tempfile.mkdtemp(prefix="ray-")  # a short path, for its sockets

@@ -18,15 +18,12 @@ from cifar_models.workers.parcel import Parcel, pack, unpack
 from cifar_models.workers.pool_options import PoolOptions
 from cifar_models.workers.ray_crew import places_on
 from cifar_models.workers.ray_machine import Conditions, RayMachine
-from tests.conftest import TINY_CNN_TOML, read_metrics, refusal
+from tests.conftest import SMALLEST_CNN_TOML, read_metrics, refusal
 
 # The last bits of a run depend on the number of cores.
 HALF_OF_CORES = max(1, (os.cpu_count() or 1) // 2)
 ON_RAY = ["--on", "ray", "--workers", "2", "--worker-cpus", str(HALF_OF_CORES)]
-SMALL = f"""{TINY_CNN_TOML}stem_filters = 4
-stage_filters = [4, 8]
-stage_blocks = [1, 1]
-
+SMALL = f"""{SMALLEST_CNN_TOML}
 [training]
 epochs = 2
 batch_size = 64
