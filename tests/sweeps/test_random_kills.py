@@ -170,9 +170,11 @@ ON_RAY = ["--on", "ray", "--workers", "1", "--worker-cpus", str(CORES)]
 
 
 @pytest.fixture
-def nodes():
+def nodes(monkeypatch):
     """Return a list of nodes that are killed when the test ends."""
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 2)  # of all nodes of the test
     found: list[RayNode] = []
     yield found
     for node in reversed(found):
