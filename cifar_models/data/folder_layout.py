@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cifar_models.data.file_paths import FilePaths
 from cifar_models.errors import RequestError
 
 SPLITS = ("train", "validation", "test")
@@ -28,17 +29,16 @@ class ImageFiles(NamedTuple):
     """The files of one split.
 
     Attributes:
-        paths: Their paths, N. They are texts, because a million objects of type Path take seconds
-            and a gigabyte.
+        paths: Their N paths.
         labels: Their labels, int64 (N,), 0 to K - 1.
     """
 
-    paths: list[str]
+    paths: FilePaths
     labels: np.ndarray
 
     def subset(self, indices: np.ndarray) -> "ImageFiles":
         """Return the files at the indices, int64 (M,)."""
-        return ImageFiles([self.paths[index] for index in indices], self.labels[indices])
+        return ImageFiles(self.paths.subset(indices), self.labels[indices])
 
 
 class FolderLayout(NamedTuple):
@@ -177,4 +177,4 @@ def _files_of_classes(folder: Path, names: tuple[str, ...], may_lack: bool) -> I
             )
         paths += [entry.path for entry in of_class]
         labels += [label] * len(of_class)
-    return ImageFiles(paths, np.array(labels, np.int64))
+    return ImageFiles(FilePaths.of(paths), np.array(labels, np.int64))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_models.data.file_paths import FilePaths
 from cifar_models.data.folder_layout import ALL, FolderLayout, ImageFiles
 from cifar_models.errors import RequestError
 
@@ -19,7 +20,7 @@ def with_test_split(layout: FolderLayout) -> dict[str, ImageFiles]:
 
     Without a test folder, the files of `held_out_by_name` are the test split.
     """
-    none = ImageFiles([], np.array([], np.int64))
+    none = ImageFiles(FilePaths.of([]), np.array([], np.int64))
     if ALL not in layout.splits and "test" in layout.splits:
         return {"train": none, **layout.splits}
     whole = layout.splits.get(ALL, layout.splits.get("train", none))
@@ -71,9 +72,9 @@ def held_out_by_name(
         Whether each file is held out, bool (N,). Of a class with few files, it may be all of them.
     """
     if table_folder is None:
-        names = [path.rpartition(os.sep)[2] for path in files.paths]
+        names = (path.rpartition(os.sep)[2] for path in files.paths)
     else:
-        names = [os.path.relpath(path, table_folder) for path in files.paths]
+        names = (os.path.relpath(path, table_folder) for path in files.paths)
     ranks = np.array(
         [_rank(class_names[label], name) for name, label in zip(names, files.labels, strict=True)],
         np.float64,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_models.data.file_paths import FilePaths
 from cifar_models.data.folder_layout import ALL, SPLIT_OF, FolderLayout, ImageFiles
 from cifar_models.errors import RequestError
 
@@ -51,7 +52,7 @@ def read_label_table(path: Path, class_names: tuple[str, ...] | None = None) -> 
         labels.append(label_of[row[LABEL]])
     return FolderLayout(
         {
-            split: ImageFiles(files, np.array(labels, np.int64))
+            split: ImageFiles(FilePaths.of(files), np.array(labels, np.int64))
             for split, (files, labels) in splits.items()
         },
         names,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_models.data.file_paths import FilePaths
+
 
 @dataclass(frozen=True)
 class PixelFile:
@@ -66,13 +68,13 @@ class DiskSplit:
         pixels: The file of the images.
         numbers: Numbers of the images in the file, int64 (N,).
         labels: Labels, int64 (N,), 0 to K - 1.
-        files: Paths of their source files, str (N,), if they have any.
+        files: Paths of their N source files, if they have any.
     """
 
     pixels: PixelFile
     numbers: np.ndarray
     labels: np.ndarray
-    files: np.ndarray | None = None
+    files: FilePaths | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -85,5 +87,5 @@ class DiskSplit:
         return self.pixels.read(self.numbers[indices])
 
     def subset(self, indices: np.ndarray) -> "DiskSplit":
-        files = None if self.files is None else self.files[indices]
+        files = None if self.files is None else self.files.subset(indices)
         return DiskSplit(self.pixels, self.numbers[indices], self.labels[indices], files)

@@ -13,6 +13,7 @@ import PIL
 
 from cifar_models.data.cache import PIXELS, locked_cache
 from cifar_models.data.dataset import Findings
+from cifar_models.data.file_paths import FilePaths
 from cifar_models.data.folder_layout import ImageFiles
 from cifar_models.data.image_file import ReadImage
 from cifar_models.data.pixel_file import DiskSplit, PixelFile
@@ -132,10 +133,10 @@ class PreparedFolder:
             for remark in remarks.split("\n"):
                 findings.remarks[remark].append(files.paths[index])
         self.pixels.open()  # while the cache is locked
-        names = np.array([files.paths[index] for index in usable], object)
-        return DiskSplit(self.pixels, known.numbers[usable], files.labels[usable], names)
+        chosen = files.subset(usable)
+        return DiskSplit(self.pixels, known.numbers[usable], chosen.labels, chosen.paths)
 
-    def _look_up(self, paths: Sequence[str], known: KnownFiles) -> None:
+    def _look_up(self, paths: FilePaths, known: KnownFiles) -> None:
         """Find the files that have not changed and whose prepared image is good."""
         for first in range(0, len(paths), FILES_PER_BLOCK):
             obey_stop()
@@ -162,7 +163,7 @@ class PreparedFolder:
             for path, name in zip(paths, names, strict=True)
         ]
 
-    def _prepare(self, paths: Sequence[str], known: KnownFiles) -> list[tuple[str, str]]:
+    def _prepare(self, paths: FilePaths, known: KnownFiles) -> list[tuple[str, str]]:
         """Read the files that are not known, and add them to the prepared ones.
 
         Returns:
@@ -171,7 +172,7 @@ class PreparedFolder:
         problems: list[tuple[str, str]] = []
         rows: list[tuple] = []
         missing = known.missing()
-        reading = read_all([paths[index] for index in missing], self.size, self.resize)
+        reading = read_all(paths.subset(missing), self.size, self.resize)
         with (
             contextlib.closing(reading) as results,
             self.pixels.path.open("r+b", buffering=WRITE_BYTES) as file,

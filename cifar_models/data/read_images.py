@@ -65,7 +65,7 @@ def read_images(files: ImageFiles, size: int, resize: str, findings: Findings) -
             else:
                 usable[number] = False
                 findings.unusable.append(f"{path}: {result}".replace("\n", " "))
-    whole = ArraySplit(images, files.labels, np.array(files.paths, object))
+    whole = ArraySplit(images, files.labels, files.paths)
     return whole if usable.all() else whole.subset(np.flatnonzero(usable))
 
 
@@ -93,7 +93,7 @@ def read_all(paths: Sequence[str], size: int, resize: str) -> Generator[Result]:
         with quiet_pillow():
             while True:
                 for first in islice(starts, max_pending - len(pending)):
-                    several = paths[first : first + per_task]
+                    several = list(paths[first : first + per_task])
                     with starting():  # the pool starts its processes as they are needed
                         pending.append(pool.submit(_read_several, several, size, resize))
                 if not pending:

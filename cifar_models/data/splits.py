@@ -1,5 +1,6 @@
 """Splits of a data set: labelled images that are addressed by index, disjoint and stratified."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from cifar_models.data.file_paths import FilePaths
 from cifar_models.runtime.signals import obey_stop
 
 CHUNK_BYTES = 64 * 10**6  # of images that are read at once
@@ -24,8 +26,8 @@ class Split(Protocol):
         """Height and width in pixels, and 1 or 3 channels."""
 
     @property
-    def files(self) -> np.ndarray | None:
-        """Paths of their files, str (N,), or None if they have no files of their own."""
+    def files(self) -> FilePaths | None:
+        """Paths of their N files, or None if they have no files of their own."""
 
     def __len__(self) -> int:
         """Return the number of images, N."""
@@ -44,12 +46,12 @@ class ArraySplit:
     Attributes:
         images: Images, uint8 (N, H, W, C), 1 or 3 channels.
         labels: Labels, int64 (N,), 0 to K - 1.
-        files: Paths of their files, str (N,). None: they have no files of their own.
+        files: Paths of their N files. None: they have no files of their own.
     """
 
     images: np.ndarray
     labels: np.ndarray
-    files: np.ndarray | None = None
+    files: FilePaths | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -63,7 +65,7 @@ class ArraySplit:
         return self.images[indices]
 
     def subset(self, indices: np.ndarray) -> "ArraySplit":
-        files = None if self.files is None else self.files[indices]
+        files = None if self.files is None else self.files.subset(indices)
         return ArraySplit(self.images[indices], self.labels[indices], files)
 
 
@@ -103,9 +105,10 @@ class JoinedSplit:
         return self.parts[0].image_shape
 
     @property
-    def files(self) -> np.ndarray | None:
+    def files(self) -> FilePaths | None:
         files = [part.files for part in self.parts if part.files is not None]
-        return np.concatenate(files) if len(files) == len(self.parts) else None
+        are_known = len(files) == len(self.parts)
+        return FilePaths.of(itertools.chain.from_iterable(files)) if are_known else None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -124,7 +127,7 @@ class JoinedSplit:
         return ArraySplit(
             self.images_at(indices),
             self.labels[indices],
-            None if self.files is None else self.files[indices],
+            None if self.files is None else self.files.subset(indices),
         )
 
 

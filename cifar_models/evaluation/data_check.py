@@ -117,7 +117,7 @@ def _image_names(splits: dict[str, Split]) -> list[str]:
     names: list[str] = []
     for part, split in splits.items():
         names += (
-            split.files.tolist()
+            list(split.files)
             if split.files is not None
             else [f"{part}[{index}]" for index in range(len(split))]
         )

@@ -136,7 +136,7 @@ def _worst_image(run: FinishedRun, split: Split, index: int) -> WorstImage:
     best = int(row.argmax())
     return WorstImage(
         index=index,
-        path="" if split.files is None else str(split.files[index]),
+        path="" if split.files is None else split.files[index],
         label=names[label],
         probability=float(row[label]),
         predicted=names[best],

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cifar_models.data.file_paths import FilePaths
 from cifar_models.data.folder_layout import ImageFiles, find_images
 from cifar_models.data.held_out_files import (
     held_out_by_name,
@@ -28,7 +29,7 @@ def write(root: Path, *names: str) -> Path:
 def files_of(class_names: tuple[str, ...], *names: str) -> ImageFiles:
     """Return files of CLASS/NAME."""
     labels = [class_names.index(name.partition("/")[0]) for name in names]
-    return ImageFiles(list(names), np.array(labels))
+    return ImageFiles(FilePaths.of(names), np.array(labels))
 
 
 def held_out(*names: str) -> set[str]:

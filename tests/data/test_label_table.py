@@ -27,7 +27,7 @@ def test_a_table_without_splits(tmp_path):
     )
     layout = read_label_table(path)
     assert layout.class_names == ("cat, black", "dog")
-    assert layout.splits["all"].paths == [
+    assert list(layout.splits["all"].paths) == [
         str(tmp_path / name) for name in ("a/1.png", "b 2.png", "3.png")
     ]
     assert layout.splits["all"].labels.tolist() == [1, 0, 1]

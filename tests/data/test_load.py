@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from cifar_models.config.recipe import DataConfig, Recipe
 from cifar_models.config.recipe_file import read_recipe, with_values
 from cifar_models.data.dataset import Dataset, Findings, data_sha256, describe, warn_of_odd_data
+from cifar_models.data.file_paths import FilePaths
 from cifar_models.data.load import load_dataset
 from cifar_models.data.pixel_file import DiskSplit
 from cifar_models.data.recipe_fit import warn_of_many_tokens, with_fitting_batch
@@ -113,14 +114,14 @@ def test_a_long_list_of_unusable_files_is_cut():
 
 def test_joined_splits_equal_an_array():
     images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1), np.uint8)
-    whole = ArraySplit(images, np.arange(10), np.array([f"{number}.png" for number in range(10)]))
+    whole = ArraySplit(images, np.arange(10), FilePaths.of(f"{number}.png" for number in range(10)))
     parts = [whole.subset(np.arange(first, end)) for first, end in ((0, 3), (3, 4), (4, 10))]
     joined = JoinedSplit(tuple(parts))
-    assert (joined.files == whole.files).all() and joined.labels.tolist() == list(range(10))
+    assert list(joined.files) == list(whole.files) and joined.labels.tolist() == list(range(10))
     for indices in (slice(2, 7), slice(None), np.array([9, 0, 3, 3])):
         np.testing.assert_array_equal(joined.images_at(indices), images[indices])
         if not isinstance(indices, slice):
-            assert joined.subset(indices).files.tolist() == whole.files[indices].tolist()
+            assert list(joined.subset(indices).files) == [f"{index}.png" for index in indices]
 
 
 def test_a_data_set_without_a_test_split_is_refused(tmp_path):

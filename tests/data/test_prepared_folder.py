@@ -69,7 +69,7 @@ def assert_equal(one: Dataset, other: Dataset) -> None:
         first, second = getattr(one, part), getattr(other, part)
         np.testing.assert_array_equal(first.images_at(slice(None)), second.images_at(slice(None)))
         np.testing.assert_array_equal(first.labels, second.labels)
-        assert first.files.tolist() == second.files.tolist()
+        assert list(first.files) == list(second.files)
     assert data_sha256(one) == data_sha256(other)
 
 

@@ -31,7 +31,7 @@ def test_predictions_of_the_test_files_are_the_recorded_ones_to_the_last_bit(tra
     run = load_run(trained / "run")
     test = run.load_dataset().test
     predictions = list(run.predict(list(test.files)))
-    assert [each.path for each in predictions] == test.files.tolist()
+    assert [each.path for each in predictions] == list(test.files)
     np.testing.assert_array_equal(
         np.stack([each.probabilities for each in predictions]), run.probabilities
     )
