@@ -129,7 +129,7 @@ def test_every_proposal_is_in_its_range(recipe_path):
 @pytest.mark.slow
 def test_a_search_writes_its_trials_and_a_best_recipe_that_trains(recipe_path, tmp_path):
     out = tmp_path / "search"
-    assert tune(recipe_path, out, 3) == 0
+    assert tune(recipe_path, out, 3, "--set", "runtime.deterministic=true") == 0
     scores = {}
     for trial in sorted((out / "trials").iterdir()):
         metrics = read_metrics(trial)
@@ -146,11 +146,15 @@ def test_a_search_writes_its_trials_and_a_best_recipe_that_trains(recipe_path, t
     assert content["training"].pop("tuning_trials") == 3
     assert content.pop("name") == best_trial.pop("name") + "-tuned"
     assert content == best_trial
-    assert (
-        tune(recipe_path, out, 1) == 0
-    )  # fewer trials than in the folder, so all of them are used
+    # With fewer trials than in the folder, all of them are used.
+    assert tune(recipe_path, out, 1, "--set", "runtime.deterministic=true") == 0
     assert (out / "best.toml").read_text() == text
     assert main(["train", str(out / "best.toml"), "--run", str(tmp_path / "run")]) == 0
+    trained, again = read_history(out / "trials" / best), read_history(tmp_path / "run")
+    columns = [name for name in trained[0] if "loss" in name or "accuracy" in name]
+    assert {"train_loss", "validation_loss", "validation_accuracy"} <= set(columns)
+    for name in columns:
+        assert [row[name] for row in again] == [row[name] for row in trained]
 
 
 @pytest.mark.slow
