@@ -76,7 +76,7 @@ def worst_command(options: argparse.Namespace) -> None:
 
 
 def serve_command(options: argparse.Namespace) -> None:
-    needed = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
+    needed = ("starlette", "uvicorn", "httptools", "python_multipart", "prometheus_client")
     if missing := [name for name in needed if not find_spec(name)]:
         raise RequestError(
             f"serve: needs {', '.join(missing)}; install it: pip install 'cifar-models[serve]'"

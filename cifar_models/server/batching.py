@@ -1,72 +1,90 @@
-"""Micro-batching: images of requests that come at once are predicted together."""
+"""Micro-batching: what waits of several requests at once is done together."""
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Generic, TypeVar
 
-import numpy as np
+MAX_WAITING = 1024  # items, such as images, of one queue
 
-MAX_WAITING = 1024  # images of one model
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Overloaded(Exception):
     """More is waiting than the server accepts."""
 
 
-class MicroBatcher:
-    """A queue of images, which one thread predicts in batches.
+class MicroBatcher(Generic[Item, Result]):
+    """A queue of items of several requests, which threads take in batches.
 
-    A batch begins as soon as the thread is free, with all images that wait then, so a single
-    request is not delayed.
+    A batch begins as soon as a thread is free, with all items that wait then, so a single request
+    is not delayed. Handing over each item by itself would take longer than to read a small image.
 
     Args:
-        predict: Function from images, uint8 (B, H, W, C), to probabilities, float32 (B, K).
-        max_batch: Largest number of images in a batch.
+        work: Function from some items to their results, in the same order.
+        max_batch: Largest number of items in a batch.
+        executor: Gives the threads.
+        num_threads: Number of threads that are used at once.
     """
 
-    def __init__(self, predict: Callable[[np.ndarray], np.ndarray], max_batch: int):
-        self._predict = predict
+    def __init__(
+        self,
+        work: Callable[[list[Item]], Sequence[Result]],
+        max_batch: int,
+        executor: Executor,
+        num_threads: int = 1,
+    ):
+        self._work = work
         self._max_batch = max_batch
-        self.thread = ThreadPoolExecutor(max_workers=1)
-        self._waiting: list[tuple[np.ndarray, asyncio.Future[np.ndarray]]] = []
-        self._worker: asyncio.Task[None] | None = None
+        self._executor = executor
+        self._free = num_threads
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
 
-    async def predict(self, images: list[np.ndarray]) -> list[np.ndarray]:
-        """Return the probabilities of images, uint8 (H, W, C), float32 (K,) each.
+    async def results_of(self, items: Sequence[Item]) -> list[Result]:
+        """Return the results of the items, in their order.
 
         Raises:
-            Overloaded: Too many images are waiting. None of these is predicted then.
+            Overloaded: Too many items are waiting. None of these is begun then.
+            Exception: What the function raises for the batch of an item.
         """
-        if len(self._waiting) + len(images) > MAX_WAITING:
+        if len(self._waiting) + len(items) > MAX_WAITING:
             raise Overloaded(f"more than {MAX_WAITING:,} images are waiting; try again later")
         loop = asyncio.get_running_loop()
-        futures = [loop.create_future() for _ in images]
-        self._waiting += zip(images, futures, strict=True)
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
+        futures: list[asyncio.Future[Result]] = [loop.create_future() for _ in items]
+        self._waiting.extend(zip(items, futures, strict=True))
+        self._begin_batches()
         return list(await asyncio.gather(*futures))
 
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = (
-                self._waiting[: self._max_batch],
-                self._waiting[self._max_batch :],
-            )
-            futures = [future for _, future in batch]
-            try:
-                images = np.stack([image for image, _ in batch])
-                rows = await loop.run_in_executor(self.thread, self._predict, images)
-                results = list(zip(futures, rows, strict=True))
-            except Exception as error:
-                for future in futures:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            for future, row in results:
-                if not future.done():
-                    future.set_result(row)
+    def _begin_batches(self) -> None:
+        while self._free and self._waiting:
+            items: list[Item] = []
+            futures: list[asyncio.Future[Result]] = []
+            while self._waiting and len(items) < self._max_batch:
+                item, future = self._waiting.popleft()
+                if not future.done():  # as it is if the client is gone
+                    items.append(item)
+                    futures.append(future)
+            if items:
+                self._free -= 1
+                loop = asyncio.get_running_loop()
+                batch = loop.run_in_executor(self._executor, self._work, items)
+                batch.add_done_callback(partial(self._end_batch, futures))
 
-    def close(self) -> None:
-        """End the thread, after the batch that it predicts."""
-        self.thread.shutdown(cancel_futures=True)
+    def _end_batch(
+        self, futures: list[asyncio.Future[Result]], batch: asyncio.Future[Sequence[Result]]
+    ) -> None:
+        self._free += 1
+        try:
+            self._begin_batches()
+            results = list(zip(futures, batch.result(), strict=True))
+        except (Exception, asyncio.CancelledError) as error:
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for future, result in results:
+            if not future.done():
+                future.set_result(result)

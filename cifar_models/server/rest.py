@@ -55,7 +55,7 @@ async def predict(model: ServedModel, body: bytes) -> tuple[dict[str, Any], int]
         images = await model.in_thread(lambda: _pixels(model, inputs))
     else:
         images = await _decoded(model, inputs)
-    rows = await model.batcher.predict(images)
+    rows = await model.predicting.results_of(images)
     names = model.class_names
     outputs = [
         {"probabilities": row.astype(float).tolist(), "label": names[int(row.argmax())]}
@@ -129,7 +129,7 @@ async def _decoded(model: ServedModel, rows: list[Any]) -> list[np.ndarray]:
         except ValueError:
             raise BadRequest(f"image {number}: b64 is no base64") from None
     images = []
-    for number, image in enumerate(await model.decode_all(contents)):
+    for number, image in enumerate(await model.reading.results_of(contents)):
         if isinstance(image, UnreadableImage):
             raise BadRequest(f"image {number}: {image.problem}")
         images.append(image)

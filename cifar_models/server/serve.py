@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cifar_models.data.image_file import quiet_pillow
 from cifar_models.errors import RequestError
@@ -19,17 +19,21 @@ from cifar_models.server.served_model import load_models
 
 HOST = "127.0.0.1"
 MAX_CONNECTIONS = 256
+MAX_HEAD_BYTES = 65_536  # of a request
+MAX_PIPELINED = 16  # requests of a connection that wait for the answer of an earlier one
 HEAD_SECONDS = 10.0  # in which the head of a request must have arrived
 ANSWER_SECONDS = 30.0  # after which a client that does not read an answer is disconnected
 KEEP_ALIVE_SECONDS = 30
 STOP_SECONDS = 10  # in which requests may end after a signal
 
 
-class _TimedProtocol(H11Protocol):
-    """uvicorn's protocol, which closes connections that are too many, or wait for too long."""
+class _LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with limits on connections, on the head of a request and on waiting."""
 
     _timer: asyncio.TimerHandle | None = None
     _answer_timer: asyncio.TimerHandle | None = None
+    _is_head_missing = True
+    _head_bytes = 0  # that have arrived of a head that is not complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -39,11 +43,26 @@ class _TimedProtocol(H11Protocol):
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
+        is_of_head, request = self._is_head_missing, self.cycle
         super().data_received(data)
-        if not self._is_waiting():
+        is_of_head = is_of_head and self.cycle is request  # no head has become complete
+        self._head_bytes = self._head_bytes + len(data) if is_of_head else 0
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.transport.abort()
+        elif not self._is_waiting():
             self._stop_timer()
         elif self._timer is None:
             self._start_timer()
+
+    def on_headers_complete(self) -> None:
+        self._is_head_missing = False
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests that nobody has answered")  # answered by 400
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_head_missing = True
+        super().on_message_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -60,7 +79,7 @@ class _TimedProtocol(H11Protocol):
 
     def _is_waiting(self) -> bool:
         """Return whether a request, or the rest of one that is answered already, is missing."""
-        return self.conn.their_state is h11.IDLE or self.conn.our_state is h11.DONE
+        return self.cycle is None or self.cycle.response_complete
 
     def _start_timer(self) -> None:
         self._timer = self.loop.call_later(HEAD_SECONDS, self._close_if_waiting)
@@ -111,9 +130,10 @@ def serve(paths: Sequence[Path], port: int) -> None:
     """
     with _listener(port) as listener, quiet_pillow():
         models = load_models(paths)
+        gc.freeze()  # or each full collection visits the millions of objects of the libraries
         config = uvicorn.Config(
             create_app(models),
-            http=_TimedProtocol,
+            http=_LimitedProtocol,
             ws="none",
             lifespan="on",
             proxy_headers=False,
@@ -126,8 +146,11 @@ def serve(paths: Sequence[Path], port: int) -> None:
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         print(f"{', '.join(models)}: {address}  (Ctrl-C stops)", flush=True)
         with stop_request() as stop:
-            with stop.deferred("the requests are answered"):
-                asyncio.run(_Server(config, stop).serve(sockets=[listener]))
+            with (
+                stop.deferred("the requests are answered"),
+                asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,  # of uvloop
+            ):
+                runner.run(_Server(config, stop).serve(sockets=[listener]))
             stop.raise_if_requested("stopped")
 
 

@@ -3,14 +3,11 @@
 import asyncio
 import base64
 import io
-import itertools
 import logging
-import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +26,7 @@ logger = logging.getLogger("cifar_models")
 
 BATCH_SIZES = (1, 8, 16, 32, 64)  # images; a network of a run is compiled for each of them
 MAX_THREADS = 4  # that read files, of which each may be a large image
-MAX_FILES_OF_PART = 8  # that a thread reads before it can be stopped
+MAX_FILES_OF_BATCH = 8  # that a thread reads before it can be stopped
 MAP_COLOUR = (255, 106, 0)
 MAP_OPACITY = 200  # of 255, where the map is highest
 
@@ -91,14 +88,16 @@ class ServedModel:
         largest = classifier.batch_size_for(BATCH_SIZES[-1])
         sizes = sorted({min(size, largest) for size in BATCH_SIZES})
 
-        def predict(images: np.ndarray) -> np.ndarray:
+        def predict(images: list[np.ndarray]) -> Sequence[np.ndarray]:
             size = next(size for size in sizes if size >= len(images))
-            return classifier.probabilities(images, size)
+            return list(classifier.probabilities(np.stack(images), size))
 
-        self.batcher = MicroBatcher(predict, largest)
+        self.predicting_thread = ThreadPoolExecutor(max_workers=1)
+        self.predicting = MicroBatcher(predict, largest, self.predicting_thread)
+        self.reading = MicroBatcher(self._read_files, MAX_FILES_OF_BATCH, threads, num_threads())
         self._threads = threads
         for size in sizes:  # before the first request waits for it
-            predict(np.zeros((size, *classifier.image_shape), np.uint8))
+            predict([np.zeros(classifier.image_shape, np.uint8)] * size)
 
     async def answer(self, contents: Sequence[bytes], with_maps: bool) -> list[Answer]:
         """Return the predictions for the contents of image files.
@@ -106,9 +105,9 @@ class ServedModel:
         Raises:
             Overloaded: Too many images are waiting.
         """
-        images = await self.decode_all(contents)
+        images = await self.reading.results_of(contents)
         readable = [image for image in images if isinstance(image, np.ndarray)]
-        rows = iter(await self.batcher.predict(readable) if readable else [])
+        rows = iter(await self.predicting.results_of(readable) if readable else [])
         answers = []
         for image in images:
             if isinstance(image, np.ndarray):
@@ -125,35 +124,21 @@ class ServedModel:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(
-                self.batcher.thread, self.draw_map, image, int(row.argmax())
+                self.predicting_thread, self.draw_map, image, int(row.argmax())
             )
         except Exception:  # the prediction is good
             logger.exception("%s: a map cannot be drawn", self.name)
             return None
 
-    async def decode_all(self, contents: Sequence[bytes]) -> list[np.ndarray | UnreadableImage]:
-        """Return image files as the model takes them, uint8 (H, W, C), or why they cannot be read.
-
-        Each thread takes a part of the files, because handing over small files one by one would
-        take longer than decoding them.
-        """
-        share = math.ceil(len(contents) / min(usable_cores(), MAX_THREADS))
-        size = min(max(1, share), MAX_FILES_OF_PART)
-        parts = [contents[first : first + size] for first in range(0, len(contents), size)]
-
-        def decode_part(part: Sequence[bytes]) -> list[np.ndarray | UnreadableImage]:
-            return [self._decode(content) for content in part]
-
-        decoded = await asyncio.gather(
-            *(self.in_thread(partial(decode_part, part)) for part in parts)
-        )
-        return list(itertools.chain.from_iterable(decoded))
-
     async def in_thread(self, work: Callable[[], AnyResult]) -> AnyResult:
         """Do work that would keep other requests waiting in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _decode(self, content: bytes) -> np.ndarray | UnreadableImage:
+    def _read_files(self, contents: list[bytes]) -> list[np.ndarray | UnreadableImage]:
+        """Return image files as the model takes them, uint8 (H, W, C), or why this cannot be."""
+        return [self._read_file(content) for content in contents]
+
+    def _read_file(self, content: bytes) -> np.ndarray | UnreadableImage:
         size, _, channels = self.classifier.image_shape
         try:
             image = decode_image(io.BytesIO(content), size, self.classifier.resize).pixels
@@ -166,8 +151,13 @@ class ServedModel:
 
     def close(self) -> None:
         """End the threads of the model, after what they are doing."""
-        self.batcher.close()
+        self.predicting_thread.shutdown(cancel_futures=True)
         self._threads.shutdown(cancel_futures=True)
+
+
+def num_threads() -> int:
+    """Return the number of threads that read requests and files."""
+    return min(usable_cores(), MAX_THREADS)
 
 
 def load_models(paths: Sequence[Path]) -> dict[str, ServedModel]:
@@ -181,7 +171,7 @@ def load_models(paths: Sequence[Path]) -> dict[str, ServedModel]:
             are not square.
     """
     models = {}
-    threads = ThreadPoolExecutor(max_workers=min(usable_cores(), MAX_THREADS))
+    threads = ThreadPoolExecutor(num_threads())
     for name, path in zip(names_of(paths), paths, strict=True):
         if is_export(path):
             models[name] = ServedModel(name, load_export(path).classifier, threads)

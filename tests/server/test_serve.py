@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import re
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 pytest.importorskip("uvicorn", reason="needs the extra serve")
@@ -80,12 +82,12 @@ def test_a_signal_ends_the_server(number, server):
     assert process.returncode == 128 + number and "Traceback" not in output
 
 
-def answer_of(connection: socket.socket) -> bytes:
-    """Send a byte again and again, and return what the server answers before it closes."""
+def answer_of(connection: socket.socket, sent: bytes) -> bytes:
+    """Send bytes again and again, and return what the server answers before it closes."""
     answer = b""
     try:
         while True:
-            connection.sendall(b"1")
+            connection.sendall(sent)
             received = connection.recv(4096)
             if not received:
                 return answer
@@ -108,10 +110,56 @@ def test_slow_clients_are_disconnected_and_others_are_answered(server):
     assert httpx.get(f"{address}/api/models").status_code == 200
     began = time.monotonic()
     for number, connection in enumerate(slow):
-        answer = answer_of(connection)
+        answer = answer_of(connection, b"1" if number % 3 else b"")
         assert answer == b"" if number % 3 < 2 else answer.startswith(b"HTTP/1.1 408 ")
     assert time.monotonic() - began < 30
     assert httpx.get(f"{address}/api/models").status_code == 200
+
+
+@pytest.mark.slow
+def test_one_connection_may_send_many_requests(server):
+    _, address = server
+    (model,) = httpx.get(f"{address}/api/models").json()
+    connection = http.client.HTTPConnection(address.removeprefix("http://"))
+    connection.connect()
+    connection.auto_open = 0  # an error if the server closes it
+    for size in (10, 1000, 60_000, 60_000, 120_000, 10):
+        connection.request("POST", f"/v1/models/{model['name']}:predict", b"x" * size)
+        answer = connection.getresponse()
+        assert answer.status == 400 and b"is no JSON" in answer.read()
+    connection.close()
+
+
+@pytest.mark.slow
+def test_a_head_without_an_end_is_refused(server):
+    process, address = server
+    host, port = address.removeprefix("http://").split(":")
+    before = psutil.Process(process.pid).memory_info().rss
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        with pytest.raises(ConnectionError):
+            for number in range(100_000):
+                connection.sendall(b"X-%d: %s\r\n" % (number, 1000 * b"x"))
+    assert psutil.Process(process.pid).memory_info().rss - before < 20_000_000
+    assert httpx.get(f"{address}/api/models").status_code == 200
+
+
+@pytest.mark.slow
+def test_too_many_requests_before_an_answer_are_refused(server):
+    _, address = server
+    host, port = address.removeprefix("http://").split(":")
+    request = b"GET /api/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.settimeout(10)
+        connection.sendall(10 * request)
+        received = b""
+        while received.count(b"HTTP/1.1 200 OK") < 10:
+            received += connection.recv(65_536)
+        connection.sendall(1000 * request)
+        with contextlib.suppress(ConnectionError):
+            while more := connection.recv(65_536):
+                received += more
+        assert received.count(b"HTTP/1.1 ") < 40
 
 
 @pytest.mark.slow
@@ -125,7 +173,8 @@ def test_a_client_that_does_not_read_is_disconnected(server):
         with pytest.raises((ConnectionError, BrokenPipeError)):  # some of many
             while time.monotonic() - began < 60:
                 with contextlib.suppress(TimeoutError):
-                    connection.sendall(100 * request)
+                    connection.sendall(request)
+                time.sleep(0.002)  # so that the server answers it before the next one
     assert httpx.get(f"{address}/api/models").status_code == 200
 
 
@@ -140,4 +189,4 @@ def test_wrong_requests(finished_run, tmp_path, monkeypatch, capsys):
         assert f"--port {port}: Address already in use" in capsys.readouterr().err
     monkeypatch.setattr("cifar_models.cli.serving_commands.find_spec", lambda name: None)
     error = refusal(capsys, "serve", finished_run)
-    assert "needs starlette, uvicorn, python_multipart, prometheus_client; install it" in error
+    assert "needs starlette, uvicorn, httptools, python_multipart, prometheus_client; install it" in error
