@@ -55,7 +55,7 @@ $(INSTALLED): $(REQUIREMENTS)
 	touch $@
 
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make requirements" $(VENV)/bin/uv pip compile pyproject.toml --quiet \
-	--extra dev --extra onnx --extra litert --extra labels --extra serve --extra ray --universal --python-version 3.11 --generate-hashes \
+	--extra dev --extra onnx --extra litert --extra openvino --extra labels --extra serve --extra ray --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links
 READS_requirements := ARGS
 requirements: setup ## renew the pins and hashes after a change of pyproject.toml (ARGS=--upgrade: newest versions)

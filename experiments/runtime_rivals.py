@@ -21,7 +21,16 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-OWN = ("keras", "saved_model", "saved_model-bfloat16", "onnx", "litert", "litert-int8")
+OWN = (
+    "keras",
+    "saved_model",
+    "saved_model-bfloat16",
+    "onnx",
+    "litert",
+    "litert-int8",
+    "openvino",
+    "openvino-bfloat16",
+)
 RIVALS = ("onnxruntime, 1 thread", "onnxruntime, 2 threads", "openvino, latency", "openvino, rate")
 SECONDS = 5.0  # of calls at each batch size
 

@@ -85,7 +85,7 @@ def check_runtimes(names: Sequence[str]) -> list[str]:
     if unknown := [name for name in names if name not in known]:
         raise RequestError(
             f"--runtime {unknown[0]}: must be one of {', '.join(known)}; others are installed by: "
-            "pip install 'cifar-models[onnx,litert]'"
+            "pip install 'cifar-models[onnx,litert,openvino]'"
         )
     return list(dict.fromkeys(names)) or default_runtimes()
 

@@ -103,8 +103,8 @@ def add_benchmark(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         action="append",
         metavar="NAME",
-        help="for runs: keras, saved_model, onnx or litert, or one with a precision, such as "
-        "litert-int8; may be repeated (default: those that are installed, in float32)",
+        help="for runs: keras, saved_model, onnx, litert or openvino, or one with a precision, "
+        "such as litert-int8; may be repeated (default: those that are installed, in float32)",
     )
     add_overrides(parser)
     parser.set_defaults(seed=None)

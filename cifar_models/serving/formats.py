@@ -75,6 +75,15 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
         packages=("ai_edge_litert",),
         extra="litert",
     ),
+    "openvino": ExportFormat(
+        "cifar_models.serving.openvino_file",
+        "OpenVINO files, from images to probabilities, for processors of Intel and AMD",
+        # Of onnxruntime's int8 transformers, it makes networks that classify at random.
+        precisions=(FLOAT32, BFLOAT16, FLOAT16),
+        packages=("openvino",),
+        export_packages=("tf2onnx", "onnxruntime"),
+        extra="openvino",
+    ),
 }
 
 

@@ -41,7 +41,7 @@ def write_model(job: ExportJob) -> None:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     job.out.mkdir()
-    model = _converted(job)
+    model = make_model(job)
     if job.precision == FLOAT16:
         model = convert_float_to_float16(model, keep_io_types=True)
     elif job.precision == INT8:
@@ -51,7 +51,8 @@ def write_model(job: ExportJob) -> None:
     onnx.save(model, job.out / FILE)
 
 
-def _converted(job: ExportJob) -> "onnx.ModelProto":
+def make_model(job: ExportJob) -> "onnx.ModelProto":
+    """Return the network as an ONNX model in float32."""
     import tensorflow as tf
     import tf2onnx
 

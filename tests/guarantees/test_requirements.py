@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ("dev", "onnx", "litert", "labels", "serve")
+EXTRAS = ("dev", "onnx", "litert", "openvino", "labels", "serve", "ray")
 FILES = {"requirements.txt": EXTRAS, "requirements-gpu.txt": (*EXTRAS, "gpu")}
 
 

@@ -189,4 +189,7 @@ def test_wrong_requests(finished_run, tmp_path, monkeypatch, capsys):
         assert f"--port {port}: Address already in use" in capsys.readouterr().err
     monkeypatch.setattr("cifar_models.cli.serving_commands.find_spec", lambda name: None)
     error = refusal(capsys, "serve", finished_run)
-    assert "needs starlette, uvicorn, httptools, python_multipart, prometheus_client; install it" in error
+    assert (
+        "needs starlette, uvicorn, httptools, python_multipart, prometheus_client; install it"
+        in error
+    )
