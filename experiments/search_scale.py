@@ -2,18 +2,21 @@
 
     .venv/bin/python experiments/search_scale.py
 
-It measures the time in which an oracle proposes a trial, at several numbers of earlier trials, and
-the time in which a study finds out which of its runs are finished. From these, it estimates how
-long a study of 10,000 runs takes on several numbers of workers.
+It measures the time in which an oracle proposes a trial, at several numbers of earlier trials, the
+time in which a study finds out which of its runs are finished, and how often a trial changes the
+entries of its folder. From these, it estimates how long 10,000 runs take on several numbers of
+workers.
 """
 
 import argparse
 import json
+import os
 import random
 import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,7 +41,8 @@ def seconds_per_proposal(oracle: str, counts: list[int], repeats: int) -> dict[i
                 propose(earlier)
             measured = make_oracle(oracle_class(oracle), recipe, maximum, Path(folder, str(count)))
             measured.trials = dict(earlier.trials)
-            measured.start_order, measured.end_order = earlier.start_order, earlier.end_order
+            measured.start_order = list(earlier.start_order)
+            measured.end_order = list(earlier.end_order)
             found[count] = statistics.median(propose(measured) for _ in range(repeats))
     return found
 
@@ -69,21 +73,54 @@ def seconds_per_known_run(count: int) -> float:
         return (time.perf_counter() - began) / count
 
 
+def folder_operations(out: Path) -> dict[str, int]:
+    """Return operation → how often a short trial makes it in its folder."""
+    from cifar_models.config.recipe_file import read_recipe, recipe_toml
+    from cifar_models.workers.job import Job
+    from cifar_models.workers.work import do_job
+
+    counts: Counter[str] = Counter()
+
+    def count(event: str, arguments: tuple) -> None:
+        path = str(arguments[0]) if arguments else ""
+        if os.path.isabs(path) and not path.startswith(str(out)):  # noqa: PTH117
+            return
+        if event == "open" and arguments[2] & os.O_CREAT:
+            counts["create or overwrite"] += 1
+        elif event in ("os.rename", "os.mkdir", "os.remove"):
+            counts[event] += 1
+
+    sys.addaudithook(count)
+    recipe = read_recipe("digits-cnn", ["training.epochs=3"])
+    assert not do_job(Job(path=out, recipe=recipe_toml(recipe))).problem
+    return dict(counts)
+
+
+def estimate(name: str, proposal: float, options: argparse.Namespace) -> None:
+    """Print how long RUNS runs take, if the driver spends some seconds on each proposal."""
+    driver = options.driver_seconds + proposal
+    for workers in WORKERS:
+        training, waiting = RUNS * options.run_seconds / workers, RUNS * driver
+        print(
+            f"{name}, {workers} workers: {max(training, waiting) / 3600:.1f} hours; the driver is "
+            f"busy for {100 * min(waiting / training, 1):.1f} % of them"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--run-seconds", type=float, default=600.0)
     parser.add_argument("--driver-seconds", type=float, required=True, help="of each run")
     options = parser.parse_args()
-    print(json.dumps({"random": seconds_per_proposal("random", [100, 1000, 10_000], 20)}))
-    print(json.dumps({"bayesian": seconds_per_proposal("bayesian", [100, 300, 1000], 3)}))
-    print(json.dumps({"known run": seconds_per_known_run(RUNS)}))
-    for workers in WORKERS:
-        training = RUNS * options.run_seconds / workers
-        driver = RUNS * options.driver_seconds
-        print(
-            f"{workers} workers: {max(training, driver) / 3600:.1f} hours; the driver is busy for "
-            f"{100 * min(driver / training, 1):.1f} % of them"
-        )
+    found = {
+        "random": seconds_per_proposal("random", [100, 1000, 10_000], 20),
+        "bayesian": seconds_per_proposal("bayesian", [100, 300, 1000], 3),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        operations = folder_operations(Path(folder, "trial"))
+    print(json.dumps({**found, "known run": seconds_per_known_run(RUNS), "folder": operations}))
+    for name, seconds in found.items():
+        estimate(name, list(seconds.values())[-1], options)
 
 
 if __name__ == "__main__":
