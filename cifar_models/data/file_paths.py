@@ -13,12 +13,12 @@ import numpy as np
 class FilePaths(Sequence[str]):
     """Paths of N files, all in one object of bytes.
 
-    A million paths as texts take 170 MB, and here about 60.
+    A million paths of 47 characters take 55 MB, and 104 MB as a list of texts.
 
     Attributes:
         joined: All paths, encoded as for the file system, without anything between them.
-        starts: First byte of each path, int64 (N,).
-        ends: The byte after each path, int64 (N,).
+        starts: First byte of each path, unsigned (N,).
+        ends: The byte after each path, unsigned (N,).
     """
 
     joined: bytes
@@ -27,11 +27,12 @@ class FilePaths(Sequence[str]):
 
     @classmethod
     def of(cls, paths: Iterable[str]) -> "FilePaths":
-        joined, limits = bytearray(), array("q", [0])
+        joined, limits = bytearray(), array("Q", [0])
         for path in paths:
             joined += os.fsencode(path)
             limits.append(len(joined))
-        return cls(bytes(joined), np.array(limits[:-1]), np.array(limits[1:]))
+        numbers = np.array(limits, np.min_scalar_type(len(joined)))
+        return cls(bytes(joined), numbers[:-1], numbers[1:])
 
     def __len__(self) -> int:
         return len(self.starts)
