@@ -1,6 +1,6 @@
 """Measure what grows with the number of runs, and estimate studies of 10,000 runs.
 
-    .venv/bin/python experiments/search_scale.py
+    .venv/bin/python experiments/search_scale.py --driver-seconds 0.17
 
 It measures the time in which an oracle proposes a trial, at several numbers of earlier trials, the
 time in which a study finds out which of its runs are finished, and how often a trial changes the
@@ -110,7 +110,12 @@ def estimate(name: str, proposal: float, options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--run-seconds", type=float, default=600.0)
-    parser.add_argument("--driver-seconds", type=float, required=True, help="of each run")
+    parser.add_argument(
+        "--driver-seconds",
+        type=float,
+        required=True,
+        help="processor time of the search for a trial, without its proposal",
+    )
     options = parser.parse_args()
     found = {
         "random": seconds_per_proposal("random", [100, 1000, 10_000], 20),

@@ -82,6 +82,12 @@ def test_a_signal_ends_the_server(number, server):
     assert process.returncode == 128 + number and "Traceback" not in output
 
 
+def connect(address: str) -> socket.socket:
+    """Return a connection to the server."""
+    host, port = address.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)))
+
+
 def answer_of(connection: socket.socket, sent: bytes) -> bytes:
     """Send bytes again and again, and return what the server answers before it closes."""
     answer = b""
@@ -99,11 +105,10 @@ def answer_of(connection: socket.socket, sent: bytes) -> bytes:
 @pytest.mark.slow
 def test_slow_clients_are_disconnected_and_others_are_answered(server):
     _, address = server
-    host, port = address.removeprefix("http://").split(":")
     name = httpx.get(f"{address}/api/models").json()[0]["name"]
     head = f"POST /v1/models/{name}:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
     starts = [b"", head.encode(), f"{head}\r\n{{".encode()]  # nothing, half a head, half a body
-    slow = [socket.create_connection((host, int(port))) for _ in range(12)]
+    slow = [connect(address) for _ in range(12)]
     for number, connection in enumerate(slow):
         connection.settimeout(10)
         connection.sendall(starts[number % 3])
@@ -133,9 +138,8 @@ def test_one_connection_may_send_many_requests(server):
 @pytest.mark.slow
 def test_a_head_without_an_end_is_refused(server):
     process, address = server
-    host, port = address.removeprefix("http://").split(":")
     before = psutil.Process(process.pid).memory_info().rss
-    with socket.create_connection((host, int(port))) as connection:
+    with connect(address) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
         with pytest.raises(ConnectionError):
             for number in range(100_000):
@@ -147,9 +151,8 @@ def test_a_head_without_an_end_is_refused(server):
 @pytest.mark.slow
 def test_too_many_requests_before_an_answer_are_refused(server):
     _, address = server
-    host, port = address.removeprefix("http://").split(":")
     request = b"GET /api/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with socket.create_connection((host, int(port))) as connection:
+    with connect(address) as connection:
         connection.settimeout(10)
         connection.sendall(10 * request)
         received = b""
@@ -165,9 +168,8 @@ def test_too_many_requests_before_an_answer_are_refused(server):
 @pytest.mark.slow
 def test_a_client_that_does_not_read_is_disconnected(server):
     _, address = server
-    host, port = address.removeprefix("http://").split(":")
     request = b"GET /static/page.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with socket.create_connection((host, int(port))) as connection:
+    with connect(address) as connection:
         connection.settimeout(0.5)
         began = time.monotonic()
         with pytest.raises((ConnectionError, BrokenPipeError)):  # some of many
