@@ -4,6 +4,7 @@ import contextlib
 from dataclasses import replace
 
 import keras_tuner
+import numpy as np
 
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import recipe_tables, with_values
@@ -59,6 +60,8 @@ def suggest(hyperparameters: keras_tuner.HyperParameters, recipe: Recipe) -> Rec
         if not hyperparameters.is_active(key):
             continue
         value = hyperparameters.get(key)
+        if isinstance(value, np.generic):  # as the Bayesian oracle gives it
+            value = value.item()
         values[key] = entry.choices[value] if isinstance(entry, SearchChoices) else value
     return with_values(replace(recipe, search={}, oracle=""), values)
 
