@@ -3,7 +3,7 @@
 import hashlib
 import os
 import unicodedata
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,8 +23,9 @@ def with_test_split(layout: FolderLayout) -> dict[str, ImageFiles]:
     none = ImageFiles(FilePaths.of([]), np.array([], np.int64))
     if ALL not in layout.splits and "test" in layout.splits:
         return {"train": none, **layout.splits}
-    whole = layout.splits.get(ALL, layout.splits.get("train", none))
-    held_out = held_out_by_name(whole, layout.class_names, layout.table_folder)
+    split = ALL if ALL in layout.splits else "train"
+    whole = layout.splits.get(split, none)
+    held_out = held_out_by_name(whole, layout.class_names, layout.names.get(split))
     validation = {name: files for name, files in layout.splits.items() if name == "validation"}
     return validation | {
         "train": whole.subset(np.flatnonzero(~held_out)),
@@ -53,7 +54,7 @@ def refuse_small_classes(splits: dict[str, ImageFiles], class_names: tuple[str, 
 
 
 def held_out_by_name(
-    files: ImageFiles, class_names: tuple[str, ...], table_folder: Path | None = None
+    files: ImageFiles, class_names: tuple[str, ...], in_table: Sequence[str] | None = None
 ) -> np.ndarray:
     """Choose about a fifth of the files of each class as the test split, by their names.
 
@@ -65,16 +66,16 @@ def held_out_by_name(
     Args:
         files: The N files.
         class_names: Names of the K classes.
-        table_folder: Folder of the table that lists the files, whose names then are their paths
-            from there. None: the name of a file in its class folder is unique.
+        in_table: Path of each file as a table has it. None: the name of a file in its class folder
+            is unique.
 
     Returns:
         Whether each file is held out, bool (N,). Of a class with few files, it may be all of them.
     """
-    if table_folder is None:
+    if in_table is None:
         names = (path.rpartition(os.sep)[2] for path in files.paths)
     else:
-        names = (os.path.relpath(path, table_folder) for path in files.paths)
+        names = (os.path.normpath(path) for path in in_table)
     ranks = np.array(
         [_rank(class_names[label], name) for name, label in zip(names, files.labels, strict=True)],
         np.float64,

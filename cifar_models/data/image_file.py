@@ -24,8 +24,8 @@ MAX_12_BITS, MAX_14_BITS = 2**12 - 1, 2**14 - 1
 # A JPEG is decoded to at least this multiple of the size that it is resized to, as in Pillow's
 # `thumbnail`, and not to all its pixels.
 DRAFT_FACTOR = 2
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # tag of a TIFF, and one of its values
 PADDING = "black"
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 UPRIGHT = {  # EXIF orientation → what turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -41,6 +41,7 @@ ONE_COLOUR = "a single colour"
 SEVERAL_FRAMES = "several frames or pages, of which the first is read"
 LONG_SIDE = f"a side that is more than {MAX_ASPECT_RATIO} times the other"
 TWELVE_BITS = "16-bit values of at most 4,095, which are read as 12-bit values"
+ALL_TRANSPARENT = "every pixel is transparent"  # of an error
 FOURTEEN_BITS = "16-bit values of at most 16,383, so that it is dark"
 
 
@@ -117,7 +118,7 @@ def decode_image(file: Path | BinaryIO, size: int, resize: str) -> ReadImage:
             remarks += filter(None, [remark])
         else:
             if has_16_bits:
-                _refuse_12_bit_colours(image)
+                remarks += filter(None, [_checked_16_bit_colours(image)])
             rgb = _as_rgb(image)
     if orientation in UPRIGHT:
         rgb = rgb.transpose(UPRIGHT[orientation])
@@ -126,14 +127,6 @@ def decode_image(file: Path | BinaryIO, size: int, resize: str) -> ReadImage:
     if (pixels[0] == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all():
         remarks.append(ONE_COLOUR)
     return ReadImage(pixels, size_in_file, tuple(remarks))
-
-
-def as_grey(images: np.ndarray) -> np.ndarray:
-    """Return images with one channel: uint8 (B, H, W, 3) → uint8 (B, H, W, 1).
-
-    Pillow's `convert("L")` has the same weights.
-    """
-    return np.round(images @ LUMA).astype(np.uint8)[..., np.newaxis]
 
 
 @contextlib.contextmanager
@@ -196,22 +189,30 @@ def _from_16_bits(image: Image.Image) -> tuple[Image.Image, str]:
     Cameras and microscopes often store 12-bit values in 16 bits. Their upper 8 bits are all black.
     """
     values = np.asarray(image)
+    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:  # a TIFF
+        values = 2**16 - 1 - values  # Pillow inverts 8-bit values only
     is_12_bits = 0 < values.max() <= MAX_12_BITS
     upper = (values >> (4 if is_12_bits else 8)).astype(np.uint8)
     is_14_bits = MAX_12_BITS < values.max() <= MAX_14_BITS
     remark = TWELVE_BITS if is_12_bits else FOURTEEN_BITS if is_14_bits else ""
+    if isinstance(transparent := image.info.get("transparency"), int):  # of a PNG
+        if (values == transparent).all():
+            raise ValueError(ALL_TRANSPARENT)
+        upper[values == transparent] = 255
     return Image.fromarray(upper).convert("RGB"), remark
 
 
-def _refuse_12_bit_colours(image: Image.Image) -> None:
-    """Raise ValueError if a colour image with 16-bit values is nearly black in the upper 8 bits.
+def _checked_16_bit_colours(image: Image.Image) -> str:
+    """Return a remark on a colour image with 16-bit values, or "".
 
-    Pillow gives the upper 8 bits only, so that the values are lost.
+    Raises:
+        ValueError: It is nearly black in the upper 8 bits, which are all that Pillow gives.
     """
     colours = [band for band in image.getbands() if band != "A"]
     highest = max(np.asarray(image.getchannel(band)).max() for band in colours)
     if 0 < highest <= MAX_12_BITS >> 8:
         raise ValueError("16-bit colours of at most 4,095, which look black; save it with 8 bits")
+    return FOURTEEN_BITS if 0 < highest <= MAX_14_BITS >> 8 else ""
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -226,7 +227,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
             image.format == "BMP"
         ):  # the fourth byte of a pixel is often unused, and viewers ignore it
             return with_alpha.convert("RGB")
-        raise ValueError("every pixel is transparent")
+        raise ValueError(ALL_TRANSPARENT)
     white = Image.new("RGBA", with_alpha.size, "white")
     return Image.alpha_composite(white, with_alpha).convert("RGB")
 

@@ -19,14 +19,15 @@ from cifar_models.data.folder_layout import (
     ImageFiles,
     find_images,
 )
+from cifar_models.data.grey import as_grey
 from cifar_models.data.held_out_files import refuse_small_classes, with_test_split
-from cifar_models.data.image_file import as_grey
 from cifar_models.data.label_table import read_label_table
 from cifar_models.data.memory import refuse_data_that_does_not_fit
 from cifar_models.data.prepared_folder import prepared_folder
 from cifar_models.data.read_images import read_images
-from cifar_models.data.splits import ArraySplit, Split
+from cifar_models.data.splits import ArraySplit, Split, chunks
 from cifar_models.errors import RequestError
+from cifar_models.runtime.memory import refuse_if_too_large
 from cifar_models.runtime.text import printable
 
 logger = logging.getLogger("cifar_models")
@@ -90,7 +91,14 @@ def load_labelled_folder(
 
 def _as_grey(split: Split) -> Split:
     """Return a split with one channel, in memory."""
-    return ArraySplit(as_grey(split.images_at(slice(None))), split.labels, split.files)
+    height, width, _ = split.image_shape
+    what = f"{len(split):,} grey images of {width}x{height} pixels"
+    refuse_if_too_large(len(split) * height * width, what, "measure a smaller folder")
+    images, first = np.empty((len(split), height, width, 1), np.uint8), 0
+    for chunk in chunks(split):
+        images[first : first + len(chunk)] = as_grey(chunk)
+        first += len(chunk)
+    return ArraySplit(images, split.labels, split.files)
 
 
 def _layout(path: Path, class_names: tuple[str, ...] | None = None) -> FolderLayout:
@@ -127,11 +135,12 @@ def _read(
     findings = Findings()
     read: dict[str, Split] = {}
     if is_kept_on_disk(config.storage, (train + validation + test) * size * size * 3):
-        with prepared_folder(_folder_of(recipe), size, config.resize) as prepared:
+        num_files = train + validation + test
+        with prepared_folder(_folder_of(recipe), size, config.resize, num_files) as prepared:
             read = {name: prepared.split(files, findings) for name, files in splits.items()}
     else:
         refuse_data_that_does_not_fit(
-            config,
+            replace(config, validation_fraction=0.0) if validation else config,
             train,
             validation + test,
             (size, size, 3),
@@ -143,6 +152,8 @@ def _read(
         }
     if findings.unusable and config.bad_files == "fail":
         raise RequestError(_unusable_in_words(findings.unusable, can_skip))
+    if findings.unusable and can_skip:
+        _refuse_lost_classes(read, layout.class_names, findings)
     _log(findings, len(layout.class_names), size, config.resize)
     return Dataset(
         config.dataset,
@@ -174,6 +185,19 @@ def _log(findings: Findings, num_classes: int, size: int, resize: str) -> None:
     )
     for remark, paths in findings.remarks.items():
         logger.warning("%d images have %s: %s", len(paths), remark, _shortened(paths))
+
+
+def _refuse_lost_classes(
+    splits: dict[str, Split], class_names: tuple[str, ...], findings: Findings
+) -> None:
+    """Raise RequestError if no file of a class in train or test can be used."""
+    for name in ("train", "test"):
+        counts = np.bincount(splits[name].labels, minlength=len(class_names))
+        if len(lost := np.flatnonzero(counts == 0)):
+            raise RequestError(
+                f"no {name} image of class {class_names[lost[0]]} can be read; "
+                f"{_unusable_in_words(findings.unusable, can_skip=False)}"
+            )
 
 
 def _unusable_in_words(unusable: list[str], can_skip: bool) -> str:

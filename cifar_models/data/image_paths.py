@@ -14,13 +14,14 @@ def find_image_files(inputs: Sequence[str | Path]) -> list[str]:
     """Return the paths of image files: each input that is a file, and what folders hold.
 
     Of a folder, the files with the suffix of an image are taken, in subfolders too, in the order of
-    their names. Hidden files are left out.
+    their names. Hidden files are left out. Links to folders are followed; a folder that is met
+    twice is read once.
 
     Args:
         inputs: Paths of files and folders.
 
     Raises:
-        RequestError: A path does not exist, or there is no image file.
+        RequestError: A path does not exist, a folder cannot be listed, or there is no image file.
     """
     paths: list[str] = []
     for each in inputs:
@@ -34,8 +35,19 @@ def find_image_files(inputs: Sequence[str | Path]) -> list[str]:
 
 
 def _files_below(folder: Path) -> list[str]:
-    found = []
-    for root, folders, names in os.walk(folder):
+    def refuse(error: OSError) -> None:
+        raise RequestError(
+            f"{error.filename}: cannot be read: {error.strerror}; change its permissions"
+        )
+
+    found: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        status = os.stat(root)  # noqa: PTH116  # a string
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if _is_visible(name))
         found += [
             os.path.join(root, name)  # noqa: PTH118  # a Path for each of a million files is slow

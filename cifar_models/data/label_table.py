@@ -30,7 +30,7 @@ def read_label_table(path: Path, class_names: tuple[str, ...] | None = None) -> 
     rows = _rows(path)
     names = class_names or tuple(sorted({row[LABEL] for _, row in rows}))
     label_of = {name: label for label, name in enumerate(names)}
-    splits: dict[str, tuple[list[str], list[int]]] = {}
+    splits: dict[str, tuple[list[str], list[int], list[str]]] = {}
     seen: set[str] = set()
     for line, row in rows:
         file = os.path.join(path.parent, row[PATH])  # noqa: PTH118  # a million of them
@@ -47,17 +47,20 @@ def read_label_table(path: Path, class_names: tuple[str, ...] | None = None) -> 
             raise RequestError(
                 f"{path}, line {line}: split {row[SPLIT]!r} is not one of {', '.join(SPLIT_OF)}"
             )
-        files, labels = splits.setdefault(split, ([], []))
+        files, labels, in_table = splits.setdefault(split, ([], [], []))
         files.append(file)
         labels.append(label_of[row[LABEL]])
+        in_table.append(row[PATH])
     return FolderLayout(
         {
             split: ImageFiles(FilePaths.of(files), np.array(labels, np.int64))
-            for split, (files, labels) in splits.items()
+            for split, (files, labels, _) in splits.items()
         },
         names,
         [],
-        table_folder=path.parent,
+        {}  # which files are held out is known
+        if "test" in splits
+        else {split: FilePaths.of(in_table) for split, (_, _, in_table) in splits.items()},
     )
 
 
@@ -66,18 +69,19 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            for column in (PATH, LABEL):
-                if column not in columns:
-                    raise RequestError(
-                        f"{path}: has no column {column}; its first line must name path, label "
-                        f"and, if there are splits, split (it names {', '.join(columns) or 'none'})"
-                    )
+            columns = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = columns
+            _check_columns(path, columns)
             wanted = [column for column in (PATH, LABEL, SPLIT) if column in columns]
-            rows = [
-                (reader.line_num, {column: (row[column] or "").strip() for column in wanted})
-                for row in reader
-            ]
+            rows = []
+            for row in reader:
+                if None in row:
+                    raise RequestError(
+                        f"{path}, line {reader.line_num}: has more fields than the first line has "
+                        "names; put a field with a comma in double quotes"
+                    )
+                values = {column: (row[column] or "").strip() for column in wanted}
+                rows.append((reader.line_num, values))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from None
     for line, row in rows:
@@ -86,3 +90,19 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     if not rows:
         raise RequestError(f"{path}: lists no images")
     return rows
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    """Raise RequestError if a table lacks a column, or if it is unclear which one is meant."""
+    for column in (PATH, LABEL, SPLIT):
+        similar = [name for name in columns if name.lower() == column]
+        if similar not in ([], [column]):
+            raise RequestError(
+                f"{path}: the first line names {', '.join(similar)}; call one column {column}, and "
+                "rename or remove others"
+            )
+        if not similar and column != SPLIT:
+            raise RequestError(
+                f"{path}: has no column {column}; its first line must name path, label "
+                f"and, if there are splits, split (it names {', '.join(columns) or 'none'})"
+            )

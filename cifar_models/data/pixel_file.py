@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import weakref
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +33,9 @@ class PixelFile:
 
     @cached_property
     def _descriptor(self) -> int:
-        return os.open(self.path, os.O_RDONLY)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, descriptor)
+        return descriptor
 
     def open(self) -> None:
         """Open the file now, so that it can be read after another one has taken its place."""

@@ -22,7 +22,7 @@ from cifar_models.data.read_images import read_all
 from cifar_models.errors import RunError
 from cifar_models.runtime.signals import obey_stop
 
-VERSION = 2  # of the files, and of what `read_image` returns
+VERSION = 3  # of the files, and of what `read_image` returns
 INDEX = "index.sqlite"
 FILES_PER_BLOCK = 256  # that are added to the index at once
 WRITE_BYTES = 2**20  # at once
@@ -36,7 +36,9 @@ CREATE TABLE IF NOT EXISTS images (
 
 
 @contextlib.contextmanager
-def prepared_folder(folder: Path, size: int, resize: str) -> Iterator["PreparedFolder"]:
+def prepared_folder(
+    folder: Path, size: int, resize: str, num_files: int
+) -> Iterator["PreparedFolder"]:
     """Open the prepared images of a folder, and hold their lock until the block ends.
 
     The splits that it gives can be read afterwards too.
@@ -45,23 +47,28 @@ def prepared_folder(folder: Path, size: int, resize: str) -> Iterator["PreparedF
         folder: Path of the image folder.
         size: Height and width of the images, pixels.
         resize: As for `read_image`.
+        num_files: Number of image files that it has now.
 
     Raises:
-        WriteError: The cache cannot be written.
+        WriteError, RunError: The cache cannot be written.
     """
     identity = f"{VERSION}\0{PIL.__version__}\0{size}\0{resize}\0".encode()
     identity += os.fsencode(folder.absolute())
     with locked_cache("folders", identity) as cache:
         try:
-            prepared = PreparedFolder(cache, size, resize)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):  # such as a disk that fails
-                raise RunError(f"{cache / INDEX}: {error}; set data.storage=memory") from None
-            # It is damaged, such as by a power cut.
-            _remove_files(cache)
-            prepared = PreparedFolder(cache, size, resize)
-        with contextlib.closing(prepared.index):
-            yield prepared
+            try:
+                prepared = PreparedFolder(cache, size, resize, num_files)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:  # it is damaged, such as by a power cut
+                _remove_files(cache)
+                prepared = PreparedFolder(cache, size, resize, num_files)
+            with contextlib.closing(prepared.index):
+                yield prepared
+        except sqlite3.OperationalError as error:  # such as a disk that fails or is full
+            raise RunError(
+                f"{cache / INDEX}: {error}; free some space, or set data.storage=memory"
+            ) from None
 
 
 def _remove_files(cache: Path) -> None:
@@ -77,9 +84,10 @@ class PreparedFolder:
         cache: Path of the cache folder, which is locked.
         size: Height and width of the images, pixels.
         resize: As for `read_image`.
+        num_files: As for `prepared_folder`.
     """
 
-    def __init__(self, cache: Path, size: int, resize: str):
+    def __init__(self, cache: Path, size: int, resize: str, num_files: int):
         self.pixels = PixelFile(cache / PIXELS, (size, size, 3))
         self.size, self.resize = size, resize
         self.index = sqlite3.connect(cache / INDEX, isolation_level=None)
@@ -89,9 +97,24 @@ class PreparedFolder:
         self.index.execute(TABLE)
         self.pixels.path.touch()
         self.count = self.pixels.path.stat().st_size // self.pixels.image_bytes
-        (used,) = self.index.execute("SELECT COUNT(*) FROM images").fetchone()
-        if self.count > 2 * used + FILES_PER_BLOCK:
+        # A power cut may lose the end of the pixels, but not the entries of these images.
+        self.index.execute("DELETE FROM images WHERE number >= ?", (self.count,))
+        if self._num_entries() > 2 * num_files + FILES_PER_BLOCK:
+            self._forget_removed_files()
+        if self.count > 2 * self._num_entries() + FILES_PER_BLOCK:
             self._compact()
+
+    def _num_entries(self) -> int:
+        (count,) = self.index.execute("SELECT COUNT(*) FROM images").fetchone()
+        return count
+
+    def _forget_removed_files(self) -> None:
+        """Remove the entries of files that are no longer there."""
+        paths = [path for (path,) in self.index.execute("SELECT path FROM images")]
+        gone = [(path,) for path in paths if not os.path.lexists(path)]
+        self.index.execute("BEGIN")
+        self.index.executemany("DELETE FROM images WHERE path = ?", gone)
+        self.index.execute("COMMIT")
 
     def _compact(self) -> None:
         """Write a new file of pixels without the images of files that have changed since.

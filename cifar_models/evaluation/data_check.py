@@ -95,7 +95,7 @@ def _problems(dataset: Dataset, splits: dict[str, Split]) -> dict[str, list[str]
         return [" = ".join(names[index] for index in group) for group in chosen]
 
     offset = len(labels) - len(dataset.test)
-    in_groups = {index for group in equal for index in group}
+    equal_to_train = {index for group in equal if is_train[group].any() for index in group}
     return {
         "unusable files": dataset.findings.unusable,
         "equal images of different classes": lines(
@@ -107,7 +107,7 @@ def _problems(dataset: Dataset, splits: dict[str, Split]) -> dict[str, list[str]
         "test images that look like a training image": [
             f"{names[offset + test]} ~ {names[train]}"
             for test, train in near_duplicates(dataset.train, dataset.test)
-            if offset + test not in in_groups
+            if offset + test not in equal_to_train
         ],
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_models.data.image_file import as_grey
+from cifar_models.data.grey import as_grey
 from cifar_models.data.image_paths import find_image_files
 from cifar_models.data.read_images import read_all
 from cifar_models.errors import RequestError, RunError

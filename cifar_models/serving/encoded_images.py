@@ -5,7 +5,8 @@ import struct
 
 import tensorflow as tf
 
-from cifar_models.data.image_file import DRAFT_FACTOR, LUMA
+from cifar_models.data.grey import LUMA
+from cifar_models.data.image_file import DRAFT_FACTOR
 
 ORIENTATION_TAG = 0x0112  # of EXIF
 EXIF_BYTES = 4096  # the start of a file, in which its orientation is looked for

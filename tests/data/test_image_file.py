@@ -80,10 +80,10 @@ def test_the_modes_of_an_image_are_converted(mode, colour, expected, suffix, tmp
     assert image.remarks == (TWELVE_BITS,) * is_12_bits + (ONE_COLOUR,)
 
 
-def png_of_16_bits(values: np.ndarray) -> bytes:
-    """Return a PNG file with 16 bits a value, (H, W, C): grey with alpha, RGB or RGBA.
+def png_of_16_bits(values: np.ndarray, transparent: int | None = None) -> bytes:
+    """Return a PNG file with 16 bits a value, (H, W, C): grey, grey with alpha, RGB or RGBA.
 
-    Pillow cannot write it.
+    Pillow cannot write it. With `transparent`, it names the grey value that is transparent.
     """
 
     def chunk(name: bytes, content: bytes) -> bytes:
@@ -91,9 +91,11 @@ def png_of_16_bits(values: np.ndarray) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
 
     height, width, channels = values.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    if transparent is not None:
+        chunks.insert(1, (b"tRNS", struct.pack(">H", transparent)))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
 
 
@@ -114,6 +116,61 @@ def test_values_of_14_bits_get_a_remark(tmp_path):
     read = read_image(tmp_path / "x.png", 8, "crop")
     assert (read.pixels == 0x3F).all()
     assert FOURTEEN_BITS in read.remarks and TWELVE_BITS not in read.remarks
+
+
+def test_colours_of_14_bits_get_a_remark(tmp_path):
+    (tmp_path / "x.png").write_bytes(png_of_16_bits(np.full((8, 8, 3), 0x3FFF)))
+    read = read_image(tmp_path / "x.png", 8, "crop")
+    assert (read.pixels == 0x3F).all() and FOURTEEN_BITS in read.remarks
+
+
+def test_the_transparent_value_of_16_bits_is_white(tmp_path):
+    values = np.full((8, 8, 1), 0x4000)
+    values[:4] = 0x8000
+    (tmp_path / "x.png").write_bytes(png_of_16_bits(values, transparent=0x8000))
+    pixels = read_image(tmp_path / "x.png", 8, "crop").pixels
+    assert (pixels[:4] == 255).all() and (pixels[4:] == 0x40).all()
+    (tmp_path / "x.png").write_bytes(png_of_16_bits(values[:4], transparent=0x8000))
+    with pytest.raises(ValueError, match="every pixel is transparent"):
+        read_image(tmp_path / "x.png", 8, "crop")
+
+
+@pytest.mark.parametrize(("photometric", "expected"), [(0, 0xBF), (1, 0x40)])
+def test_a_tiff_of_16_bits_whose_zero_is_white_is_inverted(photometric, expected, tmp_path):
+    tags = {256: 8, 257: 8, 258: 16, 259: 1, 262: photometric, 273: 0, 277: 1, 278: 8, 279: 128}
+    tags[273] = 8 + 2 + 12 * len(tags) + 4  # where the pixels begin
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    header = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+    (tmp_path / "x.tif").write_bytes(header + struct.pack("<H", 0x4000) * 64)
+    assert Image.open(tmp_path / "x.tif").mode == "I;16"
+    assert (read_image(tmp_path / "x.tif", 8, "crop").pixels == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "suffix", "expected"),
+    [
+        ("CMYK", (0, 255, 255, 0), ".tif", (255, 0, 0)),
+        ("CMYK", (255, 255, 0, 0), ".jpg", (0, 0, 255)),
+        ("P", 1, ".png", (255, 0, 0)),  # the second colour of the palette
+        ("P", 1, ".gif", (255, 0, 0)),
+    ],
+)
+def test_inks_and_palettes_are_colours(mode, colour, suffix, expected, tmp_path):
+    image = Image.new(mode, (16, 16), colour)
+    if mode == "P":
+        image.putpalette([0, 255, 0, 255, 0, 0])
+    image.save(tmp_path / f"x{suffix}", **({"quality": 100} if suffix == ".jpg" else {}))
+    pixels = read_image(tmp_path / f"x{suffix}", 8, "crop").pixels.astype(int)
+    assert abs(pixels - expected).max() <= 2
+
+
+def test_the_transparent_colour_of_a_palette_is_white(tmp_path):
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    image.paste(1, (0, 0, 8, 4))
+    image.save(tmp_path / "x.png", transparency=0)
+    pixels = read_image(tmp_path / "x.png", 8, "crop").pixels
+    assert (pixels[:4] == (255, 0, 0)).all() and (pixels[4:] == 255).all()
 
 
 def test_values_of_32_bits_are_unusable(tmp_path):
@@ -142,7 +199,7 @@ SEEN = {
 
 
 @pytest.mark.parametrize("orientation", SEEN)
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
 def test_the_orientation_of_exif_is_applied(orientation, suffix, tmp_path):
     stored = np.full((16, 16, 3), 128, np.uint8)
     stored[:, 0] = 0  # the first column is black

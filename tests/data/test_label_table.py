@@ -50,6 +50,9 @@ def test_a_table_with_splits_and_given_classes(tmp_path):
         (["path,label", "1,"], "line 2: lacks a path or a label"),
         (["path,label", "1,cat", "1,dog"], "line 3: 1 is listed twice"),
         (["path,label,split", "1,cat,holdout"], "line 2: split 'holdout' is not one of train"),
+        (["path,label,Split", "1,cat,test"], "the first line names Split; call one column split"),
+        (["path,label,label", "1,cat,dog"], "the first line names label, label; call one column"),
+        (["path,label", "1,no defect, dusty"], "line 2: has more fields than the first line"),
     ],
 )
 def test_wrong_tables_are_refused_with_the_line(lines, problem, tmp_path):
@@ -79,6 +82,21 @@ def test_files_of_the_same_name_are_held_out_by_their_folders(tmp_path):
     moved = with_test_split(read_label_table(table(elsewhere, "path,label", *rows)))
     names = [Path(path).parent.name for path in splits["test"].paths]
     assert [Path(path).parent.name for path in moved["test"].paths] == names
+
+
+def test_names_of_columns_may_have_spaces(tmp_path):
+    path = table(tmp_path, "path, label, split", "1, cat, train", "2, cat, test")
+    assert set(read_label_table(path).splits) == {"train", "test"}
+
+
+def test_absolute_paths_are_held_out_wherever_the_table_is(tmp_path):
+    rows = [f"{tmp_path}/images/{number}.png,cat" for number in range(300)]
+    held_out = []
+    for name in ("images", "other/place"):
+        (tmp_path / name).mkdir(parents=True)
+        layout = read_label_table(table(tmp_path / name, "path,label", *rows))
+        held_out.append(list(with_test_split(layout)["test"].paths))
+    assert held_out[0] == held_out[1]
 
 
 def test_a_file_that_is_written_in_two_ways_is_listed_twice(tmp_path):

@@ -136,6 +136,50 @@ def test_the_file_of_pixels_does_not_grow_for_ever(images, monkeypatch):
     np.testing.assert_array_equal(first.train.images_at(slice(None)), before)
 
 
+def test_files_that_were_removed_do_not_stay_in_the_cache(images, monkeypatch):
+    monkeypatch.setattr(prepared_folder, "FILES_PER_BLOCK", 8)
+    load(images, "disk")
+    size = prepared_file("pixels.bin").stat().st_size
+    for day in range(4):
+        for path in sorted(images.rglob("*.png")):
+            path.replace(path.with_name(f"{day}-{path.name.rpartition('-')[2]}"))
+        load(images, "disk")
+        assert prepared_file("pixels.bin").stat().st_size <= 4 * size + 8 * 192
+    assert_equal(load(images, "disk"), load(images, "memory"))
+
+
+def test_pixels_that_a_power_cut_has_lost_are_prepared_again(images, monkeypatch):
+    """Most entries are of an older state, so that the rest would be moved to a new file."""
+    monkeypatch.setattr(prepared_folder, "FILES_PER_BLOCK", 8)
+    load(images, "disk")
+    for _ in range(2):
+        for path in images.rglob("*.png"):
+            path.touch()
+        load(images, "disk")
+    pixels = prepared_file("pixels.bin")
+    os.truncate(pixels, pixels.stat().st_size - 10 * 192)
+    assert_equal(load(images, "disk"), load(images, "memory"))
+    assert_equal(load(images, "disk"), load(images, "memory"))
+
+
+PREPARE = """
+import sys
+from pathlib import Path
+from tests.data.test_prepared_folder import load
+from cifar_models.data.dataset import data_sha256
+print(data_sha256(load(Path(sys.argv[1]), "disk")))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_prepare_one_folder_read_each_file_once(images):
+    command = [sys.executable, "-c", PREPARE, str(images)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0].split()[-1] for process in processes]
+    assert outputs == [data_sha256(load(images, "memory"))] * 2
+    assert prepared_file("pixels.bin").stat().st_size == 80 * 192
+
+
 def test_another_size_or_geometry_is_prepared_anew(images, opened):
     for options in ({}, {"size": 16}, {"resize": "pad"}):
         opened.clear()

@@ -55,6 +55,32 @@ def test_every_kind_of_problem_is_listed(tmp_path, capsys):
     )
 
 
+def test_two_equal_copies_of_a_training_image_are_found_again(tmp_path, capsys):
+    folder = tmp_path / "images"
+    for part, count in (("train", 12), ("test", 3)):
+        write_noise_images(folder / part, ("cat", "dog"), count)
+    rng = np.random.default_rng(1)  # smooth, as a photograph is
+    photograph = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).resize((64, 64))
+    photograph.save(folder / "train" / "cat" / "photograph.png")
+    for name in ("one", "two"):
+        photograph.save(folder / "test" / "cat" / f"{name}.jpg", quality=60)
+    _, _, problems = check(capsys, folder, tmp_path / "out")
+    similar = [line for line in problems if line.startswith("test images that look like")]
+    assert sum("photograph.png" in line for line in similar) == 2
+
+
+def test_a_class_without_a_usable_file_is_named_with_its_files(tmp_path, capsys):
+    folder = write_noise_images(tmp_path / "images", ("cat", "dog"), 30)
+    for path in (folder / "dog").iterdir():
+        path.write_bytes(b"")
+    assert main(["check", f"folder:{folder}", "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "no train image of class dog can be read; unusable image files (30)" in error
+    listed = Path(error.rpartition("the whole list is in ")[2].strip())
+    assert len(listed.read_text().splitlines()) == 30
+    listed.unlink()
+
+
 def test_a_file_that_is_not_of_a_check_is_not_replaced(tmp_path, capsys):
     (tmp_path / "problems.txt").write_text("mine")
     assert main(["check", "digits", "--out", str(tmp_path)]) == 2

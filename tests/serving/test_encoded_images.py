@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from cifar_models.data.image_file import as_grey, read_image
+from cifar_models.data.grey import as_grey
+from cifar_models.data.image_file import read_image
 from cifar_models.serving.encoded_images import decode_batch
 
 RESIZES = ("crop", "pad", "stretch")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cifar_models.data.image_file import LUMA
+from cifar_models.data.grey import LUMA
 from cifar_models.evaluation.corruptions.blurs import enlarge, scale_of, smear
 
 GREY_WEIGHTS = np.array(LUMA, np.float32)  # of red, green and blue
