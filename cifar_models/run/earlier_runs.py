@@ -1,19 +1,16 @@
 """Finished runs that a new run builds on: its teacher, and the run whose weights it starts from."""
 
 import hashlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_models.config.recipe import Recipe
 from cifar_models.data.splits import Splits
 from cifar_models.run.load import FinishedRun, load_run
-from cifar_models.run.seen_images import has_seen_validation
+from cifar_models.run.seen_images import warn_of_images_seen_before
 from cifar_models.run.teacher import open_teacher
 from cifar_models.storage.records import DatasetInfo
 from cifar_models.storage.safe_open import open_regular
-
-logger = logging.getLogger("cifar_models")
 
 
 @dataclass(frozen=True)
@@ -47,13 +44,7 @@ def open_earlier_runs(recipe: Recipe, data: DatasetInfo, splits: Splits) -> Earl
     start = None
     if recipe.training.start_from:
         start = load_run(Path(recipe.training.start_from))
-        if has_seen_validation(start, recipe, data, splits):
-            logger.warning(
-                "%s was trained on validation images of this run, so the validation accuracy will "
-                "be too high; if the data are the same, give both runs the same seed and "
-                "data.validation_fraction",
-                start.path,
-            )
+        warn_of_images_seen_before(start, recipe, data, splits)
     return EarlierRuns(open_teacher(recipe, data, splits), start)
 
 

@@ -6,6 +6,7 @@ from time import perf_counter
 
 import keras
 
+from cifar_models.errors import RequestError
 from cifar_models.evaluation.flops import flops_per_image
 from cifar_models.evaluation.metrics import accuracy_and_loss
 from cifar_models.evaluation.predictions import compile_predictions, predict_split
@@ -27,7 +28,7 @@ from cifar_models.training.fit import make_trainer, resident_images
 from cifar_models.training.initialization import initialize_network
 from cifar_models.training.memory import out_of_memory_in_words
 from cifar_models.training.run_context import RunContext
-from cifar_models.training.start_weights import copy_weights, freeze_body
+from cifar_models.training.start_weights import HEAD, copy_weights, freeze_body
 from cifar_models.training.trainer import Trainer
 
 logger = logging.getLogger("cifar_models")
@@ -109,8 +110,14 @@ def _start_from(start: FinishedRun, network: keras.Model, context: RunContext) -
     """Copy the weights of an earlier run, and freeze them if the recipe asks for that."""
     source = without_test_time_augmentation(start.load_network())
     same_classes = tuple(start.dataset.class_names) == context.data.dataset.class_names
-    copy_weights(source, network, same_classes)
+    new = copy_weights(source, network, same_classes)
     if context.recipe.training.frozen_body:
+        if new_body := [name for name in new if name != HEAD]:
+            raise RequestError(
+                f"training.frozen_body: layers {', '.join(new_body)} do not fit {start.path}, and "
+                "would be frozen with random weights; leave it out, or use the same model table "
+                "and images with as many channels"
+            )
         freeze_body(network)
 
 

@@ -13,17 +13,51 @@ from cifar_models.storage.records import DatasetInfo
 logger = logging.getLogger("cifar_models")
 
 
-def warn_of_seen_images(run: FinishedRun, split: Split) -> None:
-    """Log a line if images of a split are training images of a run, which has recorded them."""
+def warn_of_seen_images(run: FinishedRun, split: Split, what: str = "images") -> None:
+    """Log a line if images of a split are training images of a run, which has recorded them.
+
+    Args:
+        run: The run.
+        split: The split.
+        what: What its images are, in words.
+    """
     trained = run.folder.read_training_hashes()
     if trained is None:
         return
     if seen := int(np.isin(image_hashes(split), trained).sum()):
         logger.warning(
-            "%d of the %d images are training images of %s; the accuracy will be too high",
+            "%d of the %d %s are training images of %s; the accuracy will be too high",
             seen,
             len(split),
+            what,
             run.path,
+        )
+
+
+def warn_of_images_seen_before(
+    start: FinishedRun, recipe: Recipe, data: DatasetInfo, splits: Splits
+) -> None:
+    """Log which test and validation images the run was trained on from whose weights a run starts.
+
+    Args:
+        start: The run whose weights are taken.
+        recipe, data, splits: As for `has_seen_validation`.
+    """
+    then, now = start.dataset.image_shape, data.image_shape
+    if then != now or start.recipe.data.resize != recipe.data.resize:  # the hashes are of pixels
+        logger.warning(
+            "%s was trained on images of another shape, so it is not known whether it has seen "
+            "test or validation images of this run",
+            start.path,
+        )
+        return
+    warn_of_seen_images(start, splits.test, "test images")
+    if has_seen_validation(start, recipe, data, splits):
+        logger.warning(
+            "%s was trained on validation images of this run, so the validation accuracy will "
+            "be too high; if the data are the same, give both runs the same seed and "
+            "data.validation_fraction",
+            start.path,
         )
 
 

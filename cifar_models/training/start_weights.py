@@ -15,7 +15,7 @@ logger = logging.getLogger("cifar_models")
 HEAD = "classifier"  # layer of every network that knows the classes
 
 
-def copy_weights(source: keras.Model, network: keras.Model, has_same_classes: bool) -> None:
+def copy_weights(source: keras.Model, network: keras.Model, has_same_classes: bool) -> list[str]:
     """Copy the weights of layers that have the same name and shapes, and say which are new.
 
     Position embeddings of another number of tokens are interpolated as images. The classifier is
@@ -25,6 +25,9 @@ def copy_weights(source: keras.Model, network: keras.Model, has_same_classes: bo
         source: The trained network.
         network: The network that starts from it.
         has_same_classes: Whether the logits of both mean the same classes.
+
+    Returns:
+        The names of the layers that are new.
 
     Raises:
         RequestError: No layer has a counterpart.
@@ -53,6 +56,7 @@ def copy_weights(source: keras.Model, network: keras.Model, has_same_classes: bo
         len(copied),
         ", ".join(new) or "none",
     )
+    return new
 
 
 def interpolated_positions(embedding: np.ndarray, num_tokens: int) -> np.ndarray:

@@ -213,6 +213,44 @@ def test_a_grown_folder_with_other_validation_images_is_said(tmp_path, capsys):
     assert "was trained on validation images of this run" in capsys.readouterr().out
 
 
+def test_test_images_that_the_earlier_run_has_seen_are_counted(tmp_path, capsys):
+    for name in ("first", "second"):
+        for part, count in (("train", 20), ("test", 5)):
+            write_noise_images(tmp_path / name / part, ("cat", "dog"), count)
+    trained = (tmp_path / "first" / "train" / "cat" / "15.png").read_bytes()
+    (tmp_path / "second" / "train" / "cat" / "15.png").unlink()
+    for name in ("cat", "dog"):
+        for path in (tmp_path / "second" / "test" / name).iterdir():
+            path.unlink()
+        (tmp_path / "second" / "test" / name / "0.png").write_bytes(trained)
+    options = as_overrides(["training.epochs=1"])
+    first, second = (
+        [*TINY_CNN, "--dataset", f"folder:{tmp_path / name}", *options]
+        for name in ("first", "second")
+    )
+    run = str(tmp_path / "run")
+    assert main([*first, "--run", run]) == 0
+    capsys.readouterr()
+    assert main([*second, "--from", run, "--run", str(tmp_path / "again")]) == 0
+    assert f"2 of the 2 test images are training images of {run}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_images_of_another_size_cannot_be_compared(start, tmp_path, capsys):
+    folder = write_noise_images(tmp_path / "images", ("cat", "dog"), 30)
+    options = ["--dataset", f"folder:{folder}", "--from", str(start), "--set", "training.epochs=1"]
+    assert main([*TINY_CNN, *options, "--run", str(tmp_path / "run")]) == 0
+    assert "it is not known whether it has seen test or validation" in capsys.readouterr().out
+
+
+def test_a_body_that_does_not_fit_is_not_frozen(start, tmp_path, capsys):
+    """The digits have one channel and the pictures three, so the stem is new."""
+    folder = write_noise_images(tmp_path / "images", ("cat", "dog"), 30)
+    options = ["--dataset", f"folder:{folder}", "--from", start, "--run", tmp_path / "run"]
+    error = refusal(capsys, *TINY_CNN, *options, "--set", "training.frozen_body=true")
+    assert "training.frozen_body: layers " in error and "stem" in error
+
+
 def test_other_seeds_have_the_same_validation_folder(tmp_path, capsys):
     for name, count in (("train", 20), ("val", 5), ("test", 5)):
         write_noise_images(tmp_path / "images" / name, ("cat", "dog"), count)
