@@ -46,6 +46,15 @@ class StopRequest:
         self.is_deferred = False
         self.deferred_until = ""  # what ends first, in the words of a message
         self.has_begun = False  # whether a signal may raise
+        self.descriptor = -1  # to which the operating system writes; -1: not in this thread
+
+    def receive_signals(self) -> None:
+        """Let the operating system write signals to this request again, as at its beginning.
+
+        An event loop that has begun since may have taken the descriptor of signals.
+        """
+        if self.descriptor >= 0:
+            signal.set_wakeup_fd(self.descriptor, warn_on_full_buffer=False)
 
     @contextlib.contextmanager
     def deferred(self, until: str = "the state is saved") -> Iterator[None]:
@@ -134,7 +143,8 @@ def _handlers(request: StopRequest) -> Iterator[None]:
     sender.setblocking(False)
     heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     previous = {number: signal.signal(number, request._handle) for number in heeded}
-    previous_descriptor = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    request.descriptor = sender.fileno()
+    previous_descriptor = signal.set_wakeup_fd(request.descriptor, warn_on_full_buffer=False)
     previous_hook, sys.unraisablehook = sys.unraisablehook, _report_unraisable(sys.unraisablehook)
     threading.Thread(target=_receive_signals, args=(receiver, request), daemon=True).start()
     _current = request
@@ -144,6 +154,7 @@ def _handlers(request: StopRequest) -> Iterator[None]:
         _current = None
         sys.unraisablehook = previous_hook
         signal.set_wakeup_fd(previous_descriptor)
+        request.descriptor = -1
         for number, handler in previous.items():  # None: a handler that Python did not install
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         sender.close()  # ends the thread

@@ -64,7 +64,7 @@ class MicroBatcher(Generic[Item, Result]):
             futures: list[asyncio.Future[Result]] = []
             while self._waiting and len(items) < self._max_batch:
                 item, future = self._waiting.popleft()
-                if not future.done():  # as it is if the client is gone
+                if not future.done():  # as it is if the server is stopping
                     items.append(item)
                     futures.append(future)
             if items:

@@ -45,11 +45,12 @@ class Limits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        status, problem = self._refusal(Headers(scope=scope))
-        if problem:
+        headers = Headers(scope=scope)
+        length = _length(headers)
+        status, problem = self._refusal(headers, length)
+        if problem or length is None:
             response = JSONResponse({"error": problem}, status, headers=HEADERS)
             return await response(scope, receive, send)
-        length = int(Headers(scope=scope).get("content-length", MAX_UNSAID_BYTES))
         self._bytes += length
         try:
             await self._app(scope, _LimitedBody(receive, length), _with_headers(send))
@@ -59,7 +60,7 @@ class Limits:
         finally:
             self._bytes -= length
 
-    def _refusal(self, headers: Headers) -> tuple[int, str]:
+    def _refusal(self, headers: Headers, length: int | None) -> tuple[int, str]:
         """Return the status and the reason, "" if the request is accepted."""
         if not LOCAL_HOST.fullmatch(headers.get("host", "")):
             return 403, "the host must be localhost or 127.0.0.1"
@@ -69,12 +70,11 @@ class Limits:
             site not in ("none", "same-origin") and not is_navigation
         ):
             return 403, "pages of other origins may not use this server"
-        length = headers.get("content-length", "0")
-        if not length.isdecimal():
+        if length is None:
             return 400, "the content length must be a number"
-        if int(length) > MAX_BODY_BYTES:
+        if length > MAX_BODY_BYTES:
             return 413, f"a request may have {MAX_BODY_BYTES:,} bytes"
-        if self._bytes + int(length) > MAX_BYTES_AT_ONCE:
+        if self._bytes + length > MAX_BYTES_AT_ONCE:
             return 503, "the server is reading too many files; try again later"
         now = time.monotonic()
         while self._times and self._times[0] < now - 1:
@@ -83,6 +83,14 @@ class Limits:
             return 429, f"more than {MAX_REQUESTS_PER_SECOND:,} requests in a second"
         self._times.append(now)
         return 200, ""
+
+
+def _length(headers: Headers) -> int | None:
+    """Return how long the body of a request may be, bytes. None: it says nonsense."""
+    if "content-length" in headers:
+        said = headers["content-length"]
+        return int(said) if said.isdecimal() else None
+    return MAX_UNSAID_BYTES if "transfer-encoding" in headers else 0
 
 
 class _BodyRefused(Exception):

@@ -17,6 +17,7 @@ from cifar_models.server.served_model import ServedModel, UnreadableImage
 PIXELS, FILES = "serving_default", "image_files"  # signatures
 INPUT_OF = {PIXELS: "images", FILES: "image_bytes"}  # signature → its input
 MAX_IMAGES = 256  # of one request
+MAX_COMMAS = 4 * MAX_IMAGES  # of a request with files
 BYTES_OF_NUMBER = 8  # of JSON: a pixel with its comma, brackets and spaces
 
 
@@ -46,7 +47,8 @@ async def predict(model: ServedModel, body: bytes) -> tuple[dict[str, Any], int]
         Overloaded: Too many images are waiting.
     """
     pixel_bytes = MAX_IMAGES * math.prod(model.classifier.image_shape) * BYTES_OF_NUMBER
-    if FILES.encode() not in body and len(body) > pixel_bytes + 10_000:
+    has_files = FILES.encode() in body  # whose text has no commas
+    if body.count(b",") > MAX_COMMAS if has_files else len(body) > pixel_bytes + 10_000:
         raise BadRequest(
             f"the body is too long for {MAX_IMAGES} images; send fewer, or write no spaces"
         )
@@ -120,6 +122,17 @@ def _pixels(model: ServedModel, rows: list[Any]) -> list[np.ndarray]:
 
 
 async def _decoded(model: ServedModel, rows: list[Any]) -> list[np.ndarray]:
+    contents = await model.in_thread(lambda: _contents(rows))
+    images = []
+    for number, image in enumerate(await model.reading.results_of(contents)):
+        if isinstance(image, UnreadableImage):
+            raise BadRequest(f"image {number}: {image.problem}")
+        images.append(image)
+    return images
+
+
+def _contents(rows: list[Any]) -> list[bytes]:
+    """Return the contents of files in base64."""
     contents = []
     for number, row in enumerate(rows):
         if not (_is_named(row, "b64") and isinstance(row["b64"], str)):
@@ -128,9 +141,4 @@ async def _decoded(model: ServedModel, rows: list[Any]) -> list[np.ndarray]:
             contents.append(base64.b64decode(row["b64"], validate=True))
         except ValueError:
             raise BadRequest(f"image {number}: b64 is no base64") from None
-    images = []
-    for number, image in enumerate(await model.reading.results_of(contents)):
-        if isinstance(image, UnreadableImage):
-            raise BadRequest(f"image {number}: {image.problem}")
-        images.append(image)
-    return images
+    return contents

@@ -32,8 +32,7 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _answer_timer: asyncio.TimerHandle | None = None
-    _is_head_missing = True
-    _head_bytes = 0  # that have arrived of a head that is not complete
+    _extra_bytes = 0  # of a request, without its body: its head, and what is around parts of a body
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -43,11 +42,9 @@ class _LimitedProtocol(HttpToolsProtocol):
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        is_of_head, request = self._is_head_missing, self.cycle
+        self._extra_bytes += len(data)
         super().data_received(data)
-        is_of_head = is_of_head and self.cycle is request  # no head has become complete
-        self._head_bytes = self._head_bytes + len(data) if is_of_head else 0
-        if self._head_bytes > MAX_HEAD_BYTES:
+        if self._extra_bytes > MAX_HEAD_BYTES:
             self.transport.abort()
         elif not self._is_waiting():
             self._stop_timer()
@@ -55,13 +52,19 @@ class _LimitedProtocol(HttpToolsProtocol):
             self._start_timer()
 
     def on_headers_complete(self) -> None:
-        self._is_head_missing = False
+        # The head may have arrived with the rest of the request.
+        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            raise ValueError("the head is too long")  # answered by 400
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError("too many requests that nobody has answered")  # answered by 400
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._extra_bytes -= len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._is_head_missing = True
+        self._extra_bytes = 0
         super().on_message_complete()
 
     def pause_writing(self) -> None:
@@ -109,6 +112,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        self._stop.receive_signals()  # uvloop has taken them
         yield
 
     async def on_tick(self, counter: int) -> bool:

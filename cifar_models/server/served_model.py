@@ -14,7 +14,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cifar_models.data.image_file import FORMATS, as_grey, decode_image
+from cifar_models.data.grey import as_grey
+from cifar_models.data.image_file import FORMATS, decode_image
 from cifar_models.evaluation.image_predictions import ImageClassifier, refuse_other_shapes
 from cifar_models.run.load import FinishedRun, load_run
 from cifar_models.runtime.environment import usable_cores

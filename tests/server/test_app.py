@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 pytest.importorskip("starlette", reason="needs the extra serve")
+pytest.importorskip("python_multipart", reason="needs the extra serve")
+pytest.importorskip("prometheus_client", reason="needs the extra serve")
 from starlette.testclient import TestClient
 
 from cifar_models.run.load import load_run
@@ -174,6 +176,31 @@ def test_values_outside_the_range_of_pixels(client, name):
 )
 def test_hosts_origins_and_sizes(headers, status, client):
     assert client.get("/api/models", headers=headers).status_code == status
+
+
+def test_requests_in_excess_of_the_rate_are_refused(models, name, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_REQUESTS_PER_SECOND", 3)
+    client = TestClient(create_app(models), base_url="http://localhost:8000")
+    statuses = [client.get("/api/models").status_code for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+
+
+def test_bytes_of_answered_requests_do_not_count(models, name, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_BYTES_AT_ONCE", 1000)
+    client = TestClient(create_app(models), base_url="http://localhost:8000")
+    path = f"/v1/models/{name}:predict"
+    sizes = [900, 900, 1100, 900, 0]
+    answers = [client.post(path, content=b"x" * size).status_code for size in sizes]
+    assert answers == [400, 400, 503, 400, 400]
+    assert client.get("/api/models").status_code == 200
+
+
+def test_many_small_values_in_a_request_of_files_are_refused_unread(client, name):
+    """Each empty list would take 56 bytes of memory for three bytes of the request."""
+    lists = ",".join(["[]"] * 100_000)
+    body = f'{{"signature_name": "image_files", "instances": [{lists}]}}'
+    response = client.post(f"/v1/models/{name}:predict", content=body)
+    assert response.status_code == 400 and "the body is too long" in response.json()["error"]
 
 
 def test_a_body_that_is_too_long_without_saying_so(client, name, monkeypatch):

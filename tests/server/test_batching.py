@@ -73,13 +73,13 @@ def test_an_error_reaches_the_requests_of_its_batch_only(executor):
     assert isinstance(second, ValueError)
 
 
-def test_items_of_a_client_that_is_gone_are_left_out(executor):
+def test_items_of_a_request_that_was_cancelled_are_left_out(executor):
     squares = Squares()
 
     async def ask() -> list[int]:
         batcher = MicroBatcher(squares, MAX_BATCH, executor)
-        _, gone, last = await begun(batcher, [1], [2, 3], [4])
-        gone.cancel()
+        _, cancelled, last = await begun(batcher, [1], [2, 3], [4])
+        cancelled.cancel()
         await asyncio.sleep(0)
         squares.may_begin.set()
         return await last

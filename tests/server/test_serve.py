@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -13,12 +14,17 @@ import numpy as np
 import psutil
 import pytest
 
+pytest.importorskip("starlette", reason="needs the extra serve")
 pytest.importorskip("uvicorn", reason="needs the extra serve")
+pytest.importorskip("httptools", reason="needs the extra serve")
+pytest.importorskip("python_multipart", reason="needs the extra serve")
+pytest.importorskip("prometheus_client", reason="needs the extra serve")
 import httpx
 
 from cifar_models.cli.main import main
 from cifar_models.run.load import load_run
 from cifar_models.runtime.signals import STOP_SIGNALS
+from cifar_models.server.serve import MAX_CONNECTIONS
 from tests.conftest import refusal
 
 CLIENTS, REQUESTS = 64, 640
@@ -88,6 +94,71 @@ def connect(address: str) -> socket.socket:
     return socket.create_connection((host, int(port)))
 
 
+@pytest.mark.slow
+def test_a_second_interrupt_ends_the_server_although_a_request_is_pending(server):
+    process, address = server
+    (model,) = httpx.get(f"{address}/api/models").json()
+    with connect(address) as connection:
+        path = f"/v1/models/{model['name']}:predict"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+        connection.sendall(f"{head}{{".encode())  # the rest of the body may take a second
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout
+        line = next(line for line in process.stdout if line.strip())
+        assert "stopping after the requests are answered; Ctrl-C again stops at once" in line
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 128 + signal.SIGINT
+        assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.slow
+def test_a_pending_request_is_answered_after_a_signal(server):
+    process, address = server
+    (model,) = httpx.get(f"{address}/api/models").json()
+    with connect(address) as connection:
+        connection.settimeout(10)
+        path = f"/v1/models/{model['name']}:predict"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
+        connection.sendall(f"{head}{{".encode())
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        connection.sendall(b"}")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 400 ")  # neither instances nor inputs
+    assert process.wait(timeout=10) == 128 + signal.SIGTERM
+
+
+@pytest.mark.slow
+def test_more_connections_than_allowed_are_closed(server):
+    _, address = server
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connect(address)) for _ in range(MAX_CONNECTIONS)]
+        connections[-1].sendall(b"GET /api/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connections[-1].recv(100).startswith(b"HTTP/1.1 200 ")
+        with connect(address) as one_more:
+            one_more.settimeout(10)
+            assert answer_of(one_more, b"") == b""
+    assert httpx.get(f"{address}/api/models").status_code == 200
+
+
+@pytest.mark.slow
+def test_trailers_without_an_end_are_refused(server):
+    process, address = server
+    (model,) = httpx.get(f"{address}/api/models").json()
+    before = psutil.Process(process.pid).memory_info().rss
+    with connect(address) as connection:
+        path = f"/v1/models/{model['name']}:predict"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(f"{head}0\r\n".encode())
+        with pytest.raises(ConnectionError):
+            for number in range(100_000):
+                connection.sendall(b"X-%d: %s\r\n" % (number, 1000 * b"x"))
+    assert psutil.Process(process.pid).memory_info().rss - before < 20_000_000
+    assert httpx.get(f"{address}/api/models").status_code == 200
+
+
 def answer_of(connection: socket.socket, sent: bytes) -> bytes:
     """Send bytes again and again, and return what the server answers before it closes."""
     answer = b""
@@ -144,6 +215,10 @@ def test_a_head_without_an_end_is_refused(server):
         with pytest.raises(ConnectionError):
             for number in range(100_000):
                 connection.sendall(b"X-%d: %s\r\n" % (number, 1000 * b"x"))
+    with connect(address) as connection:  # a head that arrives at once
+        head = b"GET /api/models HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n" % (100_000 * b"x")
+        connection.sendall(head)
+        assert b" 200 " not in answer_of(connection, b"")
     assert psutil.Process(process.pid).memory_info().rss - before < 20_000_000
     assert httpx.get(f"{address}/api/models").status_code == 200
 
