@@ -58,7 +58,7 @@ def default_runtimes() -> list[str]:
 def measure_runtimes(paths: Sequence[Path], names: Sequence[str]) -> dict[Path, RuntimeCosts]:
     """Measure finished runs in several runtimes, and record the results in their run folders.
 
-    Earlier results of other runtimes are kept.
+    The records keep earlier results of other runtimes.
 
     Each measurement runs in a new process, one after the other. Runtimes other than keras get an
     export, which is written to a temporary folder.
@@ -66,6 +66,9 @@ def measure_runtimes(paths: Sequence[Path], names: Sequence[str]) -> dict[Path, 
     Args:
         paths: Paths of the run folders.
         names: Some of `runtime_names`.
+
+    Returns:
+        Path → what was measured now. A runtime that fails is missing.
 
     Raises:
         RequestError: A run is not finished.
@@ -85,7 +88,7 @@ def check_runtimes(names: Sequence[str]) -> list[str]:
     if unknown := [name for name in names if name not in known]:
         raise RequestError(
             f"--runtime {unknown[0]}: must be one of {', '.join(known)}; others are installed by: "
-            "pip install 'cifar-models[onnx,litert,openvino]'"
+            "pip install '.[onnx,litert,openvino]' in the folder of the project"
         )
     return list(dict.fromkeys(names)) or default_runtimes()
 
@@ -103,9 +106,8 @@ def _measure_and_record(folder: RunFolder, names: Sequence[str]) -> RuntimeCosts
     if not costs:
         raise RunError(f"{folder.path}: could be measured in none of {', '.join(names)}")
     earlier = folder.read_if_there(RuntimeCosts)
-    record = RuntimeCosts(runtimes={**(earlier.runtimes if earlier else {}), **costs})
-    folder.write(record)
-    return record
+    folder.write(RuntimeCosts(runtimes={**(earlier.runtimes if earlier else {}), **costs}))
+    return RuntimeCosts(runtimes=costs)
 
 
 def export_run(run: Path, name: str, scratch: Path) -> str:

@@ -125,7 +125,11 @@ def _benchmark(options: argparse.Namespace) -> None:
     runtimes = check_runtimes(options.runtime or [])
     if runs:
         cost_tables.print_serving_costs(measure_serving_costs(runs))
-        cost_tables.print_runtimes(measure_runtimes(runs, runtimes))
+        costs = measure_runtimes(runs, runtimes)
+        cost_tables.print_runtimes(costs)
+        for path, found in costs.items():
+            if missing := [name for name in options.runtime or [] if name not in found.runtimes]:
+                raise RunError(f"{path}: could not be measured in {', '.join(missing)}")
     if recipes:
         cost_tables.print_training_speeds(measure_training_speeds(recipes))
 

@@ -73,8 +73,10 @@ def write_csv(predictions: Iterable[ImagePrediction], top: int, path: Path) -> N
             cells = [cell for place in prediction.top(top) for cell in place]
             cells += [""] * (len(places) - len(cells))
             writer.writerow([prediction.path, *cells, prediction.problem])
-    finally:  # also if files could not be read: the rows of the others are there
+    except RunError:  # files could not be read; the rows of the others are there
         _write(path, content.getvalue())
+        raise
+    _write(path, content.getvalue())
 
 
 def write_json(predictions: Iterable[ImagePrediction], top: int, path: Path) -> None:
@@ -86,8 +88,10 @@ def write_json(predictions: Iterable[ImagePrediction], top: int, path: Path) -> 
             content.append(
                 {"path": prediction.path, "classes": classes, "problem": prediction.problem}
             )
-    finally:
+    except RunError:  # as in `write_csv`
         _write(path, json.dumps(content, indent=1) + "\n")
+        raise
+    _write(path, json.dumps(content, indent=1) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -65,6 +65,9 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     default = next(iter(EXPORT_FORMATS))
     formats = "; ".join(f"{name}: {each.description}" for name, each in EXPORT_FORMATS.items())
+    precisions = "; ".join(
+        f"{name}: {', '.join(each.precisions)}" for name, each in EXPORT_FORMATS.items()
+    )
     parser.add_argument(
         "--format",
         choices=list(EXPORT_FORMATS),
@@ -75,7 +78,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=list(PRECISIONS),
         default=PRECISIONS[0],
-        help=f"bfloat16: for saved_model; float16, int8: for others (default: {PRECISIONS[0]})",
+        help=f"{precisions} (default: {PRECISIONS[0]})",
     )
     parser.add_argument(
         "--out",

@@ -68,7 +68,7 @@ def worst_command(options: argparse.Namespace) -> None:
 
     report = find_worst(run, options.out or run.path / "worst", options.count, options.data_dir)
     suspects = (
-        "labels were not examined: pip install 'cifar-models[labels]'"
+        "labels were not examined: pip install '.[labels]' in the folder of the project"
         if report.suspects is None
         else f"{report.num_suspects:,} labels that may be wrong"
     )
@@ -79,7 +79,8 @@ def serve_command(options: argparse.Namespace) -> None:
     needed = ("starlette", "uvicorn", "httptools", "python_multipart", "prometheus_client")
     if missing := [name for name in needed if not find_spec(name)]:
         raise RequestError(
-            f"serve: needs {', '.join(missing)}; install it: pip install 'cifar-models[serve]'"
+            f"serve: needs {', '.join(missing)}; install it: pip install '.[serve]' in the folder "
+            "of the project"
         )
     if not 0 <= options.port <= 65535:
         raise RequestError(f"--port {options.port}: must be 0 to 65535")

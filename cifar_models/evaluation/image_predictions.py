@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cifar_models.data.image_file import ReadImage, as_grey
+from cifar_models.data.grey import as_grey
+from cifar_models.data.image_file import ReadImage
 from cifar_models.data.read_images import read_all
 from cifar_models.errors import RequestError
 from cifar_models.runtime.signals import obey_stop
@@ -66,7 +67,7 @@ class ImageClassifier:
     batch_size_for: Callable[[int], int]
 
     def predict(self, paths: Sequence[str]) -> Iterator[ImagePrediction]:
-        """Yield the predictions for image files, in order.
+        """Return the predictions for image files, in order, as they are made.
 
         The files are read exactly as images of a folder are for training. Predictions for the test
         images of a run equal its recorded ones to the last bit, on the machine that trained it.
@@ -75,6 +76,9 @@ class ImageClassifier:
             RequestError: The model takes images that are not square.
         """
         refuse_other_shapes(self.image_shape)
+        return self._predictions(paths)
+
+    def _predictions(self, paths: Sequence[str]) -> Iterator[ImagePrediction]:
         height, size = self.image_shape[0], self.batch_size_for(len(paths))
         waiting: list[tuple[str, ReadImage | str]] = []
         num_images = 0

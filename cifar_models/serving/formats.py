@@ -108,6 +108,6 @@ def find_format(name: str, precision: str | None = None) -> ExportFormat:
     if missing := [package for package in needed if not find_spec(package)]:
         raise RequestError(
             f"{name}: needs {', '.join(missing)}; install it: "
-            f"pip install 'cifar-models[{found.extra}]'"
+            f"pip install '.[{found.extra}]' in the folder of the project"
         )
     return found

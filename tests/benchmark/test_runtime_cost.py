@@ -1,5 +1,6 @@
 """The cost of a run in each runtime. No test depends on the speed of the machine."""
 
+import json
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from cifar_models.benchmark import runtime_cost, serving_cost
+from cifar_models.cli import cost_tables
 from cifar_models.cli.main import main
 from cifar_models.errors import RunError
 from cifar_models.run.load import load_run
@@ -88,8 +90,23 @@ def test_a_runtime_that_fails_is_left_out(run_copy, monkeypatch, capsys):
     with pytest.raises(RunError, match="could be measured in none of onnx"):
         runtime_cost.measure_runtimes([run_copy], ["onnx"])
     monkeypatch.setattr(runtime_cost, "export_run", lambda run, name, scratch: "")
-    costs = runtime_cost.measure_runtimes([run_copy], ["onnx"])  # earlier results are kept
-    assert list(costs[run_copy].runtimes) == ["keras", "onnx"]
+    costs = runtime_cost.measure_runtimes([run_copy], ["onnx"])
+    assert list(costs[run_copy].runtimes) == ["onnx"]
+    recorded = json.loads((run_copy / "runtimes.json").read_text())["runtimes"]
+    assert list(recorded) == ["keras", "onnx"]  # earlier results are kept
+
+
+def test_a_requested_runtime_that_fails_is_a_failure(run_copy, monkeypatch, capsys):
+    def fail(run, name, scratch):
+        raise RunError(f"{name} does not work")
+
+    monkeypatch.setattr(runtime_cost, "export_run", fail)
+    monkeypatch.setattr(runtime_cost, "measure_isolated", lambda *arguments: COST)
+    monkeypatch.setattr(serving_cost, "measure_serving_costs", lambda runs: {})
+    monkeypatch.setattr(cost_tables, "print_serving_costs", lambda costs: None)
+    command = ["benchmark", str(run_copy), "--runtime", "keras", "--runtime", "saved_model"]
+    assert main(command) == 1
+    assert "could not be measured in saved_model" in capsys.readouterr().err
 
 
 COST = runtime_cost.RuntimeCost(

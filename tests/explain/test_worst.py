@@ -52,7 +52,7 @@ def test_a_wrong_label_is_suspected(run_copy, tmp_path, monkeypatch):
 def test_without_cleanlab_the_page_says_so(finished_run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(worst_images, "find_spec", lambda name: None)
     assert main(["worst", str(finished_run), "--out", str(tmp_path)]) == 0
-    assert "pip install 'cifar-models[labels]'" in capsys.readouterr().out
+    assert "pip install '.[labels]'" in capsys.readouterr().out
     assert "cleanlab is not installed" in (tmp_path / "worst.html").read_text()
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from cifar_models.cli.main import main
 from cifar_models.data.image_paths import find_image_files
+from cifar_models.errors import RequestError
 from cifar_models.run.load import load_run
 from tests.conftest import TINY_CNN, as_overrides, refusal, write_noise_images
 
@@ -43,6 +45,31 @@ def test_files_of_folders_are_found_in_the_order_of_their_names(tmp_path):
         (tmp_path / name).touch()
     found = [str(Path(path).relative_to(tmp_path)) for path in find_image_files([tmp_path])]
     assert found == ["a.png", "b/1.jpg", "b/2.PNG"]
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    (tmp_path / "given").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.png").touch()
+    (tmp_path / "given" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "given")
+    found = [Path(path).relative_to(tmp_path) for path in find_image_files([tmp_path / "given"])]
+    assert found == [Path("given/link/1.png")]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "1.png").touch()
+    real = os.scandir
+
+    def scandir(path):  # root may read everything
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(RequestError, match="locked: cannot be read: Permission denied"):
+        find_image_files([tmp_path])
 
 
 def test_the_most_probable_classes_are_printed(trained, capsys):

@@ -8,17 +8,21 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe
+from cifar_models.data.grey import as_grey
+from cifar_models.data.image_file import read_image
 from cifar_models.data.load import load_dataset
 from cifar_models.run.load import load_run
 from cifar_models.serving import export as export_module
+from cifar_models.serving import model_card
 from cifar_models.serving.export import ExportCheck, export
 from cifar_models.serving.export_job import ExportJob, ExportReport
 from cifar_models.serving.formats import EXPORT_FORMATS
@@ -99,6 +103,28 @@ def test_the_code_of_a_model_card_runs_without_this_package(
             expected[0][0],
             pytest.approx(expected[0][1], abs=0.02),
         )
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_code_of_a_model_card_reads_pictures_as_training_does(
+    resize, channels, exports, finished_run, tmp_path
+):
+    card = read_card(exports["saved_model"])
+    card = dataclasses.replace(card, image_shape=(8, 8, channels), resize=resize)
+    text = model_card._markdown(card, SimpleNamespace(run=load_run(finished_run)))
+    program = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[-1]
+    lines = [line for line in program.splitlines() if line.startswith(("image =", "images ="))]
+    rng = np.random.default_rng(0)
+    path = tmp_path / "picture.png"
+    Image.fromarray(rng.integers(0, 256, (13, 20, 4), np.uint8)).save(path)
+    names = {"np": np, "Image": Image, "ImageOps": ImageOps}
+    exec("\n".join(lines).replace("picture.png", str(path)), names)
+    expected = read_image(path, 8, resize).pixels[np.newaxis]
+    if channels == 1:
+        expected = as_grey(expected)
+    assert names["images"].shape == expected.shape
+    assert abs(names["images"].astype(int) - expected).max() <= 1
 
 
 @pytest.mark.skipif("onnx" not in INSTALLED, reason="needs the extra onnx")
@@ -229,7 +255,7 @@ def test_wrong_requests(finished_run, tmp_path, monkeypatch, capsys):
     assert "--precision int8: saved_model can be float32, bfloat16; choose another" in error
     monkeypatch.setattr("cifar_models.serving.formats.find_spec", lambda package: None)
     error = refusal(capsys, "export", finished_run, "--format", "onnx")
-    assert "needs onnxruntime, tf2onnx; install it: pip install 'cifar-models[onnx]'" in error
+    assert "needs onnxruntime, tf2onnx; install it: pip install '.[onnx]'" in error
     error = refusal(capsys, "predict", tmp_path, tmp_path)
     assert str(tmp_path) in error
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
