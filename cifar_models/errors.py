@@ -13,5 +13,9 @@ class RunError(Exception):
     exit_status = 1
 
 
+class Divergence(RunError):
+    """A loss or a weight is no longer finite."""
+
+
 class Paused(Exception):
     """A run has trained as many epochs as it was asked to. Its state is saved."""

@@ -29,10 +29,10 @@ from cifar_models.sweeps.oracles import (
     RUNNING,
     make_oracle,
     oracle_class,
+    trial_of,
 )
 from cifar_models.sweeps.roles import VARIABLES
-from cifar_models.sweeps.search_space import suggest
-from cifar_models.sweeps.trials import Trial, Trials
+from cifar_models.sweeps.trials import Trials
 
 logger = logging.getLogger("cifar_models")
 
@@ -98,6 +98,7 @@ def work_for_chief(trials: Trials) -> None:
         RequestError: No chief answers.
         RunError: The chief has gone.
     """
+    trials.max_failures = 0  # the chief must hear of each one
     # The client asks the chief for everything; the oracle here only has to be one.
     client = oracle_client.OracleClient(keras_tuner.oracles.RandomSearchOracle(OBJECTIVE))
     address = ":".join(os.environ[name] for name in VARIABLES[1:])
@@ -109,9 +110,8 @@ def work_for_chief(trials: Trials) -> None:
         ) from None
     try:
         while (chosen := _quietly(client.create_trial, client.tuner_id)).status == RUNNING:
-            proposed = suggest(chosen.hyperparameters, trials.recipe)
-            number = int(chosen.trial_id) + 1
-            (accuracy,) = trials.accuracies([Trial(number, proposed)])
+            trial = trial_of(int(chosen.trial_id) + 1, chosen, trials.recipe)
+            (accuracy,) = trials.accuracies([trial]) if trial else (None,)
             chosen.status = FAILED if accuracy is None else COMPLETED
             if accuracy is not None:
                 _quietly(client.update_trial, chosen.trial_id, {OBJECTIVE.name: accuracy})

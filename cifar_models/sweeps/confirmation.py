@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import read_recipe, recipe_toml, with_values
+from cifar_models.config.run_identity import identifying_values, recipe_differences
 from cifar_models.errors import RequestError, RunError
 from cifar_models.evaluation.validation_accuracy import accuracy_at_end
 from cifar_models.storage.records import DatasetInfo, RunMetrics
 from cifar_models.storage.run_folder import RunFolder
-from cifar_models.sweeps.trials import RESUME, Trials
+from cifar_models.sweeps.trial_folder import RESUME
+from cifar_models.sweeps.trials import Trials
 from cifar_models.workers.job import Job
 
 logger = logging.getLogger("cifar_models")
@@ -63,22 +66,18 @@ def confirm(trials: Trials, best: Path, count: int, on_all: bool) -> Confirmatio
     on_all_images = ON_ALL_IMAGES if on_all else {}
     jobs = []
     for seed, folder in zip(seeds, folders, strict=True):
-        toml = recipe_toml(with_values(recipe, {"runtime.seed": seed, **on_all_images}))
-        if folder.has_begun() and not folder.holds_recipe(toml):
-            raise RequestError(
-                f"{folder.path}: is a run of another recipe than {best}; remove "
-                f"{folder.path.parent}, then {RESUME}"
-            )
+        confirmed = with_values(recipe, {"runtime.seed": seed, **on_all_images})
+        if folder.has_begun():
+            _check_begun(folder, confirmed, best)
         if not folder.is_finished():
             folder.path.mkdir(exist_ok=True)
-            path = folder.path.absolute()
             jobs.append(
                 Job(
-                    path=path,
-                    recipe=toml,
+                    path=folder.path.absolute(),
+                    recipe=recipe_toml(confirmed),
                     split="test",
                     force=trials.force,
-                    data_sha256=trials.data_sha256,
+                    data_sha256=trials.data_sha256(confirmed),
                 )
             )
     for job, result in zip(jobs, trials.run(jobs) if jobs else [], strict=True):
@@ -89,6 +88,25 @@ def confirm(trials: Trials, best: Path, count: int, on_all: bool) -> Confirmatio
     validation = [accuracy_at_end(folder) for folder in folders] if has_validation else []
     _log(test, validation, max(trials.finished.values()))
     return Confirmation(test, validation)
+
+
+def _check_begun(folder: RunFolder, recipe: Recipe, best: Path) -> None:
+    """Raise RequestError if a run that has begun is not of a recipe."""
+    if recipe_differences(folder.read_fingerprints(), identifying_values(recipe)):
+        raise RequestError(
+            f"{folder.path}: is a run of another recipe than {best}; remove "
+            f"{folder.path.parent}, then {RESUME}"
+        )
+    then, now = folder.read_recipe().training.tuning_trials, recipe.training.tuning_trials
+    if then != now:  # the search went on, and found nothing better
+        logger.warning(
+            "%s: records %d tuning trials, as it was confirmed before the search had %d; remove "
+            "%s to train it again",
+            folder.path,
+            then,
+            now,
+            folder.path.parent,
+        )
 
 
 def mean_and_deviation(accuracies: Sequence[float]) -> str:

@@ -1,12 +1,11 @@
 """How a search chooses its trials: KerasTuner's oracles, and successive halving.
 
-The choices depend on the seed, the number of workers and the results only, so a resumed search
-makes the same ones.
+The choices depend on the seed and the results only, those of "bayesian" also on the number of
+workers, so a resumed search makes the same ones.
 """
 
-import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import keras_tuner
@@ -22,7 +21,6 @@ from cifar_models.sweeps.trials import Trial, Trials
 logger = logging.getLogger("cifar_models")
 
 keras_tuner_config.DEBUG = False  # it would print the traceback of a failed trial
-MAX_FAILURES = 3  # in a row, with which a search ends
 OBJECTIVE = keras_tuner.Objective("validation_accuracy", "max")
 RUNNING, COMPLETED, FAILED = (
     getattr(trial_module.TrialStatus, name) for name in ("RUNNING", "COMPLETED", "FAILED")
@@ -40,9 +38,7 @@ class _Chooser(keras_tuner.Tuner):
         """Do nothing; KerasTuner requires this method of a tuner without a model."""
 
 
-def make_oracle(
-    kind: type, recipe: Recipe, max_trials: int, folder: Path, max_failures: int = 0
-) -> keras_tuner.Oracle:
+def make_oracle(kind: type, recipe: Recipe, max_trials: int, folder: Path) -> keras_tuner.Oracle:
     """Return an oracle of KerasTuner for the ranges of a recipe.
 
     Args:
@@ -50,7 +46,6 @@ def make_oracle(
         recipe: Recipe with a `search` table.
         max_trials: Number of trials.
         folder: Folder in which it makes the folder keras_tuner/ for its state.
-        max_failures: Number of failed trials in a row with which it gives up. 0: it does not.
     """
     oracle = kind(
         OBJECTIVE,
@@ -59,46 +54,67 @@ def make_oracle(
         tune_new_entries=False,
         allow_new_entries=False,
         seed=recipe.runtime.seed + 1,  # KerasTuner reads 0 as no seed
-        max_consecutive_failed_trials=max_failures or max_trials + 1,
+        max_consecutive_failed_trials=max_trials + 1,  # `Trials` counts them
     )
     return _Chooser(oracle, folder).oracle
 
 
+def trial_of(number: int, chosen: trial_module.Trial, recipe: Recipe) -> Trial | None:
+    """Return a trial of KerasTuner as this package has it; None: its values do not fit together."""
+    try:
+        return Trial(number, suggest(chosen.hyperparameters, recipe))
+    except RequestError as error:
+        logger.warning("trial %d is left out: %s", number, error)
+        return None
+
+
 def _next_trials(
     oracle: keras_tuner.Oracle, recipe: Recipe, count: int
-) -> list[tuple[trial_module.Trial, Trial]]:
+) -> list[tuple[trial_module.Trial, Trial | None]]:
     """Return up to `count` new trials, as KerasTuner and as this package have them."""
     found = []
     for number in range(count):
         chosen = oracle.create_trial(f"worker{number}")
         if chosen.status != RUNNING:
             break
-        proposed = suggest(chosen.hyperparameters, recipe)
-        found.append((chosen, Trial(len(oracle.start_order), proposed)))
+        found.append((chosen, trial_of(len(oracle.start_order), chosen, recipe)))
     return found
 
 
-def run_oracle(kind: type, trials: Trials, max_trials: int, scratch: Path) -> None:
-    """Let an oracle of KerasTuner choose trials, as many at once as there are workers.
+def run_bayesian(trials: Trials, max_trials: int, scratch: Path) -> None:
+    """Let a Gaussian process choose trials, as many at once as there are workers.
 
     Args:
-        kind: Class of the oracle.
         trials: The trials of the search.
         max_trials: Number of trials, earlier ones included.
         scratch: An empty folder.
 
     Raises:
-        RuntimeError: Three trials in a row have failed.
         BudgetSpent: The budget allows no more trials.
     """
-    oracle = make_oracle(kind, trials.recipe, max_trials, scratch, MAX_FAILURES)
+    oracle = make_oracle(ORACLE_CLASSES["bayesian"], trials.recipe, max_trials, scratch)
     while chosen := _next_trials(oracle, trials.recipe, trials.pool.count):
-        accuracies = trials.accuracies([trial for _, trial in chosen])
-        for (one, _), accuracy in zip(chosen, accuracies, strict=True):
+        possible = [trial for _, trial in chosen if trial]
+        found = trials.accuracies(possible)
+        accuracies = {trial.number: a for trial, a in zip(possible, found, strict=True)}
+        for one, trial in chosen:
+            accuracy = accuracies[trial.number] if trial else None
             one.status = FAILED if accuracy is None else COMPLETED
             if accuracy is not None:
                 oracle.update_trial(one.trial_id, {OBJECTIVE.name: accuracy})
             oracle.end_trial(one)
+
+
+def run_random(trials: Trials, max_trials: int, scratch: Path) -> None:
+    """Train random trials.
+
+    Args:
+        trials, max_trials, scratch: As for `run_bayesian`.
+
+    Raises:
+        BudgetSpent: The budget allows no more trials.
+    """
+    trials.accuracies(_random_trials(trials.recipe, max_trials, scratch))
 
 
 def run_halving(trials: Trials, max_trials: int, scratch: Path) -> None:
@@ -107,7 +123,7 @@ def run_halving(trials: Trials, max_trials: int, scratch: Path) -> None:
     A trial goes on from its last checkpoint, with the schedule of the whole training.
 
     Args:
-        trials, max_trials, scratch: As for `run_oracle`.
+        trials, max_trials, scratch: As for `run_bayesian`.
 
     Raises:
         RequestError: The recipe trains for a time and not for a number of epochs.
@@ -118,17 +134,16 @@ def run_halving(trials: Trials, max_trials: int, scratch: Path) -> None:
             f"{trials.recipe.name}: halving needs a number of epochs; set training.epochs, or "
             "choose another --oracle"
         )
-    oracle = make_oracle(keras_tuner.oracles.RandomSearchOracle, trials.recipe, max_trials, scratch)
-    left = [trial for _, trial in _next_trials(oracle, trials.recipe, max_trials)]
+    left = _random_trials(trials.recipe, max_trials, scratch)
     epochs = trials.recipe.training.epochs
     for rung in (goals := rungs(len(left), epochs)):
         is_last = rung == goals[-1]
-        accuracies: dict[int, float] = {}
-        for batch in _batches(left, trials.pool.count):
-            found = trials.accuracies(batch, 0 if is_last else rung)
-            for trial, accuracy in zip(batch, found, strict=True):
-                if accuracy is not None:
-                    accuracies[trial.number] = accuracy
+        found = trials.accuracies(left, 0 if is_last else rung)
+        accuracies = {
+            trial.number: accuracy
+            for trial, accuracy in zip(left, found, strict=True)
+            if accuracy is not None
+        }
         alive = [trial for trial in left if trial.number in accuracies]
         alive.sort(key=lambda trial: -accuracies[trial.number])
         left = alive[: survivors(len(left))]
@@ -136,14 +151,13 @@ def run_halving(trials: Trials, max_trials: int, scratch: Path) -> None:
             logger.info("%d of %d trials go on after %d epochs", len(left), len(alive), rung)
 
 
-def _batches(trials: Sequence[Trial], size: int) -> Iterator[Sequence[Trial]]:
-    for first in range(0, len(trials), size):
-        yield trials[first : first + size]
+def _random_trials(recipe: Recipe, count: int, scratch: Path) -> list[Trial]:
+    """Return random trials, of which none depends on the result of another one."""
+    oracle = make_oracle(ORACLE_CLASSES["random"], recipe, count, scratch)
+    return [trial for _, trial in _next_trials(oracle, recipe, count) if trial]
 
 
-Strategy = Callable[[Trials, int, Path], None]
-
-# Name → class of KerasTuner. `config/search.py` has the names of these and of other strategies.
+# Name → class of KerasTuner.
 ORACLE_CLASSES: dict[str, type] = {
     "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
     "random": keras_tuner.oracles.RandomSearchOracle,
@@ -164,6 +178,9 @@ def oracle_class(name: str) -> type:
     return ORACLE_CLASSES[name]
 
 
-def strategy(name: str) -> Strategy:
-    """Return the function that chooses and trains the trials, by the name of an oracle."""
-    return run_halving if name == "halving" else functools.partial(run_oracle, oracle_class(name))
+# Name of an oracle → what chooses and trains the trials. `config/search.py` has the names.
+STRATEGIES: dict[str, Callable[[Trials, int, Path], None]] = {
+    "bayesian": run_bayesian,
+    "halving": run_halving,
+    "random": run_random,
+}

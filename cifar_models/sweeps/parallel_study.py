@@ -1,17 +1,15 @@
 """The runs of a study, trained by several workers at once."""
 
-import dataclasses
 import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_models.config.recipe_file import recipe_toml
-from cifar_models.data.dataset import data_sha256
-from cifar_models.data.load import load_dataset
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.text import duration_in_words
 from cifar_models.storage.disk_errors import disk_errors
+from cifar_models.sweeps.data_hashes import DataHashes
 from cifar_models.sweeps.study_file import PlannedRun
 from cifar_models.workers.job import Job, JobResult
 from cifar_models.workers.open_pool import open_pool
@@ -46,8 +44,11 @@ def train_on_workers(
             "has one setting; set it for all of them in [overrides], or use one worker"
         )
     progress = _Progress(len(missing))
-    hashes = _data_hashes(missing) if options.cluster is not None else {}
-    jobs = [_job(run, hashes.get(_data_of(run), ""), force) for run in missing]
+    hashes, is_on_cluster = DataHashes(), options.cluster is not None
+    jobs = [
+        _job(run, str(hashes.of(run.recipe)["data_sha256"]) if is_on_cluster else "", force)
+        for run in missing
+    ]
     with open_pool(options, kernels[0], out) as pool:
         try:
             pool.run(jobs, progress.count)
@@ -86,21 +87,6 @@ class _Progress:
             result.accuracy,
             f", about {duration_in_words(left)} left" if left else "",
         )
-
-
-def _data_of(run: PlannedRun) -> str:
-    """Return what tells the data of one run from those of another, except a part of them."""
-    data = dataclasses.replace(run.recipe.data, train_fraction=1.0, validation_fraction=0.0)
-    return f"{data} {run.recipe.model.image_size}"
-
-
-def _data_hashes(runs: Sequence[PlannedRun]) -> dict[str, str]:
-    """Return the hash of the data of each run. Each data set is read once."""
-    hashes: dict[str, str] = {}
-    for run in runs:
-        if _data_of(run) not in hashes:
-            hashes[_data_of(run)] = data_sha256(load_dataset(run.recipe))
-    return hashes
 
 
 def _job(run: PlannedRun, data_sha256: str, force: bool) -> Job:

@@ -66,6 +66,21 @@ def suggest(hyperparameters: keras_tuner.HyperParameters, recipe: Recipe) -> Rec
     return with_values(replace(recipe, search={}, oracle=""), values)
 
 
+def values_in_words(trial: Recipe, recipe: Recipe) -> str:
+    """Return the searched values of a trial, such as "model.l1 = 0.1, model.l2 = 0.01".
+
+    Args:
+        trial: Recipe of the trial.
+        recipe: Recipe with a `search` table.
+    """
+    tables, values = recipe_tables(trial), []
+    for key in recipe.search:
+        table, _, field = key.partition(".")
+        if tables[table].get(field) is not None:
+            values.append(f"{key} = {tables[table][field]}")
+    return ", ".join(values)
+
+
 def _is_integer(key: str, recipe: Recipe) -> bool:
     table, _, field = key.partition(".")
     return isinstance(recipe_tables(recipe)[table][field], int)

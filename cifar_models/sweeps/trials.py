@@ -2,31 +2,33 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_models.config.recipe import Recipe
-from cifar_models.config.recipe_file import recipe_tables, recipe_toml
-from cifar_models.config.run_identity import identifying_values, recipe_differences, summarize
+from cifar_models.config.recipe_file import recipe_toml
 from cifar_models.errors import RequestError, RunError
 from cifar_models.evaluation.validation_accuracy import accuracy_after
 from cifar_models.runtime.signals import obey_stop
 from cifar_models.runtime.text import duration_in_words
-from cifar_models.storage.disk_errors import disk_errors
-from cifar_models.storage.open_run import refuse_if_taken
+from cifar_models.storage.atomic_files import WriteError
 from cifar_models.storage.records import Failure, RunMetrics
 from cifar_models.storage.run_folder import RunFolder
-from cifar_models.sweeps.budget import SearchBudget
+from cifar_models.sweeps.budget import BudgetSpent, SearchBudget
+from cifar_models.sweeps.data_hashes import DataHashes
+from cifar_models.sweeps.search_space import values_in_words
+from cifar_models.sweeps.trial_folder import (
+    RESUME,
+    make_trial_folder,
+    record_failure,
+    refuse_other_trial,
+)
 from cifar_models.workers.job import Job, JobResult, Pool
 
 logger = logging.getLogger("cifar_models")
 
-RESUME = "the same command resumes the search"
-
-
-class BudgetSpent(Exception):
-    """The budget of the search allows no more training."""
+MAX_FAILURES = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Trials:
         pool: Trains the trials.
         budget: What the search may spend.
         force: Whether to go on if memory seems too small.
-        data_sha256: Hash that the data must have where a trial is trained, or "".
+        is_on_cluster: Whether other machines train trials.
     """
 
     def __init__(
@@ -61,17 +63,19 @@ class Trials:
         pool: Pool,
         budget: SearchBudget,
         force: bool,
-        data_sha256: str = "",
+        is_on_cluster: bool = False,
     ):
         self.recipe = recipe
         self.out = out
         self.pool = pool
         self.budget = budget
         self.force = force
-        self.data_sha256 = data_sha256
+        self.max_failures = MAX_FAILURES  # in a row, with which the search ends; 0: any number
         self.finished: dict[str, float] = {}  # name of the folder → validation accuracy
         self.failed: dict[str, str] = {}  # name of the folder → reason
-        self.trained = 0  # that this process trained
+        self._is_on_cluster = is_on_cluster
+        self._hashes = DataHashes()
+        self._failures = 0  # in a row
         self._same: dict[str, int] = {}  # recipe, TOML → number of its first trial
         # (number, epochs) → accuracy after the epochs, None of a trial that has failed
         self._accuracies: dict[tuple[int, int], float | None] = {}
@@ -83,6 +87,8 @@ class Trials:
     def accuracies(self, trials: Sequence[Trial], epochs: int = 0) -> list[float | None]:
         """Return the validation accuracy of trials, and train those that are missing.
 
+        They are trained in their order, as many at once as there are workers.
+
         Args:
             trials: The trials.
             epochs: Number of epochs after which they are compared. 0: at their end.
@@ -91,8 +97,10 @@ class Trials:
             The accuracies, in the order of the trials. None of one that has failed.
 
         Raises:
-            RequestError: A folder holds another trial, or memory is too small for the first one.
-            RunError: The next trial would fail too, such as on a full disk.
+            RequestError: A folder holds another trial or a trial on other data, or memory is too
+                small for the first trial.
+            RunError: The next trial would fail too, such as on a full disk, or `max_failures`
+                trials in a row have failed. A trial that has diverged does not count.
             BudgetSpent: A trial is missing, and the budget does not allow to train it.
             Interruption: A signal asked the search to stop.
         """
@@ -108,30 +116,28 @@ class Trials:
                 self._accuracies[trial.number, epochs] = accuracy
             else:
                 missing.append(trial)
-        if missing and not self.budget.allows_more():
-            raise BudgetSpent
-        for trial in missing:
-            self._log(trial, epochs)
-        began = time.monotonic()
-        results = self.run([self._job(trial, epochs) for trial in missing]) if missing else []
-        for trial, result in zip(missing, results, strict=True):
-            self._accuracies[trial.number, epochs] = self._accepted(trial, result, epochs)
         if missing:
-            self.trained += len(missing)
-            seconds = duration_in_words(time.monotonic() - began)
-            best = f", best so far {max(self.finished.values()):.4f}" if self.finished else ""
-            logger.info("%d trained in %s%s", len(missing), seconds, best)
+            self._train(missing, epochs)
         numbers = [self._same[recipe_toml(trial.recipe)] for trial in trials]
         return [self._accuracies[number, epochs] for number in numbers]
 
-    def run(self, jobs: Sequence[Job]) -> list[JobResult]:
+    def run(
+        self,
+        jobs: Sequence[Job],
+        ended: Callable[[Job, JobResult], None] | None = None,
+        may_begin: Callable[[Job], bool] | None = None,
+    ) -> list[JobResult]:
         """Do jobs as the pool does, with errors that say how to go on."""
         try:
-            return self.pool.run(jobs)
+            return self.pool.run(jobs, ended, may_begin)
         except (RequestError, RunError) as error:
-            if RESUME in str(error):
+            if RESUME in str(error) or isinstance(error, WriteError):  # see `disk_errors`
                 raise
             raise type(error)(f"{error}; then {RESUME}") from error
+
+    def data_sha256(self, recipe: Recipe) -> str:
+        """Return the hash that the data must have on another machine; "": there is none."""
+        return str(self._hashes.of(recipe)["data_sha256"]) if self._is_on_cluster else ""
 
     def collect(self) -> None:
         """Take the results of all trials of the folder, whichever process trained them."""
@@ -142,23 +148,49 @@ class Trials:
             else:
                 self._recorded_failure(folder)
 
+    def _train(self, trials: Sequence[Trial], epochs: int) -> None:
+        """Train trials, and note their accuracies. BudgetSpent: not all of them were trained."""
+        if not self._may_begin(trials[0], epochs):
+            raise BudgetSpent
+        jobs = [self._job(trial, epochs) for trial in trials]
+        trial_of = dict(zip((job.path for job in jobs), trials, strict=True))
+        began: dict[Path, float] = {}
+
+        def may_begin(job: Job) -> bool:
+            trial = trial_of[job.path]
+            if not self._may_begin(trial, epochs):
+                return False
+            began[job.path] = time.monotonic()
+            make_trial_folder(self.folder(trial.number), trial.recipe)
+            self._log(trial, epochs)
+            return True
+
+        def note(job: Job, result: JobResult) -> None:
+            trial, duration = trial_of[job.path], time.monotonic() - began[job.path]
+            accuracy = self._accepted(trial, result, epochs)
+            self._accuracies[trial.number, epochs] = accuracy
+            self.budget.save()
+            self._count_failures(result)
+            if accuracy is not None:
+                best = f", best so far {max(self.finished.values()):.4f}" if self.finished else ""
+                words = duration_in_words(duration)
+                logger.info("trial %d: %.4f in %s%s", trial.number, accuracy, words, best)
+
+        if len(self.run(jobs, note, may_begin)) < len(jobs):
+            raise BudgetSpent
+
+    def _may_begin(self, trial: Trial, epochs: int) -> bool:
+        """Return whether the budget allows to train a trial for some epochs, 0: to its end."""
+        goal = epochs or trial.recipe.training.epochs or 0
+        return self.budget.allows(self.folder(trial.number).path.name, trial.recipe, goal)
+
     def _job(self, trial: Trial, epochs: int) -> Job:
-        folder = self.folder(trial.number)
-        if not folder.has_begun():
-            try:
-                refuse_if_taken(folder.path, recipe_toml(trial.recipe))
-            except RequestError:
-                raise RequestError(
-                    f"{folder.path}: holds files that are not of this search; choose another --out"
-                ) from None
-            with disk_errors(folder.path, RESUME):
-                folder.path.mkdir(exist_ok=True)
         return Job(
-            path=folder.path.absolute(),
+            path=self.folder(trial.number).path.absolute(),
             recipe=recipe_toml(trial.recipe),
             pause_after=epochs,
             force=self.force,
-            data_sha256=self.data_sha256,
+            data_sha256=self.data_sha256(trial.recipe),
         )
 
     def _recorded(self, trial: Trial, epochs: int) -> tuple[bool, float | None]:
@@ -168,13 +200,7 @@ class Trials:
             if folder.holds_recipe(recipe_toml(trial.recipe)):
                 return self._recorded_failure(folder), None
             return False, None
-        if differences := recipe_differences(
-            folder.read_fingerprints(), identifying_values(trial.recipe)
-        ):
-            raise RequestError(
-                f"{folder.path}: is a trial of another search; choose another --out "
-                f"({summarize(differences)})"
-            )
+        refuse_other_trial(folder, trial.recipe, self._hashes)
         if self._recorded_failure(folder):
             return True, None
         if folder.is_finished():
@@ -200,22 +226,25 @@ class Trials:
             if not epochs:
                 self.finished[folder.path.name] = result.accuracy
             return result.accuracy
-        if result.is_memory and not self.finished:
+        if result.is_memory and trial.number == 1:
             raise RequestError(f"{result.problem}; then {RESUME}")
         logger.warning("trial %d failed: %s", trial.number, result.problem)
         self.failed[folder.path.name] = result.problem
-        with disk_errors(folder.path, RESUME):
-            if folder.path.is_dir():
-                if not folder.has_begun():
-                    folder.write_recipe(recipe_toml(trial.recipe))
-                folder.write(Failure(reason=result.problem))
+        record_failure(folder, trial.recipe, result.problem)
         return None
 
+    def _count_failures(self, result: JobResult) -> None:
+        """Raise RunError if too many trials in a row have failed."""
+        has_failed = result.accuracy is None and not result.has_diverged
+        self._failures = self._failures + 1 if has_failed else 0
+        if self._failures >= self.max_failures > 0:
+            self._failures = 0
+            raise RunError(
+                f"the search stopped, because {self.max_failures} trials in a row have failed, the "
+                f"last one because: {result.problem}"
+            )
+
     def _log(self, trial: Trial, epochs: int) -> None:
-        tables, values = recipe_tables(trial.recipe), []
-        for key in self.recipe.search:
-            table, _, field = key.partition(".")
-            if tables[table].get(field) is not None:
-                values.append(f"{key} = {tables[table][field]}")
         goal = f", {epochs} epochs" if epochs else ""
-        logger.info("trial %d%s: %s", trial.number, goal, ", ".join(values))
+        values = values_in_words(trial.recipe, self.recipe)
+        logger.info("trial %d%s: %s", trial.number, goal, values)

@@ -15,21 +15,20 @@ from pathlib import Path
 from cifar_models.config.recipe import Recipe
 from cifar_models.config.recipe_file import with_values
 from cifar_models.config.search import ORACLES
-from cifar_models.data.dataset import data_sha256
-from cifar_models.data.load import load_dataset
-from cifar_models.errors import RequestError, RunError
+from cifar_models.errors import RequestError
 from cifar_models.runtime.environment import command_line
 from cifar_models.runtime.memory import memory_for_training
 from cifar_models.runtime.signals import Interruption
 from cifar_models.storage.atomic_files import WriteError, locked
 from cifar_models.storage.disk_errors import disk_errors
 from cifar_models.storage.run_folder import RunFolder
-from cifar_models.sweeps.budget import SearchBudget
+from cifar_models.sweeps.budget import BudgetSpent, SearchBudget
 from cifar_models.sweeps.confirmation import confirm
-from cifar_models.sweeps.oracles import strategy
+from cifar_models.sweeps.oracles import STRATEGIES
 from cifar_models.sweeps.roles import CHIEF, WORKER, role
-from cifar_models.sweeps.search_folder import BEST, last_failure, refuse_other_files, write_best
-from cifar_models.sweeps.trials import RESUME, BudgetSpent, Trials
+from cifar_models.sweeps.search_folder import BEST, refuse_other_files, write_best
+from cifar_models.sweeps.trial_folder import RESUME
+from cifar_models.sweeps.trials import Trials
 from cifar_models.workers.open_pool import open_pool
 from cifar_models.workers.pool_options import ONE_WORKER, PoolOptions
 
@@ -105,8 +104,8 @@ def tune(
             open_pool(options.pool, recipe.runtime.onednn, out) as pool,
         ):
             budget = SearchBudget(out, options.budget_seconds, options.budget_flops)
-            sha256 = _checked_data(recipe, out, options.pool.cluster is not None)
-            trials = Trials(recipe, out, pool, budget, options.force, sha256)
+            is_on_cluster = options.pool.cluster is not None
+            trials = Trials(recipe, out, pool, budget, options.force, is_on_cluster)
             try:
                 if part == WORKER:
                     from cifar_models.sweeps.chief import work_for_chief
@@ -161,47 +160,16 @@ def _search(trials: Trials, max_trials: int, options: SearchOptions) -> None:
         give_out_trials(recipe, out, max_trials, _oracle(recipe, options))
         trials.collect()
         return
-    choose = strategy(_oracle(recipe, options))
+    choose = STRATEGIES[_oracle(recipe, options)]
     with tempfile.TemporaryDirectory() as scratch:
         try:
             choose(trials, max_trials, Path(scratch))
         except BudgetSpent:
             pass  # the search has said so
-        except RuntimeError as error:  # from KerasTuner: too many failed trials in a row
-            if not trials.failed:
-                raise
-            raise RunError(
-                f"the search stopped: {str(error).splitlines()[0]} {last_failure(trials)}"
-            ) from None
         finally:
             with contextlib.suppress(WriteError):  # it would hide the error that ends the search
                 trials.budget.save()
     trials.collect()
-
-
-def _checked_data(recipe: Recipe, out: Path, is_on_cluster: bool) -> str:
-    """Compare the data with those of earlier trials.
-
-    Returns:
-        The hash that the data of other machines must have; "" if there are none.
-
-    Raises:
-        RequestError: A trial of the folder was trained on other data.
-    """
-    folders = [RunFolder(path) for path in sorted((out / "trials").iterdir())]
-    begun = [folder for folder in folders if folder.has_begun()]
-    if not begun and not is_on_cluster:
-        return ""
-    dataset = load_dataset(recipe)
-    now = {"class_names": list(dataset.class_names), "data_sha256": data_sha256(dataset)}
-    for folder in begun:
-        then = folder.read_fingerprints()
-        if any(key in then and then[key] != value for key, value in now.items()):
-            raise RequestError(
-                f"{folder.path}: was trained on other images or classes than {dataset.name} has "
-                "now; restore them, or choose another --out"
-            )
-    return str(now["data_sha256"]) if is_on_cluster else ""
 
 
 def _oracle(recipe: Recipe, options: SearchOptions) -> str:

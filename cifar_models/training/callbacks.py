@@ -87,7 +87,8 @@ class EpochRecord(keras.callbacks.Callback):
         self._record(row)
 
     def _record(self, row: dict) -> None:
-        is_last = row["epoch"] == self._recipe.epochs or self.model.stop_training
+        ends = (self._recipe.epochs, self._context.pause_after)
+        is_last = row["epoch"] in ends or self.model.stop_training
         if is_last or time.monotonic() - self._history_time >= MIN_HISTORY_SECONDS:
             self._context.folder.write_history(self._progress.rows)
             self._history_time = time.monotonic()

@@ -11,7 +11,7 @@ from cifar_models.augmentation.batch import Batch
 from cifar_models.config.keys import MAX_WHOLE_NUMBER
 from cifar_models.config.recipe import Recipe
 from cifar_models.data.pipeline import ResidentImages
-from cifar_models.errors import RunError
+from cifar_models.errors import Divergence
 from cifar_models.layers.feature_projection import TEACHER_PROJECTION, FeatureProjection
 from cifar_models.models.encoder import LAST_NORM
 from cifar_models.optimizers.lookahead import Lookahead
@@ -218,7 +218,7 @@ class Trainer(keras.Model):
 
 
 def check_divergence(trainer: Trainer, step: int) -> None:
-    """Raise RunError if the loss of any step so far was NaN or infinite.
+    """Raise Divergence if the loss of any step so far was NaN or infinite.
 
     Args:
         trainer: The trainer.
@@ -228,7 +228,7 @@ def check_divergence(trainer: Trainer, step: int) -> None:
         raise divergence_error("the loss is no longer finite", trainer, step)
 
 
-def divergence_error(what: str, trainer: Trainer, step: int) -> RunError:
+def divergence_error(what: str, trainer: Trainer, step: int) -> Divergence:
     """Return an error that names the first diverged step, or `step` if no loss diverged.
 
     Args:
@@ -238,7 +238,7 @@ def divergence_error(what: str, trainer: Trainer, step: int) -> RunError:
     """
     diverged_step = int(trainer.diverged_step)
     at = step if diverged_step == NO_STEP else diverged_step + 1  # counted from 1
-    return RunError(
+    return Divergence(
         f"{what} at step {at}, learning rate {float(trainer.last_rate):.3g}: training diverged; "
         "lower training.peak_learning_rate or set training.gradient_clip_norm"
     )

@@ -39,6 +39,7 @@ class JobResult:
         is_refused: Whether the worker cannot do such jobs, because its machine has other data or
             other versions.
         is_memory: Whether too little memory was left.
+        has_diverged: Whether training diverged, which says nothing about the next job.
         memory_bytes: Memory of the worker after the job.
     """
 
@@ -47,6 +48,7 @@ class JobResult:
     ends_all: bool = False
     is_refused: bool = False
     is_memory: bool = False
+    has_diverged: bool = False
     memory_bytes: int = 0
 
 
@@ -124,13 +126,18 @@ class Pool(Protocol):
         """Number of jobs that are done at once."""
 
     def run(
-        self, jobs: Sequence[Job], ended: Callable[[Job, JobResult], None] | None = None
+        self,
+        jobs: Sequence[Job],
+        ended: Callable[[Job, JobResult], None] | None = None,
+        may_begin: Callable[[Job], bool] | None = None,
     ) -> list[JobResult]:
         """Do jobs, and return the results in their order.
 
         Args:
             jobs: The jobs.
             ended: Is called as each job ends.
+            may_begin: Is asked before each job begins. If it says no, neither this job nor a later
+                one begins, and the results are those of the earlier ones.
 
         Raises:
             RequestError: A machine has other data or other versions.

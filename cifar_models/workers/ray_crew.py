@@ -31,6 +31,7 @@ logger = logging.getLogger("cifar_models")
 TOKEN_FILE = ".cluster-token"
 POLL_SECONDS = 0.2
 MAX_DEATHS = 5  # machines that vanish are no fault of the job
+CONNECTION_ATTEMPTS = "4"  # of 41 s each if the head dies meanwhile; 20 by default
 
 
 class RayWorker:
@@ -213,8 +214,11 @@ def ray_crew(options: PoolOptions, onednn: str, out: Path) -> Iterator[RayCrew]:
 def _connected_ray(address: str) -> Any:
     """Return the module `ray`, connected to a cluster: that of this machine, or a new one."""
     if not find_spec("ray"):
-        raise RequestError("--on ray: needs ray; install it: pip install 'cifar-models[ray]'")
+        raise RequestError(
+            "--on ray: needs ray; install it: pip install '.[ray]' in the folder of the project"
+        )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would be sent over the network
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", CONNECTION_ATTEMPTS)  # read at the import
     before = signal.getsignal(signal.SIGTERM)
     import ray
 
@@ -231,7 +235,8 @@ def _connected_ray(address: str) -> Any:
                 "env_vars": {COMMIT_VARIABLE: commit() or ""},
             },
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises exceptions without a class of their own, too
+        ray.shutdown()
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RequestError(f"--on {address or 'ray'}: no Ray cluster answers: {reason}") from None
     finally:

@@ -56,6 +56,7 @@ def do_job(job: Job) -> JobResult:
         Interruption: A signal asked this process to stop. The state of the run is saved.
     """
     from cifar_models.benchmark.isolated_process import current_memory
+    from cifar_models.errors import Divergence
     from cifar_models.runtime.memory import MemoryShortage
     from cifar_models.runtime.signals import obey_stop
     from cifar_models.storage.atomic_files import FolderInUse, WriteError
@@ -71,6 +72,7 @@ def do_job(job: Job) -> JobResult:
             problem=str(error) or type(error).__name__,
             ends_all=isinstance(error, WriteError | FolderInUse),
             is_memory=isinstance(error, MemoryShortage),
+            has_diverged=isinstance(error, Divergence),
             memory_bytes=current_memory(),
         )
     return JobResult(accuracy=accuracy, memory_bytes=current_memory())

@@ -1,13 +1,13 @@
 """A pool of workers, and what happens if they die, hang or grow."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.signals import stop_request
 from cifar_models.workers.job import Crew, Death, Job, JobResult, Ready, Worker
+from cifar_models.workers.job_queue import JobQueue
 
 POLL_SECONDS = 0.2  # between two checks whether a signal asked this process to stop
 MAX_GROWTH_BYTES = 1.0e9  # of a worker after its first job; then a new one takes its place
@@ -54,7 +54,10 @@ class WorkerPool:
         return self._crew.count
 
     def run(
-        self, jobs: Sequence[Job], ended: Callable[[Job, JobResult], None] | None = None
+        self,
+        jobs: Sequence[Job],
+        ended: Callable[[Job, JobResult], None] | None = None,
+        may_begin: Callable[[Job], bool] | None = None,
     ) -> list[JobResult]:
         """Do jobs, as many at once as there are workers, and return the results in their order.
 
@@ -63,30 +66,34 @@ class WorkerPool:
         Args:
             jobs: The jobs.
             ended: Is called as each job ends.
+            may_begin: Is asked before each job begins. If it says no, neither this job nor a later
+                one begins, and the results are those of the earlier ones.
 
         Raises:
             RequestError: A machine has other data or other versions.
             RunError: No worker can be started, or the next job would fail too, such as on a full
-                disk. The other runs have saved their state.
+                disk. The other runs have saved their state. Errors of `ended` and `may_begin` end
+                the other jobs in the same way.
             Interruption: A signal asked this process to stop. The runs have saved their state.
         """
-        results: dict[int, JobResult] = {}
+        queue = JobQueue(jobs, may_begin)
         deaths = [0] * len(jobs)
-        waiting = deque(range(len(jobs)))
         with stop_request() as stop, stop.deferred("the runs are saved"):
             try:
-                while len(results) < len(jobs) and not stop.is_requested():
-                    self._start_workers(len(waiting))
-                    self._start_jobs(waiting, jobs)
+                while not queue.is_done() and not stop.is_requested():
+                    self._start_workers(queue.num_waiting)
+                    self._start_jobs(queue, jobs)
                     for number, news in self._news():
                         if isinstance(news, Death):
+                            if stop.is_requested():  # the signal may have gone to the worker too
+                                continue
                             deaths[number] += 1
                             if deaths[number] < self._crew.max_deaths:
-                                waiting.appendleft(number)
+                                queue.give_back(number)
                                 continue
                             news = JobResult(accuracy=None, problem=news.reason)
                         raise_if_all_end(news)
-                        results[number] = news
+                        queue.end(number, news)
                         if ended:
                             ended(jobs[number], news)
             except (RequestError, RunError):
@@ -95,7 +102,7 @@ class WorkerPool:
             if stop.is_requested():
                 self._stop_all()
         stop.raise_if_requested()
-        return [results[number] for number in range(len(jobs))]
+        return queue.results()
 
     def close(self) -> None:
         """End the workers."""
@@ -117,12 +124,12 @@ class WorkerPool:
             for slot in free[: max(0, min(needed, places))]:
                 self._posts[slot] = _Post(slot, self._crew.start(slot))
 
-    def _start_jobs(self, waiting: deque[int], jobs: Sequence[Job]) -> None:
+    def _start_jobs(self, queue: JobQueue, jobs: Sequence[Job]) -> None:
         for post in filter(None, self._posts):
-            if waiting and post.is_ready and post.number is None:
-                post.number = waiting.popleft()
+            if post.is_ready and post.number is None and (number := queue.take()) is not None:
+                post.number = number
                 post.began = time.monotonic()
-                post.worker.send(jobs[post.number])
+                post.worker.send(jobs[number])
 
     def _news(self) -> Iterator[tuple[int, JobResult | Death]]:
         """Yield the number of each job that has ended, with its result or the worker's death."""

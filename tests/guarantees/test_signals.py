@@ -145,8 +145,10 @@ def test_a_dropped_stop_between_two_trials_ends_the_search(tmp_path, monkeypatch
     class StoppedPool:
         count = 1
 
-        def run(self, jobs: list[Job]) -> list[JobResult]:
-            trained.extend(jobs)
+        def run(self, jobs: list[Job], ended, may_begin) -> list[JobResult]:
+            assert may_begin(jobs[0])
+            trained.append(jobs[0])
+            ended(jobs[0], JobResult(accuracy=0.5))
             stop_in_a_finalizer()
             return [JobResult(accuracy=0.5)]
 

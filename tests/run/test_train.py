@@ -247,7 +247,7 @@ def test_a_diverging_run_fails_and_names_the_step(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "at step" in error and "lower training.peak_learning_rate" in error
     assert not (tmp_path / "run" / "metrics.json").exists()
-    assert "RunError" in (tmp_path / "run" / "log.txt").read_text()
+    assert "Divergence" in (tmp_path / "run" / "log.txt").read_text()
 
 
 def test_mimetic_initialization_is_applied_before_training(tmp_path, without_figures):

@@ -104,8 +104,15 @@ def test_a_chief_and_two_workers_search_and_survive_a_kill(variables, recipe, tm
 
 
 @pytest.mark.slow
-def test_a_chief_ends_although_every_trial_fails(variables, recipe, tmp_path):
-    recipe.write_text(SEARCH.replace("low = 1e-3, high = 1.0", "low = 1e30, high = 1e35"))
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("low = 1e-3, high = 1.0", "low = 1e30, high = 1e35"),  # diverges
+        ('"digits"', '"folder:/nowhere"'),
+    ],
+)
+def test_a_chief_ends_although_every_trial_fails(variables, recipe, tmp_path, old, new):
+    recipe.write_text(SEARCH.replace(old, new))
     out = tmp_path / "search"
     command = [sys.executable, "-m", "cifar_models", "tune", str(recipe), "--trials", "4"]
     processes = [

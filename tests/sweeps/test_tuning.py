@@ -23,11 +23,12 @@ from PIL import Image
 import cifar_models
 from cifar_models.cli.main import main
 from cifar_models.config.recipe_file import read_recipe
-from cifar_models.errors import RequestError, RunError
+from cifar_models.errors import Divergence, RequestError, RunError
 from cifar_models.run.load import load_run
 from cifar_models.runtime import memory
 from cifar_models.storage.atomic_files import locked
 from cifar_models.sweeps import oracles, tuning
+from cifar_models.sweeps.budget import SearchBudget
 from cifar_models.sweeps.rungs import rungs
 from cifar_models.sweeps.search_space import search_space, suggest
 from cifar_models.workers import work as worker
@@ -66,11 +67,15 @@ class PoolInThisProcess:
     def __init__(self, count: int):
         self.count = count
 
-    def run(self, jobs: Sequence[Job], ended=None) -> list[JobResult]:
-        results = []
+    def run(self, jobs: Sequence[Job], ended=None, may_begin=None) -> list[JobResult]:
+        results: list[JobResult] = []
         for job in jobs:
+            if may_begin and not may_begin(job):
+                break
             results.append(worker.do_job(job))
             raise_if_all_end(results[-1])
+            if ended:
+                ended(job, results[-1])
         return results
 
 
@@ -222,9 +227,24 @@ def test_a_failed_trial_does_not_end_the_search(recipe_path, tmp_path, monkeypat
 
 @pytest.mark.usefixtures("in_this_process")
 def test_a_search_fails_if_all_its_trials_fail(recipe_path, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(worker, "_train", failing(RunError("loss is nan in epoch 1")))
-    assert tune(recipe_path, tmp_path / "search", 4) == 1
-    assert "loss is nan" in capsys.readouterr().err
+    out = tmp_path / "search"
+    monkeypatch.setattr(worker, "_train", failing(RunError("the device is lost")))
+    assert tune(recipe_path, out, 7) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "3 trials in a row have failed" in error
+    assert "the device is lost" in error
+    assert len(list((out / "trials").iterdir())) == 3
+    assert tune(recipe_path, out, 7) == 1  # it goes on with the next ones
+    assert len(list((out / "trials").iterdir())) == 6
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_trials_that_diverge_do_not_end_the_search(recipe_path, tmp_path, monkeypatch):
+    diverging = failing(Divergence("the loss is not finite"), "0001", "0002", "0003", "0004")
+    monkeypatch.setattr(worker, "_train", diverging)
+    out = tmp_path / "search"
+    assert tune(recipe_path, out, 5, "--oracle", "random") == 0
+    assert "trial 0005" in (out / "best.toml").read_text().splitlines()[0]
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -264,6 +284,30 @@ def test_a_budget_of_operations_ends_the_search(tmp_path, trained, capsys):
     assert tune(path, out, 5, "--budget-flops", str(1.5 * of_a_trial)) == 0
     assert trained == ["0002"]
     assert "FLOPs is spent" in capsys.readouterr().out
+
+
+def test_a_trial_that_was_allowed_may_go_on_after_the_budget_is_spent(recipe_path, tmp_path):
+    recipe = read_recipe(str(recipe_path))
+    assert SearchBudget(tmp_path, 1000.0, None).allows("0001", recipe, 3)
+    spent = SearchBudget(tmp_path, 0.0, None)
+    assert spent.allows("0001", recipe, 3)
+    assert not spent.allows("0001", recipe, 9)  # the next rung of halving
+    assert not spent.allows("0002", recipe, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
+def test_a_trial_in_training_counts_as_a_whole(recipe_path, tmp_path):
+    """Otherwise the number of trials would depend on the speed of the workers."""
+    out = tmp_path / "search"
+    assert tune(recipe_path, out, 1) == 0
+    budget = SearchBudget(out, None, 1e20)
+    of_one = budget.spent_flops()
+    recipe = load_run(out / "trials" / "0001").recipe
+    (out / "trials" / "0002").mkdir()
+    assert budget.spent_flops() == of_one
+    assert budget.allows("0002", recipe, recipe.training.epochs)
+    assert budget.spent_flops() == 2 * of_one
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -325,6 +369,70 @@ def test_a_search_that_does_not_fit_in_memory_goes_on_with_force(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
+def test_a_later_trial_that_does_not_fit_in_memory_is_a_failed_trial(tmp_path, monkeypatch, capsys):
+    """No trial of the first rung is finished, and the first one did fit."""
+    monkeypatch.setattr(worker, "_train", failing(memory.MemoryShortage("too large"), "0003"))
+    path = space_of(tmp_path, '"training.peak_learning_rate" = { low = 1e-3, high = 1.0 }')
+    path.write_text(path.read_text().replace("epochs = 1", "epochs = 3"))
+    assert tune(path, tmp_path / "search", 3, "--oracle", "halving") == 0
+    assert "trial 3 failed: too large" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
+def test_a_search_over_image_sizes_of_a_folder_is_resumed(tmp_path, trained):
+    images = write_noise_images(tmp_path / "images", ["ant", "bee"], 12)
+    path = space_of(tmp_path, '"model.image_size" = { choices = [8, 16] }', 'oracle = "random"')
+    text = path.read_text().replace('"digits"', f"'folder:{images}'")
+    path.write_text(text.replace("batch_size = 128", "batch_size = 4"))
+    out = tmp_path / "search"
+    assert tune(path, out, 4) == 0
+    sizes = {load_run(out / "trials" / name).recipe.model.image_size for name in set(trained)}
+    assert sizes == {8, 16}
+    trained.clear()
+    assert tune(path, out, 4) == 0
+    assert not trained
+
+
+def test_the_gaussian_process_proposes_values_of_recipes(tmp_path):
+    """The first proposals, three for each range, are random."""
+    path = space_of(
+        tmp_path,
+        '"training.peak_learning_rate" = { low = 1e-3, high = 1.0, scale = "log" }',
+        '"model.stem_filters" = { low = 4, high = 8 }',
+    )
+    recipe = read_recipe(str(path))
+    oracle = oracles.make_oracle(
+        keras_tuner.oracles.BayesianOptimizationOracle, recipe, 20, tmp_path
+    )
+    for number in range(1, 10):
+        chosen = oracle.create_trial("worker")
+        trial = oracles.trial_of(number, chosen, recipe)
+        assert trial and 1e-3 <= trial.recipe.training.peak_learning_rate <= 1.0
+        assert trial.recipe.model.stem_filters in range(4, 9)
+        chosen.status = "COMPLETED"
+        oracle.update_trial(chosen.trial_id, {"validation_accuracy": number / 10})
+        oracle.end_trial(chosen)
+
+
+def test_values_that_do_not_fit_together_are_left_out(tmp_path, caplog):
+    path = tmp_path / "vit.toml"
+    path.write_text(
+        '[model]\narchitecture = "vit"\nhidden_dim = 12\nnum_heads = 2\n[search]\n'
+        '"model.hidden_dim" = { choices = [8, 12] }\n"model.num_heads" = { choices = [2, 3] }\n'
+    )
+    recipe = read_recipe(str(path))
+    space = search_space(recipe)
+    space.values = {"model.hidden_dim": 0, "model.num_heads": 1}  # 8 and 3
+    proposed = keras_tuner.engine.trial.Trial(hyperparameters=space)
+    assert oracles.trial_of(5, proposed, recipe) is None
+    assert "trial 5 is left out: " in caplog.text
+    space.values = {"model.hidden_dim": 1, "model.num_heads": 1}  # 12 and 3
+    assert oracles.trial_of(6, proposed, recipe).recipe.model.num_heads == 3
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
 def test_a_full_disk_ends_the_search_without_failing_the_trial(recipe_path, tmp_path, capsys):
     out, real, models = tmp_path / "search", os.replace, []
 
@@ -340,6 +448,7 @@ def test_a_full_disk_ends_the_search_without_failing_the_trial(recipe_path, tmp_
     error = capsys.readouterr().err.splitlines()[-1]
     assert "0002/model.keras: cannot be written: No space left on device" in error
     assert error.endswith("then the same command resumes the search")
+    assert error.count("the same command resumes the search") == 1
     assert not (out / "best.toml").exists()
     assert tune(recipe_path, out, 3) == 0
     assert (out / "best.toml").exists()
@@ -421,16 +530,16 @@ def test_the_rungs_of_halving(trials, epochs, expected):
 def test_halving_continues_the_best_third_of_the_trials(tmp_path, trained, capsys):
     lines = ('oracle = "halving"', '"training.peak_learning_rate" = { low = 1e-3, high = 1.0 }')
     path = space_of(tmp_path, *lines)
-    path.write_text(path.read_text().replace("epochs = 1", "epochs = 3"))
+    path.write_text(path.read_text().replace("epochs = 1", 'epochs = 9\nkeep = "last"'))
     out = tmp_path / "search"
     assert tune(path, out, 3) == 0
     assert trained[:3] == ["0001", "0002", "0003"] and len(trained) == 4
-    after_one = {
-        name: float(read_history(out / "trials" / name)[0]["validation_accuracy"])
-        for name in trained[:3]
-    }
-    assert trained[3] == max(after_one, key=after_one.get)
-    assert len(read_history(out / "trials" / trained[3])) == 3
+    histories = {name: read_history(out / "trials" / name) for name in trained[:3]}
+    after_three = {name: float(rows[2]["validation_accuracy"]) for name, rows in histories.items()}
+    assert trained[3] == max(after_three, key=after_three.get)
+    # Epochs are so short that most rows of the history are not written at once.
+    epochs = {name: len(rows) for name, rows in histories.items()}
+    assert epochs == {name: 9 if name == trained[3] else 3 for name in trained[:3]}
     finished = [path.parent.name for path in out.rglob("metrics.json")]
     assert finished == [trained[3]]
     # It equals a run that was never paused.
@@ -472,10 +581,27 @@ def test_a_begun_confirmation_of_another_recipe_is_refused(recipe_path, tmp_path
     assert tune(recipe_path, out, 1, "--confirm", "1") == 0
     confirmed = out / "confirmed" / "0001"
     (confirmed / "metrics.json").unlink()
-    text = (confirmed / "recipe.toml").read_text()
-    (confirmed / "recipe.toml").write_text(text.replace("epochs = 1", "epochs = 2"))
+    path = confirmed / "fingerprints.json"
+    path.write_text(path.read_text().replace('"training.epochs": 1', '"training.epochs": 2'))
     error = refusal(capsys, "tune", recipe_path, "--trials", 1, "--confirm", 1, "--out", out)
     assert f"{confirmed}: is a run of another recipe than" in error
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_this_process")
+def test_a_search_that_finds_nothing_better_keeps_its_confirmation(
+    recipe_path, tmp_path, capsys, trained
+):
+    out = tmp_path / "search"
+    assert tune(recipe_path, out, 1, "--confirm", "1") == 0
+    path = out / "trials" / "0001" / "metrics.json"
+    path.write_text(re.sub(r'"accuracy": [0-9.]+', '"accuracy": 1.0', path.read_text(), count=1))
+    trained.clear()
+    assert tune(recipe_path, out, 2, "--confirm", "1") == 0
+    assert trained == ["0002"]  # the confirmed run, 0001, is not trained again
+    assert "records 1 tuning trials, as it was confirmed before the search had 2" in (
+        capsys.readouterr().out
+    )
 
 
 @pytest.mark.slow
@@ -615,7 +741,7 @@ def test_two_workers_train_the_trials_of_one(recipe_path, tmp_path, capsys):
         recipes = [(out / "trials" / name / "recipe.toml").read_text() for out in (one, two)]
         assert recipes[0] == recipes[1]
         assert read_metrics(two / "trials" / name)["split"] == "validation"
-    assert "2 trained in" in capsys.readouterr().out
+    assert "best so far" in capsys.readouterr().out
 
 
 @pytest.mark.slow
