@@ -77,7 +77,10 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    what = "override data.dataset: a name of TensorFlow Datasets, digits or folder:PATH"
+    what = (
+        "override data.dataset: a name of TensorFlow Datasets, digits, folder:PATH or "
+        "folder:TABLE.csv"
+    )
     add_dataset(parser, what)
     add_data_dir(parser)
     parser.add_argument(

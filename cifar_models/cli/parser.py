@@ -147,7 +147,9 @@ _COMMANDS = {
     "train": _Command("train a recipe and record the run", _add_train),
     "resume": _Command("resume a run that was stopped or killed", _add_resume),
     "evaluate": _Command("evaluate a finished run again", _add_evaluate),
-    "predict": _Command("classify image files with a finished run", serving_arguments.add_predict),
+    "predict": _Command(
+        "classify image files with a finished run or an export", serving_arguments.add_predict
+    ),
     "explain": _Command(
         "show what speaks for the class of image files", serving_arguments.add_explain
     ),

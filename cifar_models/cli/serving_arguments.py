@@ -15,7 +15,9 @@ from cifar_models.serving.formats import EXPORT_FORMATS, PRECISIONS
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
-    add_run(parser)
+    parser.add_argument(
+        "run", type=path_of, metavar="RUN_OR_EXPORT", help="a run folder, or an export"
+    )
     add_inputs(parser)
     parser.add_argument(
         "--top", type=int, default=1, metavar="K", help="classes of each image (default: 1)"

@@ -31,7 +31,9 @@ def keys_markdown() -> str:
     parts.append("## Optimizers\n")
     rows = [(f"`{name}`", spec.description, _code(spec.reads)) for name, spec in OPTIMIZERS.items()]
     parts.append(_table(("optimizer", "what it is", "keys that only some optimizers read"), rows))
-    parts.append("## Augmentations\n\nIn the order in which they are applied:\n")
+    parts.append(
+        "## Augmentations\n\nIn the order in which they are applied, after `alternating_flip`:\n"
+    )
     rows = [
         (f"`{name}`", spec.description, _code(spec.keys)) for name, spec in AUGMENTATIONS.items()
     ]

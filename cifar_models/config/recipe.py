@@ -21,7 +21,9 @@ SWITCH = ("auto", "on", "off")
 class DataConfig:
     """The `data` table."""
 
-    dataset: str = key("cifar10", 'A TFDS name, "digits" (bundled), or "folder:PATH".')
+    dataset: str = key(
+        "cifar10", 'A TFDS name, "digits" (bundled), "folder:PATH" or "folder:TABLE.csv".'
+    )
     data_dir: str = key("", 'Folder in which TFDS keeps its data; "": the default of TFDS.')
     validation_fraction: float = key(
         0.1, "Fraction of the training images that is held out, stratified; 0: none.", BELOW_ONE
@@ -71,7 +73,8 @@ class RuntimeConfig:
     )
     precision: str = key(
         "auto",
-        "Keras dtype policy; auto: mixed on a GPU or a CPU with AMX or AVX512_BF16, else float32.",
+        "Keras dtype policy; auto: mixed on a GPU, and on a CPU with AMX or AVX512_BF16 unless XLA "
+        "is on, oneDNN is off or the run is deterministic.",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     )
     xla: str = key(

@@ -83,7 +83,7 @@ class TrainingConfig:
     )
     batch_size: int = key(128, "Images in a training step.", AT_LEAST_ONE)
     min_steps_per_epoch: int = key(
-        8, "The batch size is lowered until an epoch has so many steps.", AT_LEAST_ONE
+        8, "The batch size is lowered until an epoch has this many steps.", AT_LEAST_ONE
     )
     optimizer: str = key("sgd", "Name of an optimizer.", choices=OPTIMIZERS)
     peak_learning_rate: float = key(0.1, "Learning rate after warm-up.", POSITIVE)

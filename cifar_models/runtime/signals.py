@@ -145,14 +145,16 @@ def _handlers(request: StopRequest) -> Iterator[None]:
     previous = {number: signal.signal(number, request._handle) for number in heeded}
     request.descriptor = sender.fileno()
     previous_descriptor = signal.set_wakeup_fd(request.descriptor, warn_on_full_buffer=False)
-    previous_hook, sys.unraisablehook = sys.unraisablehook, _report_unraisable(sys.unraisablehook)
+    previous_hooks = sys.unraisablehook, sys.excepthook
+    sys.unraisablehook = _report_unraisable(sys.unraisablehook, request)
+    sys.excepthook = _report_uncaught(sys.excepthook, request)
     threading.Thread(target=_receive_signals, args=(receiver, request), daemon=True).start()
     _current = request
     try:
         yield
     finally:
         _current = None
-        sys.unraisablehook = previous_hook
+        sys.unraisablehook, sys.excepthook = previous_hooks
         signal.set_wakeup_fd(previous_descriptor)
         request.descriptor = -1
         for number, handler in previous.items():  # None: a handler that Python did not install
@@ -160,12 +162,30 @@ def _handlers(request: StopRequest) -> Iterator[None]:
         sender.close()  # ends the thread
 
 
-def _report_unraisable(report: Callable[[Any], object]) -> Callable[[Any], None]:
-    """Return a hook for dropped exceptions that prints no traceback of an Interruption."""
+def _report_unraisable(
+    report: Callable[[Any], object], request: StopRequest
+) -> Callable[[Any], None]:
+    """Return a hook for dropped exceptions that prints no traceback of an Interruption.
+
+    After one, the finalizers of libraries may fail because of it. They are not reported either.
+    """
 
     def hook(unraisable: Any) -> None:
-        if not issubclass(unraisable.exc_type, Interruption):
+        if not (issubclass(unraisable.exc_type, Interruption) or request.is_requested()):
             report(unraisable)
+
+    return hook
+
+
+def _report_uncaught(report: Callable[..., object], request: StopRequest) -> Callable[..., None]:
+    """Return a hook for uncaught exceptions that is silent after an Interruption.
+
+    Within a `stop_request` block, only finalizers written in Cython call it.
+    """
+
+    def hook(*error: Any) -> None:
+        if not request.is_requested():
+            report(*error)
 
     return hook
 

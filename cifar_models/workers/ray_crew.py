@@ -31,7 +31,7 @@ logger = logging.getLogger("cifar_models")
 TOKEN_FILE = ".cluster-token"
 POLL_SECONDS = 0.2
 MAX_DEATHS = 5  # machines that vanish are no fault of the job
-CONNECTION_ATTEMPTS = "4"  # of 41 s each if the head dies meanwhile; 20 by default
+CONNECTION_ATTEMPTS = "2"  # of about 42 s each if the head dies meanwhile; 20 by default
 
 
 class RayWorker:

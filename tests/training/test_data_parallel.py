@@ -155,9 +155,10 @@ def test_options_train_on_two_devices(options, tmp_path):
     path.write_text(
         f"{TINY_CNN_TOML}stem_filters = 4\nstage_filters = [4, 8]\nstage_blocks = [1, 1]"
     )
-    sets = [part for option in ("runtime.devices=all", *options) for part in ("--set", option)]
+    overrides = ["runtime.devices=all", "training.epochs=2", *options]
+    sets = [part for override in overrides for part in ("--set", override)]
     script = TWO_CPUS + "sys.exit(main(sys.argv[1:]))"
-    command = ["train", str(path), "--epochs", "2", "--run", str(tmp_path / "run"), *sets]
+    command = ["train", str(path), "--run", str(tmp_path / "run"), *sets]
     run_python(["-c", script, *command], "two devices")
     history = read_history(tmp_path / "run")
     assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])

@@ -145,7 +145,7 @@ def test_a_limit_of_the_machine_refuses_a_run_that_would_not_fit(tmp_path):
     """With `ulimit -v`. The same run trains without the limit."""
     command = [sys.executable, "-m", "cifar_models", "train", "digits-cnn", "--run"]
     options = ["--set", "training.epochs=1", "--set", "training.batch_size=1024"]
-    options += ["--set", "model.image_size=96"]
+    options += ["--set", "model.image_size=96", "--set", "training.min_steps_per_epoch=1"]
 
     def run(name: str, shell: str = "") -> subprocess.CompletedProcess:
         words = [
