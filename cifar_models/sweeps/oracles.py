@@ -5,6 +5,7 @@ workers, so a resumed search makes the same ones.
 """
 
 import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,7 +75,9 @@ def _next_trials(
     """Return up to `count` new trials, as KerasTuner and as this package have them."""
     found = []
     for number in range(count):
-        chosen = oracle.create_trial(f"worker{number}")
+        with warnings.catch_warnings():  # that the fit of the Gaussian process is at a bound
+            warnings.filterwarnings("ignore", module=r"sklearn\.gaussian_process")
+            chosen = oracle.create_trial(f"worker{number}")
         if chosen.status != RUNNING:
             break
         found.append((chosen, trial_of(len(oracle.start_order), chosen, recipe)))
