@@ -201,6 +201,7 @@ def test_validation_images_that_the_earlier_run_has_seen_are_said(start, tmp_pat
     assert "was trained on validation images of this run" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_grown_folder_with_other_validation_images_is_said(tmp_path, capsys):
     images = write_noise_images(tmp_path / "images", ("cat", "dog"), 40)
     options = ["--dataset", f"folder:{images}", *as_overrides(["training.epochs=1"])]

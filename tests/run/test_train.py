@@ -144,6 +144,7 @@ def test_tensorboard_events_have_the_global_step(finished_run):
     assert "_hparams_/session_start_info" in log.summary_metadata
 
 
+@pytest.mark.slow
 def test_the_resolved_recipe_runs_again_to_the_same_bytes(tmp_path):
     first, again = tmp_path / "first", tmp_path / "again"
     for arguments in (
@@ -371,6 +372,7 @@ def test_a_wrong_request_leaves_no_folder(tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.rglob("*")] == ["runs"]
 
 
+@pytest.mark.slow
 def test_what_is_said_about_the_data_is_in_the_log(tmp_path):
     images = write_noise_images(tmp_path / "images", ("cat", "dog"), 20)
     (images / "cat" / "bad.png").write_bytes(b"")

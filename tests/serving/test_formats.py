@@ -193,6 +193,7 @@ def test_reduced_precisions_are_smaller_and_agree(name, exports, finished_run, t
         assert size(tmp_path / "int8") < size(tmp_path / "float16")
 
 
+@pytest.mark.slow
 def test_a_saved_model_in_bfloat16_computes_in_it(exports, finished_run, tmp_path):
     report = export(finished_run, tmp_path / "out", "saved_model", "bfloat16")
     assert 1e-5 < report.largest_difference < 0.05
