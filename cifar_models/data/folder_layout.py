@@ -49,14 +49,14 @@ class FolderLayout(NamedTuple):
             all files.
         class_names: Names of the K classes.
         ignored: Files and folders that belong to no class, and are not read.
-        names: Split → path of each file as a table has it. Empty: the folder has class folders, or
-            a test split.
+        table_paths: Split → path of each file as a table has it. Empty: the folder has class
+            folders, or a test split.
     """
 
     splits: dict[str, ImageFiles]
     class_names: tuple[str, ...]
     ignored: list[str]
-    names: dict[str, FilePaths] = {}  # noqa: RUF012  # it is not changed
+    table_paths: dict[str, FilePaths] = {}  # noqa: RUF012  # it is not changed
 
 
 def find_images(folder: Path, class_names: tuple[str, ...] | None = None) -> FolderLayout:

@@ -25,7 +25,7 @@ def with_test_split(layout: FolderLayout) -> dict[str, ImageFiles]:
         return {"train": none, **layout.splits}
     split = ALL if ALL in layout.splits else "train"
     whole = layout.splits.get(split, none)
-    held_out = held_out_by_name(whole, layout.class_names, layout.names.get(split))
+    held_out = held_out_by_name(whole, layout.class_names, layout.table_paths.get(split))
     validation = {name: files for name, files in layout.splits.items() if name == "validation"}
     return validation | {
         "train": whole.subset(np.flatnonzero(~held_out)),

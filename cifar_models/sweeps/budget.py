@@ -55,10 +55,9 @@ class SearchBudget:
             epochs: Number of epochs after which it pauses or ends. 0: not known.
         """
         self._recipes[name] = recipe
-        seconds = self.save()
         if self._allowed.get(name, -1) >= epochs:
             return True
-        if self._seconds is not None and seconds > self._seconds:
+        if self._seconds is not None and self.save() > self._seconds:
             logger.info("the budget of %g seconds is spent", self._seconds)
             return False
         if self._flops is not None and self.spent_flops() >= self._flops:

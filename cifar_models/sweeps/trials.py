@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +24,9 @@ from cifar_models.sweeps.trial_folder import (
     record_failure,
     refuse_other_trial,
 )
-from cifar_models.workers.job import Job, JobResult, Pool
+from cifar_models.workers.job import Ended, Job, JobResult, MayBegin, Pool
 
 logger = logging.getLogger("cifar_models")
-
-MAX_FAILURES = 3
 
 
 @dataclass(frozen=True)
@@ -70,12 +68,13 @@ class Trials:
         self.pool = pool
         self.budget = budget
         self.force = force
-        self.max_failures = MAX_FAILURES  # in a row, with which the search ends; 0: any number
+        self.max_failures = 3  # in a row, with which the search ends; 0: any number
         self.finished: dict[str, float] = {}  # name of the folder → validation accuracy
         self.failed: dict[str, str] = {}  # name of the folder → reason
         self._is_on_cluster = is_on_cluster
         self._hashes = DataHashes()
         self._failures = 0  # in a row
+        self._own: set[int] = set()  # numbers whose folders are known to be of this search
         self._same: dict[str, int] = {}  # recipe, TOML → number of its first trial
         # (number, epochs) → accuracy after the epochs, None of a trial that has failed
         self._accuracies: dict[tuple[int, int], float | None] = {}
@@ -122,10 +121,7 @@ class Trials:
         return [self._accuracies[number, epochs] for number in numbers]
 
     def run(
-        self,
-        jobs: Sequence[Job],
-        ended: Callable[[Job, JobResult], None] | None = None,
-        may_begin: Callable[[Job], bool] | None = None,
+        self, jobs: Sequence[Job], ended: Ended | None = None, may_begin: MayBegin | None = None
     ) -> list[JobResult]:
         """Do jobs as the pool does, with errors that say how to go on."""
         try:
@@ -153,20 +149,21 @@ class Trials:
         if not self._may_begin(trials[0], epochs):
             raise BudgetSpent
         jobs = [self._job(trial, epochs) for trial in trials]
-        trial_of = dict(zip((job.path for job in jobs), trials, strict=True))
+        by_path = dict(zip((job.path for job in jobs), trials, strict=True))
         began: dict[Path, float] = {}
 
         def may_begin(job: Job) -> bool:
-            trial = trial_of[job.path]
+            trial = by_path[job.path]
             if not self._may_begin(trial, epochs):
                 return False
             began[job.path] = time.monotonic()
             make_trial_folder(self.folder(trial.number), trial.recipe)
+            self._own.add(trial.number)
             self._log(trial, epochs)
             return True
 
         def note(job: Job, result: JobResult) -> None:
-            trial, duration = trial_of[job.path], time.monotonic() - began[job.path]
+            trial, duration = by_path[job.path], time.monotonic() - began[job.path]
             accuracy = self._accepted(trial, result, epochs)
             self._accuracies[trial.number, epochs] = accuracy
             self.budget.save()
@@ -200,7 +197,9 @@ class Trials:
             if folder.holds_recipe(recipe_toml(trial.recipe)):
                 return self._recorded_failure(folder), None
             return False, None
-        refuse_other_trial(folder, trial.recipe, self._hashes)
+        if trial.number not in self._own:
+            refuse_other_trial(folder, trial.recipe, self._hashes)
+            self._own.add(trial.number)
         if self._recorded_failure(folder):
             return True, None
         if folder.is_finished():

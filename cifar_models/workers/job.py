@@ -118,6 +118,10 @@ class Crew(Protocol[AnyWorker]):
         """Wait until one of some workers has said something, and return those that have."""
 
 
+Ended = Callable[[Job, JobResult], None]
+MayBegin = Callable[[Job], bool]
+
+
 class Pool(Protocol):
     """Workers that do jobs."""
 
@@ -126,10 +130,7 @@ class Pool(Protocol):
         """Number of jobs that are done at once."""
 
     def run(
-        self,
-        jobs: Sequence[Job],
-        ended: Callable[[Job, JobResult], None] | None = None,
-        may_begin: Callable[[Job], bool] | None = None,
+        self, jobs: Sequence[Job], ended: Ended | None = None, may_begin: MayBegin | None = None
     ) -> list[JobResult]:
         """Do jobs, and return the results in their order.
 

@@ -1,9 +1,9 @@
 """The jobs that a pool has been given."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from cifar_models.workers.job import Job, JobResult
+from cifar_models.workers.job import Job, JobResult, MayBegin
 
 
 class JobQueue:
@@ -15,7 +15,7 @@ class JobQueue:
             nor a later one begins. None: all may begin.
     """
 
-    def __init__(self, jobs: Sequence[Job], may_begin: Callable[[Job], bool] | None = None):
+    def __init__(self, jobs: Sequence[Job], may_begin: MayBegin | None = None):
         self._jobs = jobs
         self._may_begin = may_begin or (lambda _: True)
         self._waiting = deque(range(len(jobs)))

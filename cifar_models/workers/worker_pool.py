@@ -1,12 +1,21 @@
 """A pool of workers, and what happens if they die, hang or grow."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cifar_models.errors import RequestError, RunError
 from cifar_models.runtime.signals import stop_request
-from cifar_models.workers.job import Crew, Death, Job, JobResult, Ready, Worker
+from cifar_models.workers.job import (
+    Crew,
+    Death,
+    Ended,
+    Job,
+    JobResult,
+    MayBegin,
+    Ready,
+    Worker,
+)
 from cifar_models.workers.job_queue import JobQueue
 
 POLL_SECONDS = 0.2  # between two checks whether a signal asked this process to stop
@@ -54,10 +63,7 @@ class WorkerPool:
         return self._crew.count
 
     def run(
-        self,
-        jobs: Sequence[Job],
-        ended: Callable[[Job, JobResult], None] | None = None,
-        may_begin: Callable[[Job], bool] | None = None,
+        self, jobs: Sequence[Job], ended: Ended | None = None, may_begin: MayBegin | None = None
     ) -> list[JobResult]:
         """Do jobs, as many at once as there are workers, and return the results in their order.
 
